@@ -1,0 +1,125 @@
+"""Everything that a user can cause, as a tree of errors with exit codes.
+
+    DsgError                    1   expected failure: a message, no traceback
+    ├── UsageError              2   the command cannot be carried out as given
+    │   ├── RecipeError             a recipe with problems, all of them at once
+    │   ├── StyleRefError           `name:exemplar` that is not one
+    │   ├── SourceMissingError      the input is not there, or a folder where a file is wanted
+    │   └── OutputExistsError       would overwrite, and was not told to
+    ├── MediaError              1   a file that cannot be read or written as picture or video
+    │   ├── SourceError             the input is there and is not what it claims to be
+    │   └── SinkError               the output cannot be written
+    ├── NoFaceError             3   nothing to stylize
+    ├── ModelError              4   a model that cannot be used
+    │   ├── ModelMissingError       not in the store
+    │   ├── ModelCorruptError       cannot be read, or holds what it must not (NaN, code)
+    │   └── ModelMismatchError      readable, and of another kind or size than needed
+    ├── TrainingError           1   a run that cannot start or go on
+    ├── PartialBatchError       5   some inputs of a batch failed
+    └── InterruptedRunError   130   Ctrl-C
+
+Each message is one sentence or two: what happened, to what, what to do. `DsgError` is for what a user
+can cause; `assert` is for what only we can; anything else that reaches the top is a bug and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class DsgError(Exception):
+    """Expected failure: the command line prints the message, no traceback, exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(DsgError):
+    """The command cannot be carried out as it was given."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe (or another table of settings) with problems; all of them are listed."""
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where, self.problems = where, tuple(problems)
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{where} has {len(problems)} problem(s):{lines}")
+
+
+class StyleRefError(UsageError):
+    """A style reference that cannot be read, or names what is not there."""
+
+
+class SourceMissingError(UsageError):
+    """The input does not exist, or is a folder where a file is wanted (or the reverse)."""
+
+
+class OutputExistsError(UsageError):
+    """The output exists and overwriting was not asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} exists; pass --overwrite to replace it, or choose another -o/--output"
+        )
+
+
+class MediaError(DsgError):
+    """A file that cannot be read or written as picture or video."""
+
+
+class SourceError(MediaError):
+    """The input is there and cannot be read as what it claims to be."""
+
+
+class SinkError(MediaError):
+    """The output cannot be written."""
+
+
+class NoFaceError(DsgError):
+    """No face in the input, so nothing to stylize."""
+
+    exit_code = 3
+
+    def __init__(self, source: str, *, detector: str) -> None:
+        super().__init__(
+            f"no face found in {source} (by {detector}); pass --aligned yes if it is already a "
+            f"face crop, or try a larger or less turned face"
+        )
+
+
+class ModelError(DsgError):
+    """A model that cannot be used."""
+
+    exit_code = 4
+
+
+class ModelMissingError(ModelError):
+    """A model, or a file of it, that is not in the store."""
+
+
+class ModelCorruptError(ModelError):
+    """A model file that cannot be read, or holds what it must not."""
+
+
+class ModelMismatchError(ModelError):
+    """A model file that can be read and is of another kind, size or layout than needed."""
+
+
+class TrainingError(DsgError):
+    """A training run that cannot start, or cannot go on."""
+
+
+class PartialBatchError(DsgError):
+    """Some inputs of a batch failed; the others are done."""
+
+    exit_code = 5
+
+
+class InterruptedRunError(DsgError):
+    """Stopped by the user (Ctrl-C); the message says how to go on."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Frames -> faces -> crops, and portraits -> frames."""
