@@ -1,0 +1,78 @@
+"""How long work says how far it is, without knowing who listens.
+
+Library code takes a `Progress` and defaults to `SILENT`; the command line passes one that draws
+bars or writes events (`console.py`). Nothing here draws, and nothing depends on what is drawn.
+
+    with progress.task("Stylizing", total=source.info.num_frames, unit="frames") as task:
+        for frames in batches:
+            ...
+            task.advance(len(frames), faces=num_faces)
+    progress.note("audio copied without re-encoding")
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+Figure = float | int | str
+"""Something shown beside a bar: a loss, a learning rate, a count."""
+
+
+class Task(Protocol):
+    """One thing under way."""
+
+    def advance(self, steps: float = 1, **figures: Figure) -> None:
+        """`steps` more are done; `figures` replace those shown so far under the same name."""
+
+    def set_total(self, total: float | None) -> None:
+        """The number of steps, once it is known better; None if it is not known."""
+
+
+class Progress(Protocol):
+    """Who listens: a terminal, a log, nobody. Safe to call from several threads."""
+
+    def task(
+        self, name: str, total: float | None = None, unit: str = "steps", done: float = 0
+    ) -> AbstractContextManager[Task]:
+        """Begin something with `total` steps (None: unknown), `done` of which an earlier run did.
+
+        Leaving the context ends it; tasks may overlap.
+        """
+
+    def note(self, message: str) -> None:
+        """Something a person may want to know; one sentence."""
+
+    def warn(self, message: str) -> None:
+        """Something that went differently from what was asked; one sentence."""
+
+
+class _SilentTask:
+    def __enter__(self) -> _SilentTask:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def advance(self, steps: float = 1, **figures: Figure) -> None:
+        return None
+
+    def set_total(self, total: float | None) -> None:
+        return None
+
+
+class _Silent:
+    def task(
+        self, name: str, total: float | None = None, unit: str = "steps", done: float = 0
+    ) -> AbstractContextManager[Task]:
+        return _SilentTask()
+
+    def note(self, message: str) -> None:
+        return None
+
+    def warn(self, message: str) -> None:
+        return None
+
+
+SILENT: Progress = _Silent()
+"""Listens to nothing: the default of library code."""
