@@ -1,0 +1,275 @@
+"""The tables of a recipe that belong to one stage each; values and sources: FACTS, Yang et al.
+(arXiv:2203.13248).
+
+Batch sizes are effective: portraits a step, over all devices and accumulations. So a schedule
+written for eight devices is right on one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from dsgcli.recipe.rules import Count, Free, NotNegative, Positive, Range, Share, SizePx, Whole
+from dsgcli.recipe.tables import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdversarialRecipe(Table):
+    """What the stages with a discriminator share."""
+
+    steps: Whole
+    """Optimizer steps of the generator."""
+    batch_size: Count = 32
+    """Portraits a step, over all devices. Small batches collapse: 16 at least, 32 as published."""
+    lr: Positive = 0.002
+    """Learning rate; the corrections for lazy regularization (4/5 and 16/17) are applied to it."""
+    r1_gamma: NotNegative = 10.0
+    """Weight of the discriminator's gradient penalty. Higher is steadier and blurrier."""
+    r1_every: Whole = 16
+    """Steps between gradient penalties; 0 never."""
+    path_weight: NotNegative = 2.0
+    """Weight of the path length penalty."""
+    path_every: Whole = 4
+    """Steps between path length penalties; 0 never. Each costs about a generator step."""
+    path_shrink: Count = 2
+    """The path length penalty takes batch_size / path_shrink portraits."""
+    mixing: Share = 0.9
+    """Probability of crossing two codes at a random row."""
+    augment: bool = False
+    """Adaptive augmentation of what the discriminator sees: for fewer than some 5,000 portraits."""
+    augment_p: Share = 0.0
+    """Fixed probability of augmentation; 0 lets the controller choose."""
+    ada_target: Share = 0.6
+    """Mean sign of the discriminator's answer on real portraits that the controller aims at."""
+    ada_images: Count = 500_000
+    """Portraits over which the controller may go from 0 to 1."""
+    ema_half_life_steps: Positive = 312.5
+    """Steps after which half of the averaged weights is new: decay 0.5^(32/10000) as published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth(Table):
+    """One resolution of an autoencoder that grows."""
+
+    size_px: SizePx
+    """Side of the pictures in this phase."""
+    steps: Count
+    """Optimizer steps."""
+    batch_size: Count = 32
+    """Portraits a step."""
+    lr: Positive = 8e-4
+    """Learning rate at the top of the schedule: warm-up, then cosine to 5 %."""
+    lambda_adv: NotNegative = 0.0
+    """Weight of the adversarial term: 0.05 sharpens, once the reconstruction is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRecipe(AdversarialRecipe):
+    """Stage `base`: a StyleGAN2 of the source domain."""
+
+    start: Literal["scratch", "checkpoint", "autoencoder"] = "scratch"
+    """scratch: adversarial from random weights, a million pictures and more. checkpoint: from
+    `start.base`. autoencoder: with an encoder, on reconstruction, grown by `growth`; good from
+    a thousand pictures and without an accelerator. It makes the encoder too."""
+    steps: Whole = 100_000
+    """Adversarial steps on random codes; with an autoencoder start, after its growth; may be 0."""
+    growth: tuple[Growth, ...] = ()
+    """The autoencoder's resolutions, small to large; the last is the model's size."""
+    lambda_pixel: NotNegative = 1.0
+    """Weight of the L1 distance over three levels of an image pyramid."""
+    lambda_edge: NotNegative = 0.5
+    """Weight of the L1 distance of horizontal and vertical differences."""
+    lambda_perc: NotNegative = 0.0
+    """Weight of the perceptual distance on the recipe's features."""
+    lambda_prior: NotNegative = 0.02
+    """Weight that pulls the codes' mean to 0 and variance to 1, so that random z+ are faces."""
+    lambda_sample: NotNegative = 0.0
+    """Weight of the adversarial term on faces from random codes, beside reconstructions."""
+    warmup_steps: Whole = 200
+    """Steps over which a phase's learning rate rises."""
+    max_grad_norm: NotNegative = 1.0
+    """Gradients are scaled down to this norm while the autoencoder grows; 0 never."""
+
+    def problems(self) -> list[str]:
+        sizes = [step.size_px for step in self.growth]
+        if self.start == "autoencoder" and not sizes:
+            return ["growth must not be empty with start = 'autoencoder'"]
+        if sizes != sorted(sizes):
+            return [f"growth must go from small to large sizes, got {sizes}"]
+        return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderRecipe(Table):
+    """Stage `encoder`: from a portrait to the codes of a given generator (pSp)."""
+
+    steps: Count = 20_000
+    """Optimizer steps."""
+    batch_size: Count = 8
+    """Portraits a step."""
+    lr: Positive = 1e-4
+    """Learning rate."""
+    sample_share: Share = 0.5
+    """Share of the batch that is the generator's own samples, whose codes are known."""
+    lambda_pixel: NotNegative = 1.0
+    """Weight of the squared pixel distance."""
+    lambda_perc: NotNegative = 0.8
+    """Weight of the perceptual distance."""
+    lambda_id: NotNegative = 0.5
+    """Weight of the identity distance."""
+    lambda_reg: NotNegative = 0.005
+    """Weight that pulls codes towards the mean code: higher edits better, follows less."""
+    lambda_code: NotNegative = 0.1
+    """Weight of the distance to the known codes of the generator's own samples."""
+    max_grad_norm: NotNegative = 1.0
+    """Gradients are scaled down to this norm; 0 never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneRecipe(AdversarialRecipe):
+    """Stage `finetune`: the base fitted to the style's domain (g'), for destylization."""
+
+    steps: Whole = 600
+    """Optimizer steps. More than 600 breaks the correspondence between a photograph and its
+    stylized twin, which destylization rests on."""
+    augment: bool = True
+    """Adaptive augmentation; styles have few portraits."""
+    swap_size_px: SizePx = 32
+    """First resolution that the layer-swapped blend (`swap`) takes from g' instead of g."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestylizeRecipe(Table):
+    """Stage `destylize`: the photograph behind each portrait, as codes."""
+
+    steps: Count = 300
+    """Optimization steps a portrait. 100 to 600: more follows the portrait, less the face."""
+    batch_size: Count = 1
+    """Portraits at once. Terms are sums or means as published, so 1 and 16 agree to rounding."""
+    lr: Positive = 0.1
+    """Top of the learning rate ramp."""
+    truncation: Share = 0.7
+    """How far from the mean face the photograph may lie; 0.5 for styles far from photographs."""
+    lambda_perc: NotNegative = 1.0
+    """Weight of the perceptual distance."""
+    lambda_id: NotNegative = 0.1
+    """Weight of the identity distance."""
+    lambda_reg: NotNegative = 1.0
+    """Weight of the spread of the code's rows: higher gives cleaner photographs."""
+    lambda_noise: NotNegative = 1e5
+    """Weight that keeps the noise maps noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainRecipe(AdversarialRecipe):
+    """Stage `pretrain`: color, then structure transfer on the source domain (stages 1, 2)."""
+
+    steps: Whole = 3000
+    """Optimizer steps at the last level; each level before takes `level_share` of them."""
+    batch_size: Count = 4
+    """Portraits a step; published with one device and 4."""
+    levels: Annotated[int, Range(1, 7)] = 3
+    """Levels of structure: the crossing row starts one above the last structure row and goes one
+    row down a level (7, 6, 5 at the published layout)."""
+    level_share: Share = 0.1
+    """Share of `steps` for each level before the last."""
+    encoded_every: Count = 4
+    """Every so many steps the style is an encoded picture in w+; else it is the code itself."""
+    lambda_adv: NotNegative = 0.1
+    """Weight of the adversarial terms."""
+    lambda_perc: NotNegative = 1.0
+    """Weight of the perceptual distance to the picture with crossed codes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRecipe(AdversarialRecipe):
+    """Stage `transfer`: the extrinsic path fitted to the style's domain (stage three)."""
+
+    steps: Whole = 1500
+    """Optimizer steps. 1000 to 1500 are all usable: look at the samples and choose."""
+    augment: bool = True
+    """Adaptive augmentation; styles have few portraits."""
+    paired: bool = True
+    """Every second step trains on pairs of a portrait and its destylized code. Without, the
+    structure of single exemplars is lost (ablation)."""
+    code_jitter: NotNegative = 0.1
+    """Standard deviation of the noise on extrinsic codes."""
+    lambda_adv: NotNegative = 1.0
+    """Weight of the adversarial terms."""
+    lambda_perc: NotNegative = 1.0
+    """Weight of the perceptual distance to the exemplar, on paired steps."""
+    lambda_cx: NotNegative = 0.25
+    """Weight of the contextual distance to the exemplar."""
+    lambda_fm: NotNegative = 0.25
+    """Weight of the distance of mean features to the exemplar's."""
+    lambda_id: NotNegative = 1.0
+    """Weight of the identity distance to the plain face. Tune first for a new style: 4 for
+    caricature, whose shapes go far; 1 for cartoon and anime."""
+    lambda_reg: NotNegative = 0.015
+    """Weight of the norms of the extrinsic path: higher stays closer to the real face. Tune
+    second: 0.005 for caricature, 0.02 for anime."""
+    reg_scope: Literal["all", "structure"] = "all"
+    """all: every tensor of the extrinsic path, as the published code. structure: the residual
+    blocks alone."""
+    rows: tuple[Whole, ...] = ()
+    """Rows of the code whose extrinsic path is trained and used; empty for all (ablation)."""
+    keep_from: Annotated[int, Range(0), Free()] = 1000
+    """First step whose weights are kept as a candidate."""
+    keep_every: Annotated[int, Range(1), Free()] = 100
+    """Steps between candidates; the best by score is proposed, `--candidate` takes another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineRecipe(Table):
+    """Stage `refine`: each extrinsic code optimized against its exemplar."""
+
+    steps: Count = 100
+    """Optimization steps an exemplar."""
+    batch_size: Count = 1
+    """Exemplars at once."""
+    lr_structure: NotNegative = 0.005
+    """Learning rate of the structure rows."""
+    lr_color: NotNegative = 0.01
+    """Learning rate of the color rows; 0.1 for cartoon. Higher takes over more of the exemplar."""
+    lambda_perc: NotNegative = 1.0
+    """Weight of the perceptual distance."""
+    lambda_cx: NotNegative = 1.0
+    """Weight of the contextual distance."""
+    lambda_noise: NotNegative = 1e5
+    """Weight that keeps the noise maps noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerRecipe(Table):
+    """Stage `sampler`: from noise to extrinsic codes, structure and color apart."""
+
+    row_updates: Count = 500_000
+    """Code rows seen in all; epochs are row_updates / rows."""
+    rows: Count = 1000
+    """Codes are repeated with jitter to about this many rows."""
+    batch_size: Count = 128
+    """Rows a step."""
+    noise_dim: Count = 128
+    """Width of the noise."""
+    jitter: NotNegative = 0.05
+    """Standard deviation of the noise on repeated codes."""
+    lr: Positive = 1e-3
+    """Learning rate; halved every `half_life_epochs`."""
+    half_life_epochs: Count = 50
+    """Epochs after which the learning rate is halved."""
+    weight_decay: NotNegative = 1e-5
+    """L2 penalty on weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateRecipe(Table):
+    """Stage `evaluate`: how good the style is, in numbers."""
+
+    samples: Annotated[int, Range(2)] = 200
+    """Portraits made for each figure. KID is unbiased from 50 on; FID wants thousands."""
+    features: Literal["inception", "encoder"] = "encoder"
+    """Network for KID and FID. inception must be in the store; figures with the encoder's
+    features compare runs of one base, nothing else. The name is part of the figures'."""
+    batch_size: Count = 8
+    """Portraits at once."""
