@@ -1,0 +1,259 @@
+"""What a person sees: results, tables, messages, errors and the exit code.
+
+Conventions
+    stdout    results only: a table or a sentence for a person, one JSON document with `--json`
+    stderr    everything else: progress, notes, warnings, errors
+    color     only on a terminal, and never with NO_COLOR set
+
+rich is imported when something is drawn, so that `dsg --help` does not wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from dsgcli.errors import DsgError, InterruptedRunError
+from dsgcli.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ProgressMode = Literal["auto", "json", "none"]
+"""`auto`: bars on a terminal, else nothing; `json`: one event a line; `none`: nothing."""
+
+Cell = str | int | float | bool | None
+
+PIPED_WIDTH = 10_000
+"""Columns when stdout is no terminal: a program that reads our tables wants one row a line."""
+
+# ── what one command prints ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows for a person; columns of numbers are put to the right."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """How one command talks to whoever started it; made from `--json`, `-q`, `-v`, `--progress`."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    progress_mode: ProgressMode = "auto"
+
+    def show(self, document: object, *parts: Table | str) -> None:
+        """Print the result: `document` with `--json`, else `parts`."""
+        if self.json:
+            write_json(document)
+            return
+        for part in parts:
+            _print(part)
+
+    def summary(self, document: object, *parts: Table | str) -> None:
+        """The same for what only rounds off a command: `-q` leaves it out."""
+        if self.json or not self.quiet:
+            self.show(document, *parts)
+
+    def note(self, message: str) -> None:
+        """One sentence beside the result."""
+        if not self.quiet:
+            _say(message)
+
+    def warn(self, message: str) -> None:
+        """One sentence about what went differently from what was asked."""
+        _say(message, "warning")
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A listener for library code, for the length of one command."""
+        from dsgcli import bars
+
+        _log_to_stderr(logging.DEBUG if self.verbose > 1 else logging.INFO, on=self.verbose > 0)
+        if self.progress_mode == "json":
+            yield bars.Events(sys.stderr)
+        elif self.quiet or self.progress_mode == "none" or not sys.stderr.isatty():
+            yield bars.Sentences(self.note, self.warn)
+        else:
+            with bars.Bars(rich_console(sys.stderr)) as listener:
+                yield listener
+
+
+def rich_console(stream: TextIO) -> Console:
+    """A rich console on `stream`; plain and wide where that is no terminal."""
+    from rich.console import Console
+
+    width = None if stream.isatty() else PIPED_WIDTH
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def _print(part: Table | str) -> None:
+    if isinstance(part, str):
+        print(part)  # noqa: T201
+    else:
+        _print_table(part)
+
+
+def _print_table(table: Table) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    console = rich_console(sys.stdout)
+    drawn = RichTable(
+        title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for index, name in enumerate(table.columns):
+        numeric = bool(table.rows) and all(_is_number(row[index]) for row in table.rows)
+        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(_cell_text(cell) for cell in row))
+    for line in _without_trailing_spaces(console, drawn):
+        print(line)  # noqa: T201
+
+
+def _without_trailing_spaces(console: Console, drawn: object) -> list[str]:
+    with console.capture() as capture:
+        console.print(drawn)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return lines[1:] if lines and not lines[0] else lines
+
+
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _cell_text(cell: Cell) -> str:
+    from rich.markup import escape
+
+    if cell is None:
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:g}" if isinstance(cell, float) else escape(str(cell))
+
+
+def _say(message: str, kind: str = "") -> None:
+    """One message on stderr; `kind` stands before it, in color where that is wanted."""
+    label = f"{kind}: " if kind else ""
+    if label and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        color = {"warning": "33", "error": "31"}[kind]
+        label = f"\x1b[1;{color}m{label}\x1b[0m"
+    print(f"{label}{message}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _log_to_stderr(level: int, *, on: bool) -> None:
+    """Show the package's own log records (`-v`, `-vv`); a later call replaces an earlier."""
+    logger = logging.getLogger("dsgcli")
+    for handler in [h for h in logger.handlers if h.name == "dsg-terminal"]:
+        logger.removeHandler(handler)
+    if on:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.name = "dsg-terminal"
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(level)
+
+
+# ── documents ────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_json(document: object) -> None:
+    """One JSON document and a newline on stdout."""
+    sys.stdout.write(json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def plain(value: object) -> object:
+    """Dataclasses, paths, fractions, enums and NumPy numbers as what JSON knows."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None  # NaN is no number in JSON either
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Fraction):
+        return float(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        return [plain(item) for item in value]
+    item = getattr(value, "tolist", None)
+    return plain(item()) if callable(item) else str(value)
+
+
+# ── errors and exit codes ────────────────────────────────────────────────────────────────────────
+
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
+    """Run `command`; turn what goes wrong into a message on stderr and an exit code.
+
+    With `as_json`, stdout gets `{"error": {"type", "message"}, "exit_code"}` besides. What is not
+    expected keeps its traceback: it is a bug.
+    """
+    try:
+        return command()
+    except DsgError as error:
+        return _fail(error, str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        return _fail(InterruptedRunError(), "interrupted", InterruptedRunError.exit_code, as_json)
+    except BrokenPipeError:
+        _discard_stdout()
+        return DsgError.exit_code
+    except MemoryError as error:
+        message = "out of memory; use a smaller --batch-size or --size, or close other programs"
+        return _fail(error, message, DsgError.exit_code, as_json)
+    except OSError as error:
+        if error.filename is None and error.errno not in NO_SPACE:
+            return _fail_unexpected(error, as_json)
+        return _fail(error, _os_message(error), DsgError.exit_code, as_json)
+    except Exception as error:
+        return _fail_unexpected(error, as_json)
+
+
+def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> int:
+    if as_json:
+        described = {"type": type(error).__name__, "message": message}
+        write_json({"error": described, "exit_code": exit_code})
+    _say(message, "error")
+    return exit_code
+
+
+def _fail_unexpected(error: Exception, as_json: bool) -> int:
+    traceback.print_exception(error)
+    message = f"{type(error).__name__}: {error} (a bug in dsg: please report the lines above)"
+    return _fail(error, message, DsgError.exit_code, as_json)
+
+
+def _os_message(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    advice = "; free some space and run the same command again" if error.errno in NO_SPACE else ""
+    return f"{error.strerror or error}{where}{advice}"
+
+
+def _discard_stdout() -> None:
+    """Whoever read our output has gone; keep the interpreter's last flush from complaining."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
