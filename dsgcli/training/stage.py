@@ -253,6 +253,11 @@ class Pictures(Protocol):
     @property
     def names(self) -> Sequence[str]: ...
 
+    @property
+    def weights(self) -> Sequence[float]:
+        """How often each picture is drawn, against 1 for another."""
+        ...
+
     def __len__(self) -> int: ...
 
     def get(self, indices: Sequence[int], size_px: int) -> Tensor:
