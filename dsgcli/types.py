@@ -150,11 +150,11 @@ class Portrait:
 
 @dataclass(frozen=True, slots=True)
 class LatentLayout:
-    """Which row of a latent code drives which layer of a generator of this size (FACTS: section 0).
+    """Which row of a latent code drives which layer of a generator of this size.
 
-    Row 0 drives the 4x4 convolution; row 1 the 4x4 ToRGB and the first 8x8 convolution; of the block
-    at resolution 8 * 2^k, `convs.2k` takes row 2k+1, `convs.2k+1` row 2k+2, and ToRGB row 2k+3, which
-    it shares with the next block's first convolution.
+    Row 0 drives the 4x4 convolution; row 1 the 4x4 ToRGB and the first 8x8 convolution; of the
+    block at resolution 8 * 2^k, `convs.2k` takes row 2k+1, `convs.2k+1` row 2k+2, and ToRGB row
+    2k+3, which it shares with the next block's first convolution.
     """
 
     size_px: int
@@ -198,6 +198,14 @@ class LatentLayout:
         """Side of each noise map: 4, 8, 8, 16, 16, ..."""
         return tuple(1 << ((i + 5) // 2) for i in range(self.num_noises))
 
+    def block_rows(self, block: int) -> tuple[int, int, int]:
+        """Rows of the block at 8 * 2^block px: its first and second convolution, its ToRGB."""
+        return 2 * block + 1, 2 * block + 2, 2 * block + 3
+
+    def blocks_to(self, size_px: int) -> int:
+        """How many blocks lead from 4x4 to this resolution."""
+        return size_px.bit_length() - 3
+
     @property
     def resolutions_px(self) -> tuple[int, ...]:
         """4, 8, ..., size."""
@@ -223,8 +231,8 @@ class LatentLayout:
 
     @property
     def destylized_color(self) -> slice:
-        """Rows that destylization and stage three take for color: one later than `color`
-        (FACTS: section 11, 9). Kept, because the published codes were made so."""
+        """Rows that destylization and stage three take for color: one later than `color`.
+        Kept, because the published codes were made so."""
         return slice(self.last_structure + 2, self.num_latents)
 
 

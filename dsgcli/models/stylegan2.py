@@ -1,0 +1,392 @@
+"""StyleGAN2 generator and discriminator (Karras et al., arXiv:1912.04958).
+
+The generator is the photographic half of DualStyleGAN (`dualstylegan.py`); the discriminator
+judges both while they train. Names of parameters and buffers are the published ones.
+
+Shapes: B batch, L rows of a code (`LatentLayout.num_latents`), D style width, S size in pixels.
+Spaces, one method each:
+
+    z   (N, D)     --map-->       w   (N, D)     --broadcast-->  ws (B, L, D)
+    z+  (B, L, D)  --map_plus-->  w+  (B, L, D)                  ws (B, L, D)
+    ws, ws         --mix-->       ws             --truncate-->   ws  --forward-->  picture
+
+Pictures are (B, 3, S, S), RGB, about [-1, 1] and not clamped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsgcli.errors import ModelMismatchError
+from dsgcli.models.ops import (
+    EPSILON,
+    Blur,
+    EqualConv2d,
+    EqualLinear,
+    FusedLeakyReLU,
+    ModulatedConv2d,
+    PixelNorm,
+    Upsample,
+)
+from dsgcli.types import LatentLayout
+
+MAPPING_LR_MUL = 0.01
+"""The mapping network learns a hundred times slower than the rest."""
+OFFICIAL_CHANNELS = {
+    4: 512,
+    8: 512,
+    16: 512,
+    32: 512,
+    64: 256,
+    128: 128,
+    256: 64,
+    512: 32,
+    1024: 16,
+}
+"""Channels by resolution for multiplier 1; the multiplier acts from 64 px up."""
+STDDEV_GROUP = 4
+"""Most samples whose spread the discriminator sees as one number."""
+
+# ── configuration ────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """All that is needed to rebuild a generator and its discriminator."""
+
+    size_px: int
+    """Side of the picture: a power of two from 32 to 1024."""
+    style_dim: int = 512
+    """Width D of z and w."""
+    mapping_layers: int = 8
+    """Linear layers from z to w."""
+    channels: Mapping[int, int] = field(hash=False)
+    """Feature maps by resolution, one entry for each of 4, 8, ..., size_px."""
+
+    def __post_init__(self) -> None:
+        wanted = self.layout.resolutions_px
+        channels = {int(px): int(self.channels[px]) for px in wanted if px in self.channels}
+        if set(channels) != set(wanted) or min(channels.values()) < 1:
+            raise ModelMismatchError(
+                f"a {self.size_px} px generator needs channels for each of {wanted} px, "
+                f"got {dict(self.channels)}"
+            )
+        object.__setattr__(self, "channels", channels)
+
+    @property
+    def layout(self) -> LatentLayout:
+        """Which row of a code drives which layer."""
+        return LatentLayout(self.size_px)
+
+    @classmethod
+    def official(cls, size_px: int, multiplier: int = 2, **other: int) -> GeneratorConfig:
+        """The published channel table; every published 1024 px model has multiplier 2."""
+        channels = {
+            px: base * (multiplier if px >= 64 else 1)
+            for px, base in OFFICIAL_CHANNELS.items()
+            if px <= size_px
+        }
+        return cls(size_px=size_px, channels=channels, **other)
+
+    @classmethod
+    def compact(cls, size_px: int, *, base: int, most: int, **other: int) -> GeneratorConfig:
+        """A smaller table: min(base / resolution, most) channels at each resolution."""
+        channels = {px: min(base // px, most) for px in OFFICIAL_CHANNELS if px <= size_px}
+        return cls(size_px=size_px, channels=channels, **other)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for a file's header."""
+        return {
+            "size_px": self.size_px,
+            "style_dim": self.style_dim,
+            "mapping_layers": self.mapping_layers,
+            "channels": {str(px): count for px, count in self.channels.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> GeneratorConfig:
+        """The inverse of `as_json`."""
+        return cls(
+            size_px=int(values["size_px"]),
+            style_dim=int(values["style_dim"]),
+            mapping_layers=int(values["mapping_layers"]),
+            channels={int(px): int(count) for px, count in values["channels"].items()},
+        )
+
+
+# ── layers ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class MappingNetwork(nn.Sequential):
+    """PixelNorm and slow linear layers: z to w, and (two layers) DualStyleGAN's T_s."""
+
+    def __init__(self, style_dim: int, num_layers: int) -> None:
+        layers = [
+            EqualLinear(style_dim, style_dim, lr_mul=MAPPING_LR_MUL, activation=True)
+            for _ in range(num_layers)
+        ]
+        super().__init__(PixelNorm(), *layers)
+
+    def rows(self, code: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D): every row by itself, as PixelNorm wants it."""
+        mapped: Tensor = self(code.flatten(0, 1))  # (B*L, D)
+        return mapped.view(code.shape)
+
+
+class ConstantInput(nn.Module):
+    """The learnt 4x4 map that every picture starts from."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, batch: int) -> Tensor:
+        """(batch, C, 4, 4)."""
+        return self.input.expand(batch, -1, -1, -1)
+
+
+class NoiseInjection(nn.Module):
+    """Adds one noise map to every channel, with a learnt strength that starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """(B, C, H, W), (B or 1, 1, H, W) -> (B, C, H, W)."""
+        return x + self.weight * noise
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, activation."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, up: bool) -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, up=up)
+        self.noise = NoiseInjection()
+        self.activate = FusedLeakyReLU(out_channels)
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        """(B, in, H, W), (B, D), (B or 1, 1, H', W') -> (B, out, H', W')."""
+        y: Tensor = self.activate(self.noise(self.conv(x, style), noise))
+        return y
+
+
+class ToRGB(nn.Module):
+    """Feature map to a picture, added to the enlarged picture of the resolution below."""
+
+    def __init__(self, in_channels: int, style_dim: int, *, up: bool) -> None:
+        super().__init__()
+        if up:
+            self.upsample = Upsample()
+        self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(B, in, H, W), (B, D), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
+        rgb: Tensor = self.conv(x, style) + self.bias
+        return rgb if skip is None else rgb + self.upsample(skip)
+
+
+# ── generator ────────────────────────────────────────────────────────────────────────────────────
+
+Bend = Callable[[int, Tensor], Tensor]
+"""(row, x) -> x: what the extrinsic path does to a feature map after the convolution of `row`."""
+
+
+class Generator(nn.Module):
+    """Codes to pictures."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = config.layout
+        channels, width = config.channels, config.style_dim
+        self.style = MappingNetwork(width, config.mapping_layers)
+        self.input = ConstantInput(channels[4])
+        self.conv1 = StyledConv(channels[4], channels[4], width, up=False)
+        self.to_rgb1 = ToRGB(channels[4], width, up=False)
+        self.convs, self.to_rgbs, self.noises = nn.ModuleList(), nn.ModuleList(), nn.Module()
+        for low, high in pairwise(self.layout.resolutions_px):
+            self.convs.append(StyledConv(channels[low], channels[high], width, up=True))
+            self.convs.append(StyledConv(channels[high], channels[high], width, up=False))
+            self.to_rgbs.append(ToRGB(channels[high], width, up=True))
+        for i, side in enumerate(self.layout.noise_sizes_px):
+            self.noises.register_buffer(f"noise_{i}", torch.randn(1, 1, side, side))
+
+    # spaces
+
+    def map(self, z: Tensor) -> Tensor:
+        """z (N, D) -> w (N, D)."""
+        w: Tensor = self.style(z)
+        return w
+
+    def map_plus(self, z_plus: Tensor) -> Tensor:
+        """z+ (B, L, D) -> w+ (B, L, D), row by row; any number of rows."""
+        return self.style.rows(z_plus)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """w (B, D) -> ws (B, L, D): the same row for every layer."""
+        return w[:, None].expand(-1, self.layout.num_latents, -1)
+
+    def mix(self, ws_a: Tensor, ws_b: Tensor, index: int) -> Tensor:
+        """Rows below `index` of `ws_a`, the others of `ws_b` (style mixing)."""
+        return torch.cat([ws_a[:, :index], ws_b[:, index:]], dim=1)
+
+    def truncate(self, ws: Tensor, psi: float, center: Tensor | float = 0.0) -> Tensor:
+        """center + psi * (ws - center), in W; `center` (1, D), or 0 as published."""
+        return ws if psi == 1.0 else center + psi * (ws - center)
+
+    def mean_w(self, count: int, rng: torch.Generator | None = None) -> Tensor:
+        """(1, D): mean w of `count` random z, a center for `truncate`."""
+        z = self._random((count, self.config.style_dim), rng)
+        return self.map(z).mean(dim=0, keepdim=True)
+
+    # noise
+
+    def make_noise(self, batch: int = 1, rng: torch.Generator | None = None) -> list[Tensor]:
+        """Fresh N(0, 1) maps, (batch, 1, s, s) for each convolution."""
+        return [self._random((batch, 1, s, s), rng) for s in self.layout.noise_sizes_px]
+
+    def stored_noise(self) -> list[Tensor]:
+        """The maps in the checkpoint, (1, 1, s, s) each."""
+        return list(self.noises.buffers())
+
+    def _random(self, shape: tuple[int, ...], rng: torch.Generator | None) -> Tensor:
+        """N(0, 1) on the generator's device; `rng` may live on another one."""
+        like = self.input.input
+        device = like.device if rng is None else rng.device
+        return torch.randn(shape, generator=rng, device=device, dtype=like.dtype).to(like.device)
+
+    # synthesis
+
+    def forward(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """ws (B, L, D) -> (B, 3, S, S).
+
+        Args:
+            noise: (B or 1, 1, s, s) for each convolution; None takes the stored maps.
+        """
+        return self.synthesize(ws, noise)[1]
+
+    def synthesize(
+        self,
+        ws: Tensor,
+        noise: Sequence[Tensor] | None = None,
+        *,
+        bend: Bend | None = None,
+        size_px: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Feature map and picture after the block of `size_px` (the last, if None).
+
+        Args:
+            bend: applied to the feature map after each convolution.
+
+        Returns:
+            (B, C, s, s) and (B, 3, s, s).
+        """
+        assert ws.shape[1:] == (self.layout.num_latents, self.config.style_dim), ws.shape
+        noises = self.stored_noise() if noise is None else noise
+        assert len(noises) == self.layout.num_noises, len(noises)
+        bend = bend or _unbent
+        x = bend(0, self.conv1(self.input(len(ws)), ws[:, 0], noises[0]))
+        rgb: Tensor = self.to_rgb1(x, ws[:, 1])
+        for block in range(self.layout.blocks_to(size_px or self.config.size_px)):
+            first, second, last = self.layout.block_rows(block)
+            x = bend(first, self.convs[2 * block](x, ws[:, first], noises[first]))
+            x = bend(second, self.convs[2 * block + 1](x, ws[:, second], noises[second]))
+            rgb = self.to_rgbs[block](x, ws[:, last], rgb)
+        return x, rgb
+
+
+def _unbent(row: int, x: Tensor) -> Tensor:
+    return x
+
+
+# ── discriminator ────────────────────────────────────────────────────────────────────────────────
+
+
+class ActivatedConv(nn.Sequential):
+    """Plain or halving convolution with bias and activation: [blur,] convolution, bias and ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, down: bool = False
+    ) -> None:
+        pad = kernel_size + 1 if down else kernel_size - 1  # of blur and convolution together
+        layers: list[nn.Module] = [Blur(((pad + 1) // 2, pad // 2))] if down else []
+        conv = EqualConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=2 if down else 1,
+            padding=0 if down else pad // 2,
+            bias=False,
+        )
+        super().__init__(*layers, conv, FusedLeakyReLU(out_channels))
+
+
+class ResBlock(nn.Module):
+    """Residual block of the discriminator: half the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = ActivatedConv(in_channels, in_channels, 3)
+        self.conv2 = ActivatedConv(in_channels, out_channels, 3, down=True)
+        self.skip = nn.Sequential(
+            Blur((1, 1)), EqualConv2d(in_channels, out_channels, 1, stride=2, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H/2, W/2)."""
+        y: Tensor = (self.conv2(self.conv1(x)) + self.skip(x)) * math.sqrt(0.5)
+        return y
+
+
+class Discriminator(nn.Module):
+    """Pictures to one number each: high for real."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, sides = config.channels, config.layout.resolutions_px[::-1]
+        blocks = [ResBlock(channels[high], channels[low]) for high, low in pairwise(sides)]
+        self.convs = nn.Sequential(ActivatedConv(3, channels[config.size_px], 1), *blocks)
+        self.final_conv = ActivatedConv(channels[4] + 1, channels[4], 3)
+        self.final_linear = nn.Sequential(
+            EqualLinear(channels[4] * 4 * 4, channels[4], activation=True),
+            EqualLinear(channels[4], 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, 1)."""
+        y = self.final_conv(append_stddev(self.convs(x)))  # (B, C, 4, 4)
+        score: Tensor = self.final_linear(y.flatten(1))
+        return score
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the feature map of each resolution, S, S/2, ..., 4."""
+        maps = []
+        for layer in self.convs:
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+
+def append_stddev(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C + 1, H, W): how much samples differ, as one more channel.
+
+    Samples b, b + B/g, b + 2B/g, ... form a group of g, at most `STDDEV_GROUP`: the spread over
+    the group, averaged over all else (arXiv:1710.10196, section 3). The published code wants a
+    batch that 4 divides, or one below 4; here g is the largest divisor of the batch up to 4.
+    """
+    batch = len(x)
+    group = next(g for g in range(STDDEV_GROUP, 0, -1) if batch % g == 0)
+    grouped = x.reshape(group, batch // group, *x.shape[1:])  # (g, B/g, C, H, W)
+    spread = torch.sqrt(grouped.var(dim=0, unbiased=False) + EPSILON).mean(dim=(1, 2, 3))
+    return torch.cat([x, spread.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1)
