@@ -1,0 +1,239 @@
+"""The losses of DualStyleGAN, as functions of tensors (Yang et al., arXiv:2203.13248).
+
+Flow: pictures, features, codes -> one number to descend. Which loss has which weight in which stage
+is a recipe's matter; how the published code combines them is in FACTS, sections 5 and 7.
+
+Conventions
+    scores    (B, 1) discriminator outputs, high for real
+    images    (B, 3, S, S) in [-1, 1]
+    maps      list of feature maps (B, C_k, H_k, W_k), shallow to deep; five for VGG19 (relu1_1,
+              relu2_1, relu3_1, relu4_1, relu5_1)
+    reduction mean over the batch, unless a function says otherwise
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+PRETRAIN_LAYERS = (0.5, 0.5, 0.5, 0.0, 0.0)
+"""Weights of the feature layers in the perceptual loss of color and structure pretraining."""
+TRANSFER_LAYERS = (0.0, 0.5, 1.0, 0.0, 0.0)
+"""The same on the pairs of the target domain."""
+MATCHED_LAYERS = (1, 2)
+"""Layers whose mean features are matched."""
+CONTEXTUAL_LAYER = 2
+"""Layer of the contextual loss: a quarter of the resolution, relu3_1."""
+CONTEXTUAL_BAND = 0.2
+PATH_DECAY = 0.01
+"""Weight of a new path length in the running mean."""
+SMALLEST_NOISE_PX = 8
+"""Noise maps are halved while they are larger than this (arXiv:1912.04958, appendix D)."""
+FACE_ROWS, FACE_COLUMNS = slice(35, 223), slice(32, 220)
+"""Of a 256 px crop: what the identity network looks at."""
+
+# ── adversarial ──────────────────────────────────────────────────────────────────────────────────
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Logistic loss, scores (B, 1) each (Goodfellow et al., arXiv:1406.2661, eq. 1)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating loss of the generator, scores (B, 1) (the same, section 3)."""
+    return F.softplus(-fake).mean()
+
+
+def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """E ||grad D(x)||^2 on real pictures (Mescheder et al., arXiv:1801.04406, eq. 9).
+
+    Args:
+        scores: (B, 1), computed from `images`.
+        images: (B, 3, S, S) that require a gradient.
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor, rows: slice = slice(None)) -> Tensor:
+    """How far the picture moves with the code (Karras et al., arXiv:1912.04958, eq. 4).
+
+    Args:
+        images: (B, 3, H, W), computed from `ws`.
+        ws: (B, L, D) codes in W+.
+        noise: (B, 3, H, W), N(0, 1): the direction in which movement is measured.
+        rows: rows of the code to average over; those that cannot move the picture (color rows that
+            the extrinsic path replaces) only shrink the mean.
+
+    Returns:
+        (B,), the root of the mean over rows of the squared gradient.
+    """
+    direction = noise / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * direction).sum(), ws, create_graph=True)
+    return gradient[:, rows].square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_penalty(
+    lengths: Tensor, mean: float, across: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Squared distance of path lengths (B,) to their running mean, and the new mean.
+
+    The new mean carries a gradient into the penalty, as published.
+
+    Args:
+        across: mean over processes, differentiable; None if there is one.
+    """
+    now = lengths.mean() if across is None else across(lengths.mean())
+    new_mean = mean + PATH_DECAY * (now - mean)
+    return (lengths - new_mean).square().mean(), new_mean.detach()
+
+
+# ── features ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def feature_l1(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Weighted L1 distance of feature maps: the perceptual loss (FACTS: section 5)."""
+    layers = zip(weights, fake, real, strict=False)
+    return torch.stack([w * F.l1_loss(a, b.detach()) for w, a, b in layers if w]).sum()
+
+
+def feature_matching(
+    fake: Sequence[Tensor], real: Sequence[Tensor], layers: Iterable[int] = MATCHED_LAYERS
+) -> Tensor:
+    """Squared distance of the features' means over the picture (FACTS: section 7, D)."""
+    pairs = [(fake[k].mean(dim=(2, 3)), real[k].mean(dim=(2, 3)).detach()) for k in layers]
+    return torch.stack([F.mse_loss(a, b) for a, b in pairs]).sum()
+
+
+def contextual_loss(
+    x: Tensor,
+    y: Tensor,
+    band: float = CONTEXTUAL_BAND,
+    across: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """How well each place of `y` finds a like in `x` (Mechrez et al., arXiv:1803.02077, eq. 1).
+
+    Args:
+        x: (B, C, H, W) features of the generated picture.
+        y: (B, C, H', W') of the target, which gets no gradient.
+        band: h, the width of the kernel.
+        across: mean over processes for the features' center; None if there is one.
+    """
+    y = y.detach()
+    center = y.mean(dim=(0, 2, 3), keepdim=True)
+    if across is not None:
+        center = across(center)
+    pairs = zip(x - center, y - center, strict=True)
+    losses = [_one_contextual(a.flatten(1), b.flatten(1), band) for a, b in pairs]
+    return torch.stack(losses).mean()
+
+
+def _one_contextual(x: Tensor, y: Tensor, band: float) -> Tensor:
+    """(C, N), (C, M) -> (). The N x M matrices are computed again for the backward pass: at 64x64
+    each takes 64 MiB, and a batch would keep several of them a sample."""
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        affinity = contextual_affinity(relative_distance(cosine_distance(a, b)), band)
+        return -torch.log(affinity.amax(dim=0).mean() + 1e-5)
+
+    if x.requires_grad and torch.is_grad_enabled():
+        result: Tensor = checkpoint(loss, x, y, use_reentrant=False)
+        return result
+    return loss(x, y)
+
+
+def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
+    """d_ij of columns: (C, N), (C, M) -> (N, M), 0 for equal directions, 2 for opposite ones."""
+    return 1.0 - F.normalize(x, dim=0).T @ F.normalize(y, dim=0)
+
+
+def relative_distance(distance: Tensor) -> Tensor:
+    """d_ij over the smallest of its row (arXiv:1803.02077, eq. 2)."""
+    return distance / (distance.amin(dim=1, keepdim=True) + 1e-5)
+
+
+def contextual_affinity(relative: Tensor, band: float = CONTEXTUAL_BAND) -> Tensor:
+    """CX_ij: exp((1 - d~) / h) over its sum in the row (the same, eq. 3 and 4), a softmax."""
+    return torch.softmax((1.0 - relative) / band, dim=1)
+
+
+def face_region(images: Tensor) -> Tensor:
+    """(B, 3, 256, 256) -> (B, 3, 112, 112): what IR-SE50 was trained to see."""
+    face = images[:, :, FACE_ROWS, FACE_COLUMNS]
+    return F.adaptive_avg_pool2d(face, (112, 112))
+
+
+def identity_loss(generated: Tensor, reference: Tensor) -> Tensor:
+    """1 - cosine of embeddings (B, E) of unit length; the reference gets no gradient."""
+    return (1.0 - (generated * reference.detach()).sum(dim=1)).mean()
+
+
+# ── regularization ───────────────────────────────────────────────────────────────────────────────
+
+
+def norm_sum(parameters: Iterable[Tensor]) -> Tensor:
+    """Sum of the norms, not squared, of tensors: keeps the extrinsic path small, so that the face
+    stays the photograph's (FACTS: section 7, D)."""
+    return torch.stack([p.norm() for p in parameters]).sum()
+
+
+def code_spread(codes: Tensor) -> Tensor:
+    """(B, L, D) -> (): mean standard deviation over the rows of a code, which keeps z+ near z
+    (FACTS: section 7, B)."""
+    return codes.std(dim=1, unbiased=True).mean()
+
+
+def noise_regularizer(noises: Iterable[Tensor]) -> Tensor:
+    """Self-correlation of noise maps (B, 1, s, s) at all scales (arXiv:1912.04958, appendix D).
+
+    The mean runs over the batch too, so several samples at once are regularized less than alone;
+    see `noise_regularizer_each`.
+    """
+    return torch.stack([_correlation(noise, (0, 1, 2, 3)) for noise in noises]).sum()
+
+
+def noise_regularizer_each(noises: Iterable[Tensor]) -> Tensor:
+    """(B,): the same, each sample for itself."""
+    return torch.stack([_correlation(noise, (1, 2, 3)) for noise in noises]).sum(dim=0)
+
+
+def _correlation(noise: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Squared mean product with the neighbor to the right and below, summed over the scales."""
+    total = noise.new_zeros(()) if 0 in dims else noise.new_zeros(len(noise))
+    while True:
+        for axis in (3, 2):
+            total = total + (noise * noise.roll(1, axis)).mean(dims).square()
+        if noise.shape[2] <= SMALLEST_NOISE_PX:
+            return total
+        noise = F.avg_pool2d(noise, 2)
+
+
+@torch.no_grad()
+def normalize_noise(noises: Iterable[Tensor]) -> None:
+    """In place: mean 0 and deviation 1 over each whole tensor, batch included, as published."""
+    for noise in noises:
+        noise.sub_(noise.mean()).div_(noise.std(unbiased=True))
+
+
+@torch.no_grad()
+def normalize_noise_each(noises: Iterable[Tensor]) -> None:
+    """In place: mean 0 and deviation 1 over each sample's map."""
+    for noise in noises:
+        dims = (1, 2, 3)
+        noise.sub_(noise.mean(dims, keepdim=True)).div_(noise.std(dims, keepdim=True))
+
+
+def ramped_rate(done: float, peak: float, ramp_up: float = 0.05, ramp_down: float = 0.25) -> float:
+    """Learning rate of latent optimization: linear up, cosine down (arXiv:1912.04958, appendix D).
+
+    Args:
+        done: share of the steps that are done, in [0, 1); the first step has rate 0, as published.
+    """
+    down = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1.0 - done) / ramp_down))
+    return peak * down * min(1.0, done / ramp_up)

@@ -1,0 +1,135 @@
+"""Losses: agree with the published ones, and have the properties they are used for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference import golden
+from torch import Tensor
+
+from dsgcli.training import losses
+
+
+def agree(case: dict, outputs: dict[str, object], f64: bool = False) -> None:
+    values = {k: v.detach().numpy() if isinstance(v, Tensor) else v for k, v in outputs.items()}
+    results = golden.check(case, values, f64=f64)
+    assert all(ok for _, ok, _, _ in results), [r for r in results if not r[1]]
+
+
+def tensors(case: dict) -> dict[str, Tensor]:
+    return {k: torch.as_tensor(v) for k, v in golden.inputs(case).items()}
+
+
+def summary(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
+    return {name + key: value for key, value in golden.summ(tensor.detach().numpy()).items()}
+
+
+@pytest.mark.golden("loss.gan")
+def test_adversarial_losses_agree_with_published() -> None:
+    case = golden.case("loss.gan")
+    x = tensors(case)
+    d = losses.discriminator_loss(x["real"], x["fake"])
+    agree(case, {"d": d, "g": losses.generator_loss(x["fake"])})
+
+
+@pytest.mark.golden("cx")
+def test_contextual_loss_agrees_with_published() -> None:
+    case = golden.case("cx")
+    t = tensors(case)
+    x, y = t["x"].requires_grad_(), t["y"]
+    loss = losses.contextual_loss(x, y)
+    (gx,) = torch.autograd.grad(loss, x)
+    center = y.mean(dim=(0, 2, 3), keepdim=True)
+    columns = [(v - center)[0].flatten(1) for v in (x, y)]
+    distance = losses.cosine_distance(*columns)
+    relative = losses.relative_distance(distance)
+    outputs = {"cx02": loss, "gx": gx, "cx05": losses.contextual_loss(x, y, 0.5)}
+    outputs |= {"dist0": distance, "rel0": relative}
+    agree(case, {**outputs, "aff0": losses.contextual_affinity(relative)})
+
+
+@pytest.mark.golden("cx")
+def test_contextual_loss_of_a_picture_with_itself_agrees_in_float64() -> None:
+    case = golden.case("cx")
+    y = tensors(case)["y"].double()
+    x = tensors(case)["x"].double()
+    both = {"x": losses.contextual_loss(x, x), "y": losses.contextual_loss(y, y)}
+    errors = [golden.check(case, {"self": v.numpy()}, f64=True)[0] for v in both.values()]
+    assert any(ok for _, ok, _, _ in errors), errors
+
+
+@pytest.mark.golden("noise_reg")
+def test_noise_regularizer_agrees_with_published() -> None:
+    case = golden.case("noise_reg")
+    maps = {name: t.requires_grad_() for name, t in tensors(case).items()}
+    loss = losses.noise_regularizer(maps.values())
+    g4, g16, g64 = torch.autograd.grad(loss, list(maps.values()))
+    each = torch.stack([losses.noise_regularizer([m]) for m in maps.values()])
+    outputs = {"loss": loss, "per_map": each, "g4": g4, "g16": g16, **summary("g64", g64)}
+    copies = [m.detach().clone() for m in maps.values()]
+    losses.normalize_noise(copies)
+    outputs |= {"norm4": copies[0], "norm16": copies[1], **summary("norm64", copies[2])}
+    agree(case, outputs)
+
+
+def test_noise_regularizer_of_each_is_that_of_one_alone() -> None:
+    maps = [torch.randn(3, 1, s, s) for s in (4, 16, 32)]
+    alone = [losses.noise_regularizer([m[b : b + 1] for m in maps]) for b in range(3)]
+    torch.testing.assert_close(losses.noise_regularizer_each(maps), torch.stack(alone))
+    whole = [m.clone() for m in maps]
+    losses.normalize_noise_each(whole)
+    for b in range(3):
+        one = [m[b : b + 1].clone() for m in maps]
+        losses.normalize_noise(one)
+        for each, single in zip(whole, one, strict=True):
+            torch.testing.assert_close(each[b : b + 1], single)
+
+
+@pytest.mark.golden("lr_ramp")
+def test_rate_ramps_as_published() -> None:
+    rates = {n: np.array([losses.ramped_rate(i / n, 0.1) for i in range(n)]) for n in (300, 20)}
+    agree(golden.case("lr_ramp"), {f"iter{n}": values for n, values in rates.items()})
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_contextual_loss_is_small_for_a_shuffled_copy(shift: float) -> None:
+    """It compares what there is, not where."""
+    y = torch.randn(2, 16, 8, 8)
+    shuffled = y.flatten(2)[:, :, torch.randperm(64)].view_as(y)
+    other = torch.randn(2, 16, 8, 8)
+    same = losses.contextual_loss(shuffled + shift, y + shift)
+    assert same < 0.01 < losses.contextual_loss(other, y)
+
+
+def test_path_lengths_of_a_linear_map_are_its_gradient() -> None:
+    """For an orthogonal map from one row to the picture every direction has the same length."""
+    matrix = torch.linalg.qr(torch.randn(12, 12))[0]
+    ws = torch.randn(2, 3, 12, requires_grad=True)
+    images = (ws[:, 0] @ matrix).view(2, 3, 2, 2)
+    noise = torch.randn(2, 3, 2, 2)
+    wanted = noise.flatten(1).norm(dim=1) / 2
+    lengths = losses.path_lengths(images, ws, noise, rows=slice(0, 1))
+    torch.testing.assert_close(lengths, wanted)
+    all_rows = losses.path_lengths((ws[:, 0] @ matrix).view(2, 3, 2, 2), ws, noise)
+    torch.testing.assert_close(all_rows, wanted / 3**0.5)
+
+
+def test_path_penalty_moves_its_mean_by_a_hundredth() -> None:
+    penalty, mean = losses.path_penalty(torch.tensor([1.0, 3.0]), 1.0)
+    assert mean == pytest.approx(1.01) and penalty == pytest.approx((0.01**2 + 1.99**2) / 2)
+
+
+def test_code_spread_is_zero_for_a_z_code_and_pulls_rows_together() -> None:
+    z = torch.randn(2, 1, 8).expand(-1, 6, -1)
+    assert losses.code_spread(z) < 1e-6
+    codes = torch.randn(2, 6, 8, requires_grad=True)
+    spread = losses.code_spread(codes)
+    (gradient,) = torch.autograd.grad(spread, codes)
+    assert losses.code_spread(codes - 0.1 * gradient) < spread
+
+
+def test_face_region_of_a_filled_crop_is_that_crop() -> None:
+    image = torch.zeros(1, 3, 256, 256)
+    image[:, :, 35:223, 32:220] = 1.0
+    assert losses.face_region(image).min() == pytest.approx(1.0)
