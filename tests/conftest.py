@@ -11,7 +11,10 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 import pytest
 import torch
 
+from dsgcli.runtime import keep_freed_memory
+
 torch.set_num_threads(1)
+keep_freed_memory()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,219 @@
+"""Crops -> latents -> portraits: the networks of one style, ready to run.
+
+`stylize`, `generate` and `destylize` all draw through `Portraits`; nothing above this module knows
+which form of the generator runs.
+
+Shapes: m pictures, L rows of a code, D style width, S the generator's resolution in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dsgcli.errors import ModelMismatchError, UsageError
+from dsgcli.types import LatentLayout, StyleWeights
+
+if TYPE_CHECKING:
+    from dsgcli.models.dualstylegan import DualStyleGAN
+    from dsgcli.models.encoder import Encoder
+    from dsgcli.types import Pixels
+
+Space = Literal["z+", "w+"]
+
+# ── pictures and tensors ─────────────────────────────────────────────────────────────────────────
+
+
+def to_images(pixels: Sequence[Pixels], device: torch.device) -> Tensor:
+    """(m, 3, S, S) float32 in [-1, 1] from m pictures (S, S, 3) uint8 of one size."""
+    stacked = torch.from_numpy(np.stack(pixels)).to(device, non_blocking=True)
+    return stacked.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_pixels(images: Tensor) -> Pixels:
+    """(m, S, S, 3) uint8 from (m, 3, S, S) in [-1, 1], clamped; rounds down, as published."""
+    scaled = images.float().clamp(-1.0, 1.0).add(1.0).mul_(127.5)
+    pixels: Pixels = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels
+
+
+def area_resize(images: Tensor, size_px: int) -> Tensor:
+    """(m, 3, size, size): block means when shrinking by whole factors (as the published code pools
+    to 256 px), an antialiased bilinear filter otherwise."""
+    side = images.shape[-1]
+    if side == size_px:
+        return images
+    if side % size_px == 0:
+        return F.avg_pool2d(images, side // size_px)
+    return F.interpolate(images, (size_px, size_px), mode="bilinear", antialias=True)
+
+
+# ── what to draw ─────────────────────────────────────────────────────────────────────────────────
+
+WEIGHT_PRESETS: dict[str, tuple[float, ...]] = {
+    "default": (0.75,) * 7 + (1.0,) * 11,
+    "caricature": (1.0,) * 18,
+    "anime": (0.0,) * 4 + (0.75,) * 3 + (1.0,) * 11,
+    "arcane": (0.6,) * 11 + (1.0,) * 7,
+    "plain": (0.0,) * 18,
+}
+"""Published weights by style, written for 1024 px; a smaller model takes the first rows."""
+
+PRESERVE_COLOR_PRESETS = frozenset({"arcane"})
+"""Presets that the method's authors show together with the photograph's own colors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How to draw a face: everything that does not depend on the face."""
+
+    exstyle: Tensor
+    """(L, D) extrinsic code of the exemplar, z+."""
+    weights: StyleWeights
+    """How far each layer goes towards the exemplar."""
+    preserve_color: bool = False
+    """Take the color rows of the extrinsic code from the photograph."""
+    truncation: float = 0.75
+    """The intrinsic code is scaled by this in W; 1 leaves it. The extrinsic code never is."""
+    label: str = ""
+    """For file names and tables: `arcane-12`."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.truncation <= 1:
+            raise UsageError(f"--truncation lies between 0 and 1, got {self.truncation:g}")
+
+
+def pick_weights(
+    layout: LatentLayout,
+    *,
+    structure: float | None = None,
+    color: float | None = None,
+    weights: Sequence[float] | None = None,
+    preset: str | None = None,
+) -> StyleWeights:
+    """Per-row weights from what was asked: all rows, or a preset, or two numbers. Two numbers
+    given beside a preset replace the preset's rows of that kind.
+
+    Raises:
+        UsageError: an unknown preset, weights of a wrong number, or weights beside a preset.
+    """
+    if weights is not None:
+        if preset is not None or structure is not None or color is not None:
+            raise UsageError("--weights sets every layer; leave out --preset, --structure, --color")
+        return StyleWeights.fit(weights, layout)
+    if preset is not None and preset not in WEIGHT_PRESETS:
+        raise UsageError(f"no preset {preset!r}; there are {', '.join(sorted(WEIGHT_PRESETS))}")
+    layers = list(StyleWeights.fit(WEIGHT_PRESETS[preset or "default"], layout).layers)
+    if structure is not None:
+        layers[layout.structure] = [structure] * layout.num_structure
+    if color is not None:
+        layers[layout.color] = [color] * layout.num_color
+    return StyleWeights(tuple(layers))
+
+
+# ── the networks of a style ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(eq=False)
+class Portraits:
+    """The generator of one style and the encoder that goes with it.
+
+    Intrinsic codes are z+ or w+, as `space` says; noise is the generator's stored maps, so the same
+    code gives the same picture.
+    """
+
+    generator: DualStyleGAN
+    encoder: Encoder | None = None
+    space: Space = "z+"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self.generator.eval().requires_grad_(False).to(self.device)
+        if self.encoder is not None:
+            self.encoder.eval().requires_grad_(False).to(self.device)
+
+    @property
+    def layout(self) -> LatentLayout:
+        return self.generator.layout
+
+    @property
+    def size_px(self) -> int:
+        return self.layout.size_px
+
+    @property
+    def crop_px(self) -> int:
+        """Side of the crops that `encode` wants: the portrait's, or the encoder's if larger."""
+        input_px = self.encoder.config.input_px if self.encoder is not None else 0
+        return max(self.size_px, input_px)
+
+    @torch.inference_mode()
+    def encode(self, crops: Sequence[Pixels]) -> Tensor:
+        """(m, L, D) intrinsic codes in `space` of m aligned crops (S, S, 3)."""
+        return self.encode_images(to_images(crops, self.device))
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """The same from (m, 3, S, S) in [-1, 1]."""
+        if self.encoder is None:
+            raise ModelMismatchError("this style has no encoder, so photographs cannot be encoded")
+        codes: Tensor = self.encoder(area_resize(images, self.encoder.config.input_px))
+        return codes[:, : self.layout.num_latents]
+
+    @torch.inference_mode()
+    def intrinsic_ws(self, instyle: Tensor, truncation: float) -> Tensor:
+        """(m, L, D) w+ that drives the intrinsic path: mapped if z+, then truncated about 0."""
+        network = self.generator.generator
+        ws = network.map_plus(instyle) if self.space == "z+" else instyle
+        return network.truncate(ws, truncation)
+
+    @torch.inference_mode()
+    def extrinsic_ws(self, look: Look, instyle: Tensor) -> Tensor:
+        """(L, D) w+ of the exemplar, or (m, L, D) where the photograph's colors are kept.
+
+        In z+ the photograph's rows replace the exemplar's before the mapping, in w+ after it.
+        """
+        network, color = self.generator.generator, self.layout.color
+        exstyle = look.exstyle.to(instyle)
+        if not look.preserve_color:
+            return network.map_plus(exstyle[None])[0]
+        several = exstyle.expand(len(instyle), -1, -1).clone()
+        if self.space == "z+":
+            several[:, color] = instyle[:, color]
+            return network.map_plus(several)
+        several = network.map_plus(several)
+        several[:, color] = instyle[:, color]
+        return several
+
+    @torch.inference_mode()
+    def draw_images(self, instyle: Tensor, look: Look) -> Tensor:
+        """(m, 3, S, S) portraits in about [-1, 1], not clamped."""
+        instyle = instyle.to(self.device)
+        ws = self.intrinsic_ws(instyle, look.truncation)
+        exstyle_ws = self.extrinsic_ws(look, instyle)
+        return self.draw_ws(ws, exstyle_ws.expand(len(ws), -1, -1), look)
+
+    @torch.inference_mode()
+    def draw_ws(self, ws: Tensor, exstyle_ws: Tensor, look: Look) -> Tensor:
+        """(m, 3, S, S) from intrinsic and extrinsic w+ codes, both (m, L, D)."""
+        images: Tensor = self.generator(ws, exstyle_ws, look.weights.layers)
+        return images
+
+    def draw(self, instyle: Tensor, look: Look) -> Pixels:
+        """(m, S, S, 3) uint8 portraits of m intrinsic codes (m, L, D)."""
+        return to_pixels(self.draw_images(instyle, look))
+
+    def draw_plain(self, instyle: Tensor, truncation: float = 1.0) -> Pixels:
+        """(m, S, S, 3) uint8: the extrinsic path off, which is the reconstruction."""
+        with torch.inference_mode():
+            ws = self.intrinsic_ws(instyle.to(self.device), truncation)
+            return to_pixels(self.generator.plain(ws))
+
+    def with_space(self, space: Space) -> Portraits:
+        return replace(self, space=space)

@@ -1,0 +1,1 @@
+"""frames -> faces -> crops -> latents -> portraits -> frames: the main job, whole."""

@@ -1,0 +1,174 @@
+"""Inputs -> jobs: which files there are, and where each one's output goes.
+
+All that can be known without opening a file is found here, before any work starts.
+"""
+
+from __future__ import annotations
+
+import glob
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsgcli.errors import OutputExistsError, SourceMissingError, UsageError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv"}
+    | {".flv", ".3gp", ".ogv", ".gif"}
+)
+"""Endings that a folder is searched for; a file named outright may have any."""
+
+_PATTERN_FIELDS = frozenset({"stem", "style", "ext", "index", "parent"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One input file, and where it lies below the folder that was given."""
+
+    path: Path
+    below: Path = Path()
+    """Its folder relative to the given one, so that a tree is rebuilt in the output."""
+    listed: bool = False
+    """True if found in a folder or by a glob: an existing output is then skipped, not refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One input and its outputs, one a style."""
+
+    source: Source
+    outputs: tuple[Path, ...]
+
+
+def find_sources(inputs: Sequence[Path | str], *, recursive: bool = False) -> list[Source]:
+    """Files, folders and globs -> files, each once, in the order given (sorted within a folder).
+
+    Raises:
+        SourceMissingError: something named is not there, or holds no picture and no video.
+    """
+    found: dict[Path, Source] = {}
+    for item in inputs:
+        for source in _expand(item, recursive=recursive):
+            found.setdefault(source.path.resolve(), source)
+    return list(found.values())
+
+
+def _expand(item: Path | str, *, recursive: bool) -> list[Source]:
+    path = Path(item).expanduser()
+    if path.is_dir():
+        sources = list(_in_folder(path, recursive=recursive))
+        if not sources:
+            deeper = "" if recursive else "; pass -r to look into its subfolders"
+            raise SourceMissingError(f"no picture and no video in the folder {path}{deeper}")
+        return sources
+    if path.exists():
+        return [Source(path=path)]
+    if glob.has_magic(str(item)):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if matches:
+            return [Source(path=Path(m), listed=True) for m in matches if Path(m).is_file()]
+        raise SourceMissingError(f"nothing matches {item}")
+    raise SourceMissingError(f"{item} does not exist; check the name and the folder")
+
+
+def _in_folder(folder: Path, *, recursive: bool) -> Iterable[Source]:
+    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and _suffix(path) in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            yield Source(path=path, below=path.parent.relative_to(folder), listed=True)
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def check_pattern(pattern: str) -> None:
+    """Raise UsageError unless every `{field}` of an output pattern is one that we fill in."""
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+    except ValueError as error:
+        raise UsageError(f"--output-pattern {pattern!r} cannot be read: {error}") from None
+    unknown = names - _PATTERN_FIELDS
+    if unknown or not names & {"stem", "index"}:
+        raise UsageError(
+            f"--output-pattern takes {{{'}, {'.join(sorted(_PATTERN_FIELDS))}}} and needs {{stem}} "
+            f"or {{index}}, got {pattern!r}"
+        )
+
+
+def plan_jobs(
+    sources: Sequence[Source],
+    output: Path | None,
+    labels: Sequence[str],
+    *,
+    pattern: str,
+    overwrite: bool,
+    suffix: str | None = None,
+) -> list[Job]:
+    """Where each input's outputs go.
+
+    One input, one style and an `output` that is no folder: that file. Otherwise `output` is a
+    folder (None: the folder of each input) and the names follow `pattern`. Labels are the styles'
+    (`arcane-12`); `suffix` replaces the input's file ending, if given.
+
+    Raises:
+        OutputExistsError: a single file that exists, without `overwrite`.
+        UsageError: two outputs of one name, an output that is its own input, a bad pattern.
+    """
+    check_pattern(pattern)
+    if output is not None and not _means_folder(output) and len(sources) * len(labels) == 1:
+        jobs = [Job(source=sources[0], outputs=(output,))]
+    else:
+        if output is not None and output.is_file():
+            raise UsageError(f"{output} is a file, and there are several outputs; name a folder")
+        jobs = [
+            Job(
+                source=source,
+                outputs=tuple(
+                    _named(source, output, label, pattern, index, suffix) for label in labels
+                ),
+            )
+            for index, source in enumerate(sources)
+        ]
+    _check_outputs(jobs, overwrite=overwrite)
+    return jobs
+
+
+def _means_folder(output: Path) -> bool:
+    return output.is_dir() or output.suffix == ""
+
+
+def _named(
+    source: Source, output: Path | None, label: str, pattern: str, index: int, suffix: str | None
+) -> Path:
+    ext = (suffix or _suffix(source.path) or ".png").lstrip(".")
+    name = pattern.format(
+        stem=source.path.stem,
+        style=label,
+        ext=ext,
+        index=f"{index:05d}",
+        parent=source.path.parent.name,
+    )
+    folder = source.path.parent if output is None else output / source.below
+    return folder / name
+
+
+def _check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        for path in job.outputs:
+            key = path.resolve()
+            if key == job.source.path.resolve():
+                raise UsageError(
+                    f"{path} would overwrite its own input; choose another -o/--output"
+                )
+            if key in seen:
+                raise UsageError(
+                    f"{job.source.path} and {seen[key]} would both be written to {path}; "
+                    f"use an --output-pattern with {{parent}} or {{index}}"
+                )
+            seen[key] = job.source.path
+            if path.exists() and not job.source.listed and not overwrite:
+                raise OutputExistsError(path)
