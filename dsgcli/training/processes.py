@@ -1,0 +1,120 @@
+"""Several processes that train as one: `torchrun --nproc-per-node N -m dsgcli train RECIPE`.
+
+Flow: torchrun's environment -> Processes -> averaged gradients, sums, agreement.
+gloo on CPUs, NCCL on GPUs. Gradients are averaged after the backward pass, in buckets, and not by a
+wrapper around the networks: the penalties differentiate twice, and an iteration has several
+optimizer steps that each touch a part of the networks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+CPU = torch.device("cpu")
+BUCKET_BYTES = 32 * 2**20
+"""Gradients are averaged in pieces of about this size: few calls, little extra memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among its peers. Also the `Across` of a stage's losses."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = CPU
+
+    @property
+    def is_first(self) -> bool:
+        """The first process alone writes files and talks to people."""
+        return self.rank == 0
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over processes, differentiable."""
+        if self.count == 1:
+            return value
+        from torch.distributed.nn.functional import all_reduce
+
+        total = cast(Tensor, all_reduce(value.contiguous()))  # type: ignore[no-untyped-call]
+        return total / self.count
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over processes."""
+        if self.count == 1:
+            return
+        for bucket in _buckets(p.grad for p in parameters if p.grad is not None):
+            flat = torch.cat([g.reshape(-1) for g in bucket])
+            dist.all_reduce(flat)
+            flat /= self.count
+            means = torch.split(flat, [g.numel() for g in bucket])
+            for gradient, mean in zip(bucket, means, strict=True):
+                gradient.copy_(mean.view_as(gradient))
+
+    def average(self, scalars: Mapping[str, float]) -> dict[str, float]:
+        """Mean over processes of each number; all processes give the same names."""
+        if self.count == 1 or not scalars:
+            return dict(scalars)
+        values = torch.tensor(list(scalars.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(values)
+        return dict(zip(scalars, (values / self.count).tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """True if it is true in any process: how they agree to stop."""
+        if self.count == 1:
+            return flag
+        value = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def share(self, modules: Iterable[nn.Module]) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.count == 1:
+            return
+        for module in modules:
+            for value in module.state_dict().values():
+                whole = value.contiguous()
+                dist.broadcast(whole, src=0)
+                value.copy_(whole)
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def _buckets(gradients: Iterable[Tensor]) -> Iterator[Sequence[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        bucket.append(gradient)
+        size += gradient.numel() * gradient.element_size()
+        if size >= BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket
+
+
+def join(device: torch.device) -> Processes:
+    """Join the processes that torchrun started, or be the only one."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Processes(device=device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave(processes: Processes) -> None:
+    """Part from the others; without it, torch warns at exit."""
+    if processes.count > 1 and dist.is_initialized():
+        dist.destroy_process_group()

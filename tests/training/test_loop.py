@@ -1,0 +1,199 @@
+"""The loop must not care how a run is cut up: into starts, micro-batches or processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dsgcli
+import pytest
+import torch
+from dsgcli.errors import InterruptedRunError, TrainingError
+from dsgcli.training import checkpoint
+from dsgcli.training.checkpoint import find_checkpoint, read_progress
+from dsgcli.training.loop import stop_signals
+from dsgcli.training.record import METRICS, read_metrics
+from training import toys
+from training.toys import ToyGan, run
+
+TOYS = Path(toys.__file__)
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return [sys.executable, str(TOYS), str(folder), *more]
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(dsgcli.__file__).parent.parent)
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+
+
+def weights(toy: ToyGan) -> dict[str, torch.Tensor]:
+    return {f"{n}.{k}": v for n, m in toy.modules.items() for k, v in m.state_dict().items()}
+
+
+def assert_same(a: ToyGan, b: ToyGan) -> None:
+    for (key, x), y in zip(weights(a).items(), weights(b).values(), strict=True):
+        assert torch.equal(x, y), key
+    assert a.state() == b.state()
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    rows = list(read_metrics(folder / METRICS))
+    return [{k: v for k, v in r.items() if k.startswith(("loss/", "grad/"))} for r in rows]
+
+
+def test_loop_gives_the_same_weights_when_started_again_midway(tmp_path):
+    whole = run(tmp_path / "whole", steps=20)
+    for steps in (1, 7, 8, 20):
+        parts = run(tmp_path / "parts", steps=steps)
+    assert_same(whole, parts)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_loop_gives_the_same_weights_after_kill_9(tmp_path):
+    """Killed from outside at whatever point it has reached, then the same command again."""
+    whole = run(tmp_path / "whole", steps=150)
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(command(folder, "--steps", "150"), env=environment())
+    while find_checkpoint(folder / "toy.safetensors") is None:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    found = find_checkpoint(folder / "toy.safetensors")
+    assert found is not None
+    assert 0 < read_progress(found).iteration < 150
+    again = run(folder, steps=150)
+    assert_same(whole, again)
+    assert losses(folder) == losses(tmp_path / "whole")
+
+
+KILL_POINTS = {
+    "in a phase": (ToyGan, "_g_loss"),
+    "before the average": (ToyGan, "finish"),
+    "before writing": (checkpoint, "save"),
+    "while writing": (os, "fsync"),
+    "between the renames": (checkpoint, "_kill_point"),
+    "after the renames": (checkpoint, "_sync_folder"),
+    "between checkpoint and next step": (ToyGan, "begin"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("point", KILL_POINTS)
+@pytest.mark.parametrize("calls", [2, 5])
+def test_loop_gives_the_same_weights_when_killed(tmp_path, monkeypatch, point, calls):
+    """Killed at a named point, from within, in a forked process."""
+    whole = run(tmp_path / "whole", steps=8)
+    folder = tmp_path / "killed"
+    child = os.fork()
+    if child == 0:
+        _die_at(*KILL_POINTS[point], calls)
+        run(folder, steps=8)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "was not killed"
+    assert_same(whole, run(folder, steps=8))
+    assert losses(folder) == losses(tmp_path / "whole")
+
+
+def _die_at(owner: object, name: str, calls: int) -> None:
+    """Kill this process when `owner.name` is called for the `calls`-th time."""
+    if name == "_kill_point":  # the first save renames once, each later one twice
+        owner, name, calls = Path, "replace", 1 + 2 * calls
+    original = getattr(owner, name)
+    left = [calls]
+
+    def fatal(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, fatal)
+
+
+def test_loop_is_done_when_its_checkpoint_is(tmp_path):
+    first = run(tmp_path, steps=5)
+    before = (tmp_path / "toy.safetensors").stat().st_mtime_ns
+    again = run(tmp_path, steps=5)
+    assert_same(first, again)
+    assert (tmp_path / "toy.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("device_batch", [1, 2, 4])
+def test_loop_accumulates_to_the_same_losses(tmp_path, device_batch):
+    """Across.mean sees one micro-batch at a time, so the loss on a batch mean is left out."""
+    whole, parts = ToyGan(), ToyGan()
+    for toy in (whole, parts):
+        toy.phases = lambda iteration, toy=toy: ToyGan.phases(toy, iteration)[:-1]  # type: ignore[method-assign]
+    run(tmp_path / "whole", steps=10, trainable=whole)
+    run(tmp_path / "parts", steps=10, trainable=parts, device_batch=device_batch)
+    for a, b in zip(losses(tmp_path / "whole"), losses(tmp_path / "parts"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_loop_in_two_processes_gives_the_losses_of_one(tmp_path):
+    run(tmp_path / "one", steps=10, batch_size=8)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", "0", "--standalone"]
+    two = [*torchrun, str(TOYS), str(tmp_path / "two"), "--steps", "10", "--batch-size", "8"]
+    subprocess.run(two, env=environment(), check=True, capture_output=True, timeout=120)
+    for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_loop_stops_on_nan_and_leaves_the_last_checkpoint(tmp_path):
+    toy = ToyGan()
+    toy.poison_at = 6
+    with pytest.raises(TrainingError, match=r"nan in phase 'd' of step 7"):
+        run(tmp_path, steps=10, trainable=toy)
+    found = find_checkpoint(tmp_path / "toy.safetensors")
+    assert found is not None
+    assert read_progress(found).iteration == 6
+
+
+def test_loop_saves_on_ctrl_c_and_goes_on(tmp_path):
+    whole = run(tmp_path / "whole", steps=12)
+    toy = ToyGan()
+    finish = toy.finish
+
+    def interrupt(iteration: int) -> None:
+        finish(iteration)
+        if iteration == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    toy.finish = interrupt  # type: ignore[method-assign]
+    with pytest.raises(InterruptedRunError, match="after step 5 of 12"):
+        run(tmp_path / "stopped", steps=12, trainable=toy, checkpoint_minutes=60.0)
+    assert_same(whole, run(tmp_path / "stopped", steps=12))
+
+
+def test_second_ctrl_c_acts_at_once():
+    with pytest.raises(KeyboardInterrupt), stop_signals() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked()
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_loop_draws_sheets_without_changing_the_run(tmp_path):
+    plain = run(tmp_path / "plain", steps=6)
+    drawn = run(tmp_path / "drawn", steps=6, sample_every=3, sample_count=4)
+    assert_same(plain, drawn)
+    names = sorted(p.name for p in (tmp_path / "drawn" / "sheets").iterdir())
+    assert names == [f"toy-samples-{n:06d}.jpg" for n in (1, 3, 6)]
+
+
+def test_metrics_have_every_step_once_after_a_second_start(tmp_path):
+    run(tmp_path, steps=4)
+    run(tmp_path, steps=9)
+    assert [row["step"] for row in read_metrics(tmp_path / METRICS)] == list(range(1, 10))
