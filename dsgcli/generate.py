@@ -8,25 +8,19 @@ Shapes: n pictures, L rows of a code, D style width.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from dsgcli.errors import RecipeError, UsageError
-from dsgcli.portraits import Look, Portraits, pick_weights
-from dsgcli.progress import SILENT, Progress
-from dsgcli.runtime import batched, pick_device, pick_precision
-from dsgcli.types import LatentLayout, StyleRef
+from dsgcli.errors import UsageError
+from dsgcli.portraits import Look, Portraits
+from dsgcli.runtime import batched
 
 if TYPE_CHECKING:
     from dsgcli.models.style_sampler import StyleSampler
-    from dsgcli.store import ModelStore
-    from dsgcli.types import Pixels
 
 # ── seeds ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -77,37 +71,17 @@ class SampleCodes:
         return len(self.names)
 
 
-StyleDraw = Callable[[Tensor, Tensor], Tensor]
-"""Structure noise (n, E) and color noise (n, E) -> exstyle (n, L, D) z+."""
-
-
-def sampler_draw(
-    structure: StyleSampler, color: StyleSampler, layout: LatentLayout, style_dim: int
-) -> StyleDraw:
-    """The sampling network as a function: both halves, put together and cut to the model's rows."""
-
-    def draw(structure_noise: Tensor, color_noise: Tensor) -> Tensor:
-        halves = (structure(structure_noise), color(color_noise))
-        rows = [half.unflatten(1, (-1, style_dim)) for half in halves]
-        return torch.cat(rows, dim=1)[:, : layout.num_latents]
-
-    return draw
-
-
 def draw_codes(
     seeds: Sequence[int],
     style_dim: int,
+    style: Tensor | StyleSampler,
     *,
-    exstyle: Tensor | None = None,
-    draw_style: StyleDraw | None = None,
-    noise_dim: int = 128,
     fixed: frozenset[Part] = frozenset(),
 ) -> SampleCodes:
     """Codes of one picture a seed.
 
     Args:
-        exstyle: (L, D) z+ of an exemplar; with `draw_style` too, None of it is used.
-        draw_style: the sampling network; None takes `exstyle` for every picture.
+        style: (L, D) z+ of an exemplar, or the network that draws one a picture.
         fixed: parts that all pictures take from the first seed.
     """
 
@@ -116,12 +90,12 @@ def draw_codes(
         return torch.stack([_normal(seed, part, width) for seed in used])
 
     instyle = noise("content", style_dim)
-    if draw_style is not None:
-        with torch.inference_mode():
-            drawn = draw_style(noise("structure", noise_dim), noise("color", noise_dim))
+    if isinstance(style, Tensor):
+        drawn = style.expand(len(seeds), -1, -1)
     else:
-        assert exstyle is not None
-        drawn = exstyle.expand(len(seeds), -1, -1)
+        width = style.config.noise_dim
+        with torch.inference_mode():
+            drawn = style(noise("structure", width), noise("color", width))
     return SampleCodes(instyle, drawn, tuple(f"seed{seed:04d}" for seed in seeds))
 
 

@@ -9,8 +9,8 @@ Shapes: m pictures, L rows of a code, D style width, S the generator's resolutio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,10 +22,8 @@ from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.models.dualstylegan import DualStyleGAN
-    from dsgcli.models.encoder import Encoder
+    from dsgcli.models.encoder import CodeSpace, Encoder
     from dsgcli.types import Pixels
-
-Space = Literal["z+", "w+"]
 
 # ── pictures and tensors ─────────────────────────────────────────────────────────────────────────
 
@@ -37,8 +35,9 @@ def to_images(pixels: Sequence[Pixels], device: torch.device) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Pixels:
-    """(m, S, S, 3) uint8 from (m, 3, S, S) in [-1, 1], clamped; rounds down, as published."""
-    scaled = images.float().clamp(-1.0, 1.0).add(1.0).mul_(127.5)
+    """(m, S, S, 3) uint8 from (m, 3, S, S) in [-1, 1], clamped; rounds down, as published, but for
+    a hair's breadth, so that a picture survives `to_images` and back."""
+    scaled = images.float().clamp(-1.0, 1.0).add(1.0).mul_(127.5).add_(1e-3)
     pixels: Pixels = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return pixels
 
@@ -124,13 +123,12 @@ def pick_weights(
 class Portraits:
     """The generator of one style and the encoder that goes with it.
 
-    Intrinsic codes are z+ or w+, as `space` says; noise is the generator's stored maps, so the same
-    code gives the same picture.
+    Intrinsic codes are in the encoder's latent space, z+ or w+; noise is the generator's stored
+    maps, so the same code gives the same picture.
     """
 
     generator: DualStyleGAN
     encoder: Encoder | None = None
-    space: Space = "z+"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
@@ -142,6 +140,11 @@ class Portraits:
     @property
     def layout(self) -> LatentLayout:
         return self.generator.layout
+
+    @property
+    def space(self) -> CodeSpace:
+        """Latent space of the intrinsic codes."""
+        return self.encoder.config.latent_space if self.encoder is not None else "z+"
 
     @property
     def size_px(self) -> int:
@@ -214,6 +217,3 @@ class Portraits:
         with torch.inference_mode():
             ws = self.intrinsic_ws(instyle.to(self.device), truncation)
             return to_pixels(self.generator.plain(ws))
-
-    def with_space(self, space: Space) -> Portraits:
-        return replace(self, space=space)
