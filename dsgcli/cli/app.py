@@ -1,0 +1,116 @@
+"""The `dsg` command: its subcommands, its settings, its exit codes.
+
+Flow: argv -> settings (environment, files) -> Typer -> one library function -> exit code.
+Commands raise `DsgError`; here it becomes a message and a code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from dsgcli import __version__
+from dsgcli.cli.layout import add, group, show_help_if_alone
+from dsgcli.cli.settings import NOT_SETTINGS, Flags, Settings, read_settings
+from dsgcli.console import exit_code_of
+from dsgcli.errors import InterruptedRunError, UsageError
+
+EPILOG = """
+Examples:
+  dsg stylize photo.jpg --style arcane:12
+  dsg styles list
+  dsg doctor
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no face found, 4 model missing or
+corrupt, 5 some files of several failed, 130 interrupted.
+Settings: flags, then DSG_* variables, then dsg.toml; `dsg doctor` shows them.
+"""
+
+
+def build_app() -> typer.Typer:
+    """The whole command line; nothing heavy is imported for it."""
+    from dsgcli.cli import destylize, doctor, interpolate, sample, styles, stylize
+
+    app = group("dsg", "", EPILOG)
+    app.callback()(_dsg)
+    add(app, stylize.stylize, stylize.EXAMPLES)
+    add(app, sample.sample, sample.EXAMPLES)
+    add(app, interpolate.interpolate, interpolate.EXAMPLES)
+    add(app, destylize.destylize, destylize.EXAMPLES)
+    app.add_typer(styles.styles)
+    add(app, doctor.doctor, doctor.EXAMPLES)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dsg {__version__} (Python {sys.version.split()[0]})")
+        raise typer.Exit()
+
+
+def _dsg(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which."),
+    ] = False,
+) -> None:
+    """Portraits in the style of one chosen picture: photographs, folders, videos."""
+    show_help_if_alone(ctx)
+
+
+# ── running it ───────────────────────────────────────────────────────────────────────────────────
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dsg` with `argv` (None: the process's own); returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return exit_code_of(lambda: run(arguments), as_json="--json" in arguments)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The same, raising `DsgError`."""
+    command = get_command(build_app())
+    settings = read_settings(flags_of(command), os.environ, Path.cwd())
+    if not {"doctor", "--help", "-h"} & set(arguments):
+        settings.check()
+    try:
+        code = command.main(
+            args=list(arguments),
+            prog_name="dsg",
+            standalone_mode=False,
+            default_map=settings.default_map(flags_of(command)),
+        )
+    except typer.TyperException as error:
+        raise UsageError(_explain(error, settings)) from error
+    except typer.Abort:
+        raise InterruptedRunError("stopped") from None
+    return code if isinstance(code, int) else 0
+
+
+def flags_of(command: Any, words: tuple[str, ...] = ()) -> Flags:
+    """The flags of a command and of all below it that may be set."""
+    options = [p.name for p in command.params if p.param_type_name == "option"]
+    flags = {words: frozenset(options) - NOT_SETTINGS}
+    for name, below in getattr(command, "commands", {}).items():
+        flags |= flags_of(below, (*words, name))
+    return flags
+
+
+def _explain(error: typer.TyperException, settings: Settings) -> str:
+    """Typer's message, where a wrong setting came from, and where help is."""
+    message = error.format_message()
+    context, name = getattr(error, "ctx", None), getattr(getattr(error, "param", None), "name", "")
+    if context is None:
+        return message
+    words = tuple(context.command_path.split()[1:])
+    setting = settings.lookup(words, name)
+    if setting is not None and context.get_parameter_source(name).name == "DEFAULT_MAP":
+        message += f" It was set in {setting.origin}."
+    return f"{message} Try `{context.command_path} --help`."

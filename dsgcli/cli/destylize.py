@@ -1,0 +1,85 @@
+"""`dsg destylize`: from a stylized portrait to the codes that make it, and to the person behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsgcli.cli.flags import expand
+from dsgcli.cli.options import FILES_GROUP, STYLE_GROUP, Machine, Overwrite, Seed, Talk
+from dsgcli.cli.pending import not_available
+
+EXAMPLES = """
+Examples:
+  dsg destylize portrait.png --style cartoon            the photograph it might come from
+  dsg destylize cartoons/ --style cartoon -o codes/     codes of a whole folder, resumable
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destylization:
+    """How codes are found."""
+
+    style: Annotated[
+        str,
+        typer.Option(
+            "--style",
+            "-s",
+            metavar="NAME",
+            help="The style whose fine-tuned generator draws the portraits.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = "default"
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Optimizer steps a portrait.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = 300
+    truncation: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="0..1",
+            help="How far the recovered face may be from the average one; 0.5 for styles far from "
+            "photographs.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = 0.7
+    seed: Seed = 0
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A picture for one portrait, a folder of codes for several.",
+            show_default="beside the input",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    overwrite: Overwrite = False
+
+
+@expand
+def destylize(
+    source: Annotated[
+        Path, typer.Argument(metavar="PICTURE|FOLDER", help="Stylized portraits, aligned.")
+    ],
+    *,
+    how: Destylization,
+    machine: Machine,
+    talk: Talk,
+) -> None:
+    """Recover the codes of stylized portraits, and the person behind one.
+
+    A portrait's extrinsic code is its style, its intrinsic code the face that it was drawn from.
+    """
+    not_available("destylize")

@@ -1,0 +1,154 @@
+"""`dsg interpolate`: from one style or face to another, as a video, a strip or a figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dsgcli.cli.flags import expand
+from dsgcli.cli.options import (
+    FILES_GROUP,
+    STYLE_GROUP,
+    Color,
+    Machine,
+    Overwrite,
+    Preset,
+    Seed,
+    Size,
+    Structure,
+    Styles,
+    Talk,
+    Truncation,
+    Weights,
+)
+from dsgcli.cli.pending import not_available
+
+EXAMPLES = """
+Examples:
+  dsg interpolate --style arcane:12 --style arcane:40 -o blend.mp4
+  dsg interpolate --content me.jpg --style arcane:12 --style pixar:3 --loop -o me.gif
+  dsg interpolate --content 3 --content 8 --axis content --frames 7 -o strip.png
+  dsg interpolate --matrix 4 6 -o figure.png
+  dsg interpolate --content me.jpg --sweep structure,color -o weights.png
+"""
+
+PATH_GROUP = "The path"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stops:
+    """What lies along the path."""
+
+    style: Styles = field(default_factory=lambda: ["default"])
+    content: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--content",
+            "-c",
+            metavar="PICTURE|SEED",
+            help="A photograph, or the seed of a random face; may be repeated.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = None
+    seed: Seed = 0
+    structure: Structure = None
+    color: Color = None
+    weights: Weights = None
+    preset: Preset = None
+    truncation: Truncation = 0.75
+    size: Size = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """How the path runs."""
+
+    axis: Annotated[
+        Literal["both", "content", "style", "structure", "color", "weight"],
+        typer.Option(
+            metavar="AXIS",
+            help="What changes: both, content, style, structure, color or weight.",
+            rich_help_panel=PATH_GROUP,
+        ),
+    ] = "both"
+    space: Annotated[
+        Literal["z+", "w+"],
+        typer.Option(
+            metavar="z+|w+",
+            help="z+ goes along the sphere, w+ straight.",
+            rich_help_panel=PATH_GROUP,
+        ),
+    ] = "w+"
+    ease: Annotated[
+        bool,
+        typer.Option(
+            "--ease/--no-ease",
+            help="Slow down at each stop, or keep one speed.",
+            rich_help_panel=PATH_GROUP,
+        ),
+    ] = True
+    frames: Annotated[
+        int,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Pictures from one stop to the next.",
+            rich_help_panel=PATH_GROUP,
+        ),
+    ] = 48
+    fps: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="N", help="Pictures a second of a video.", rich_help_panel=PATH_GROUP
+        ),
+    ] = 24.0
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Come back to the first stop.", rich_help_panel=PATH_GROUP),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Figures instead of a path, and where the result goes."""
+
+    matrix: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="ROWS COLUMNS",
+            help="People down, exemplars across: the figure of the paper.",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="structure,color|layers",
+            help="One portrait over a grid of weights, or with each layer alone.",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A video (mp4, gif, webp) or a strip (png, jpg).",
+            show_default="interpolation.mp4, or .png for a figure",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    overwrite: Overwrite = False
+
+
+@expand
+def interpolate(stops: Stops, route: Route, figure: Figure, machine: Machine, talk: Talk) -> None:
+    """Go from one style or face to another: a video, a strip, or a figure.
+
+    Several --style or --content are stops on the way.
+    """
+    not_available("interpolate")

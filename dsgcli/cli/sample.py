@@ -1,0 +1,161 @@
+"""`dsg sample`: random portraits of people who do not exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsgcli.cli.flags import expand
+from dsgcli.cli.options import (
+    FILES_GROUP,
+    STYLE_GROUP,
+    Color,
+    Machine,
+    Overwrite,
+    Preset,
+    Seed,
+    Size,
+    Structure,
+    Styles,
+    Talk,
+    Truncation,
+    Weights,
+)
+from dsgcli.cli.pending import not_available
+
+EXAMPLES = """
+Examples:
+  dsg sample                                   16 portraits in the default style
+  dsg sample --n 64 --style-random -o faces/   each in a style of its own
+  dsg sample --style arcane:12 --grid 8x4 -o sheet.png
+  dsg sample --seeds 0,4-6 --plain             the people behind them
+  dsg sample --style-random --fix-content      one person, many styles
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Which portraits, and where they go."""
+
+    n: Annotated[
+        int,
+        typer.Option(
+            "--n",
+            min=1,
+            metavar="N",
+            help="How many, from --seed on.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = 16
+    seed: Seed = 0
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0,4-6",
+            help="These seeds, instead of --n and --seed.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = None
+    style: Styles = field(default_factory=lambda: ["default"])
+    style_random: Annotated[
+        bool,
+        typer.Option(
+            "--style-random",
+            help="A style for each picture from the style's sampling network; structure and color "
+            "are drawn apart.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = False
+    fix_content: Annotated[
+        bool,
+        typer.Option(
+            "--fix-content",
+            help="The same person in all pictures.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = False
+    fix_structure: Annotated[
+        bool,
+        typer.Option(
+            "--fix-structure",
+            help="The same structure of style in all.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = False
+    fix_color: Annotated[
+        bool,
+        typer.Option(
+            "--fix-color", help="The same colors of style in all.", rich_help_panel=STYLE_GROUP
+        ),
+    ] = False
+    structure: Structure = None
+    color: Color = None
+    weights: Weights = None
+    preset: Preset = None
+    truncation: Truncation = 0.5
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Without the style: the generator's own faces.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = False
+    layer_swap: Annotated[
+        bool,
+        typer.Option(
+            "--layer-swap",
+            help="With the fine-tuned generator whose layers were swapped, for comparison.",
+            rich_help_panel=STYLE_GROUP,
+        ),
+    ] = False
+    size: Size = None
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw the codes that --save-codes wrote.",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A folder for single pictures, or a file (png, jpg, webp) for one sheet.",
+            show_default="./samples",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLSxROWS",
+            help="Layout of the sheet.",
+            show_default="nearly square",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    save_codes: Annotated[
+        bool,
+        typer.Option(
+            "--save-codes",
+            help="Write the codes beside the pictures.",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = False
+    overwrite: Overwrite = False
+
+
+@expand
+def sample(samples: Samples, machine: Machine, talk: Talk) -> None:
+    """Draw portraits of people who do not exist, in a style.
+
+    The same seed gives the same picture, whatever else is drawn beside it.
+    """
+    not_available("sample")

@@ -1,0 +1,114 @@
+"""`dsg styles`: what styles there are, how they look, and exemplars of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsgcli.cli.completion import complete_style
+from dsgcli.cli.flags import expand
+from dsgcli.cli.layout import add, group
+from dsgcli.cli.options import FILES_GROUP, Machine, Overwrite, Pretrained, Talk
+from dsgcli.cli.pending import not_available
+
+styles = group("styles", "List, look at, extend, export and compare styles.")
+
+StyleName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[:EXEMPLAR]", help="A style in the store.", autocompletion=complete_style
+    ),
+]
+
+
+@expand
+def list_(pretrained: Pretrained = None, *, talk: Talk) -> None:
+    """List the styles in the store, with their exemplars."""
+    not_available("styles list")
+
+
+@expand
+def show(
+    name: StyleName,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A sheet (png, jpg, webp) or a page (html).",
+            show_default="NAME.png here",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    *,
+    machine: Machine,
+    talk: Talk,
+) -> None:
+    """Draw a gallery of a style's exemplars, or one exemplar large at several weights."""
+    not_available("styles show")
+
+
+@expand
+def add_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The style to extend.")],
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="The new exemplar.")],
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="LABEL",
+            help="Name of the new exemplar.",
+            show_default="that of the file",
+        ),
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(min=0, metavar="STEPS", help="Steps of fitting the code to the picture."),
+    ] = 100,
+    *,
+    machine: Machine,
+    talk: Talk,
+) -> None:
+    """Add an exemplar of your own to a style, without training.
+
+    It is kept in your data folder; the style itself stays as it is.
+    """
+    not_available("styles add")
+
+
+@expand
+def export(
+    name: StyleName,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the style.")
+    ],
+    overwrite: Overwrite = False,
+    pretrained: Pretrained = None,
+    *,
+    talk: Talk,
+) -> None:
+    """Write a style, your own exemplars included, into one file to give away."""
+    not_available("styles export")
+
+
+@expand
+def diff(
+    first: Annotated[str, typer.Argument(metavar="NAME", help="A style.")],
+    second: Annotated[str, typer.Argument(metavar="NAME", help="Another.")],
+    pretrained: Pretrained = None,
+    *,
+    talk: Talk,
+) -> None:
+    """Say in what two styles differ: exemplars, codes, weights, base."""
+    not_available("styles diff")
+
+
+add(styles, list_, "Examples:\n  dsg styles list\n  dsg styles list --json", name="list")
+add(styles, show, "Examples:\n  dsg styles show arcane\n  dsg styles show arcane:12 -o jinx.png")
+add(styles, add_, "Examples:\n  dsg styles add pixar mine.jpg --as me", name="add")
+add(styles, export, "Examples:\n  dsg styles export pixar -o pixar.safetensors")
+add(styles, diff, "Examples:\n  dsg styles diff pixar cartoon")

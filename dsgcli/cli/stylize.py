@@ -1,0 +1,113 @@
+"""`dsg stylize`: pictures, folders and videos in the style of one chosen picture."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dsgcli.cli.flags import expand, values_of
+from dsgcli.cli.options import Look, Talk, numbers
+from dsgcli.cli.pending import not_available
+from dsgcli.cli.stylize_options import Faces, Files, Paste, Video, Workers
+from dsgcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dsgcli.stylize.options import StylizeOptions
+
+EXAMPLES = """
+Examples:
+  dsg stylize portrait.jpg                       with the model that comes with dsg
+  dsg stylize holiday.mp4 --style arcane:12 -o toon.mp4
+  dsg stylize photos/ -r -o toons/ --style pixar:3 --style arcane:12
+  dsg stylize me.jpg --style cartoon --structure 0.5 --color 0.3
+  dsg stylize me.jpg --exemplar painting.jpg     take the style from a picture of yours
+  dsg stylize long.mp4 --preview 8               look at 8 frames first
+  dsg stylize two.mp4 --face-style 0=arcane:12 --face-style 1=pixar:3
+"""
+
+
+@expand
+def stylize(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT", help="Pictures, videos, folders, quoted globs."),
+    ] = None,
+    *,
+    files: Files,
+    look: Look,
+    faces: Faces,
+    paste: Paste,
+    video: Video,
+    machine: Workers,
+    talk: Talk,
+) -> None:
+    """Redraw every face of a picture or video in the style of one chosen picture.
+
+    Faces are found, cut out, drawn anew and put back; the rest of each frame, the sound and the
+    timing stay as they are.
+    """
+    not_available("stylize")
+
+
+def options_of(
+    files: Files, look: Look, faces: Faces, paste: Paste, video: Video, machine: Workers
+) -> StylizeOptions:
+    """The flags as the library takes them: same names, three of them read into values."""
+    from dsgcli.stylize.options import StylizeOptions
+
+    values = values_of(files, look, faces, paste, video, machine)
+    for name in ("input", "output", "no_smooth"):
+        del values[name]
+    style, exemplar = style_and_exemplar(look.style, look.exemplar)
+    values |= {
+        "style": style,
+        "exemplar": exemplar,
+        "weights": numbers("--weights", look.weights),
+        "smooth": 0.0 if faces.no_smooth else faces.smooth,
+        "start": seconds("--start", video.start),
+        "end": seconds("--end", video.end),
+        "face_style": tuple(faces.face_style or ()),
+        "codec_option": tuple(video.codec_option or ()),
+    }
+    return StylizeOptions(**values)
+
+
+def style_and_exemplar(
+    styles: list[str], exemplar: str | None
+) -> tuple[tuple[str, ...], Path | None]:
+    """`--exemplar` is a picture if there is such a file; else it names one of the style's own.
+
+    Raises:
+        UsageError: it names one, and so does `--style` already.
+    """
+    if exemplar is None:
+        return tuple(styles), None
+    if Path(exemplar).exists() or Path(exemplar).parent != Path():
+        return tuple(styles), Path(exemplar)
+    named = [style for style in styles if ":" in style]
+    if named:
+        raise UsageError(
+            f"--style {named[0]} names an exemplar, and so does --exemplar {exemplar}; drop one"
+        )
+    return tuple(f"{style}:{exemplar}" for style in styles), None
+
+
+def seconds(option: str, text: str | None) -> Fraction | None:
+    """`75`, `1:15` or `0:01:15.5` as exact seconds; None stays None.
+
+    Raises:
+        UsageError: no time.
+    """
+    if text is None:
+        return None
+    parts = text.split(":")
+    try:
+        values = [Fraction(part) for part in parts]
+    except (ValueError, ZeroDivisionError):
+        values = []
+    if not values or len(values) > 3 or any(value < 0 for value in values):
+        raise UsageError(f"{option} takes seconds, M:S or H:M:S, got {text!r}")
+    return sum((v * 60**power for power, v in enumerate(reversed(values))), Fraction(0))
