@@ -1,0 +1,148 @@
+"""Files as such: what one holds by its first bytes, its hash, and how one is written whole.
+
+Below everything else in the store; knows nothing of networks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import string
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
+
+FileFormat = Literal["torch-zip", "torch-legacy", "safetensors", "npy", "tflite", "zip"]
+
+LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+"""The number that begins a checkpoint written by torch before 1.6 (or without zip)."""
+_CHUNK_BYTES = 1 << 20
+_TEXT = frozenset(string.printable.encode())
+
+
+def require_file(path: Path) -> int:
+    """Size in bytes of a file that is there and is not empty.
+
+    Raises:
+        ModelMissingError: nothing there, or a folder. ModelCorruptError: zero bytes, or unreadable.
+    """
+    if path.is_dir():
+        raise ModelMissingError(
+            f"{path} is a folder where a model file is wanted; name a file in it"
+        )
+    if not path.exists():
+        raise ModelMissingError(f"{path} does not exist; `dsg models list` shows what is there")
+    try:
+        with path.open("rb"):
+            size = path.stat().st_size
+    except OSError as error:
+        raise ModelCorruptError(f"{path} cannot be read: {error.strerror}") from error
+    if size == 0:
+        raise ModelCorruptError(f"{path} is empty (0 bytes); delete it and fetch it again")
+    return size
+
+
+def file_format(path: Path) -> FileFormat:
+    """What the file is by its content, whatever its name says.
+
+    Raises:
+        ModelMissingError, ModelCorruptError: as `require_file`; also for what is no model at all.
+    """
+    size = require_file(path)
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        return "torch-zip" if b"data.pkl" in head[:256] or _holds_pickle(path) else "zip"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head[:1] == b"\x80" and LEGACY_MAGIC in head[:32]:
+        return "torch-legacy"
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= max(size, 1 << 40):
+        return "safetensors"
+    raise ModelCorruptError(f"{path} {_what_else(head)}")
+
+
+def _holds_pickle(path: Path) -> bool:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return path.suffix in {".pt", ".pth"}  # let the reader of checkpoints say what is wrong
+
+
+def _what_else(head: bytes) -> str:
+    if head.startswith(b"version https://git-lfs"):
+        return (
+            "is a Git LFS pointer, not the file it stands for; run `git lfs pull` where it is from"
+        )
+    if head.lstrip()[:1] == b"<":
+        return (
+            "is a web page, not a model: its download was answered with a page (quota, sign-in); "
+            "delete it and fetch it again"
+        )
+    if all(byte in _TEXT for byte in head):
+        return "is a text file, not a model; fetch the model file itself"
+    if head[:1] == b"\x80":
+        return "is a pickle that is not a checkpoint, and such files are never opened"
+    return "is no model file (no checkpoint, safetensors or code file begins like this)"
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of the whole file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; it becomes `target` when the block ends well.
+
+    What is written is on the disk before it gets its name, so that a crash leaves the old file or
+    the new one, never half of one. The folder is made if it is missing.
+
+    Raises:
+        DsgError: the folder cannot be made or written to.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        )
+    except OSError as error:
+        raise DsgError(f"cannot write {target}: {error.strerror or error}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        publish(temporary, target)
+    except OSError as error:
+        raise DsgError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, with its content on the disk first; replaces atomically."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)  # mkstemp makes private files
+    temporary.replace(target)
+    with contextlib.suppress(OSError):  # some systems cannot open a folder
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
