@@ -12,6 +12,7 @@ from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.models.stylegan2 import GeneratorConfig
 from dsgcli.portraits import Look, Portraits, area_resize, pick_weights, to_images, to_pixels
+from dsgcli.stylize.refine import refine_codes
 from dsgcli.types import LatentLayout, StyleWeights
 
 SIZE = 256
@@ -244,3 +245,20 @@ def test_weights_beside_a_preset_are_refused():
 def test_an_unknown_preset_lists_those_there_are():
     with pytest.raises(UsageError, match="anime, arcane"):
         pick_weights(LatentLayout(256), preset="manga")
+
+
+# ── refining ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_refining_brings_the_reconstruction_closer(tiny):
+    wanted = tiny.draw_plain(torch.randn(2, tiny.layout.num_latents, 24))
+    start = torch.randn(2, tiny.layout.num_latents, 24)
+    refined = refine_codes(tiny, list(wanted), start, steps=30)
+    before = np.abs(tiny.draw_plain(start).astype(float) - wanted).mean(axis=(1, 2, 3))
+    after = np.abs(tiny.draw_plain(refined).astype(float) - wanted).mean(axis=(1, 2, 3))
+    assert (after < 0.8 * before).all()
+
+
+def test_refining_for_no_steps_changes_nothing(tiny):
+    start = torch.randn(1, tiny.layout.num_latents, 24)
+    assert torch.equal(refine_codes(tiny, list(tiny.draw_plain(start)), start, steps=0), start)
