@@ -61,7 +61,9 @@ class Growth(Table):
     lr: Positive = 8e-4
     """Learning rate at the top of the schedule: warm-up, then cosine to 5 %."""
     lambda_adv: NotNegative = 0.0
-    """Weight of the adversarial term: 0.05 sharpens, once the reconstruction is there."""
+    """Weight of the adversarial term on reconstructions: 0.05 sharpens, once they are there."""
+    lambda_sample: NotNegative = 0.0
+    """Weight of the adversarial term on faces from random codes, so that these are faces too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,9 @@ class BaseRecipe(AdversarialRecipe):
     lambda_edge: NotNegative = 0.5
     """Weight of the L1 distance of horizontal and vertical differences."""
     lambda_perc: NotNegative = 0.0
-    """Weight of the perceptual distance on the recipe's features."""
+    """Weight of the distance of the discriminator's feature maps, where `lambda_adv` is not 0."""
     lambda_prior: NotNegative = 0.02
     """Weight that pulls the codes' mean to 0 and variance to 1, so that random z+ are faces."""
-    lambda_sample: NotNegative = 0.0
-    """Weight of the adversarial term on faces from random codes, beside reconstructions."""
     warmup_steps: Whole = 200
     """Steps over which a phase's learning rate rises."""
     max_grad_norm: NotNegative = 1.0
