@@ -120,7 +120,8 @@ def _print_table(table: Table) -> None:
         title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for index, name in enumerate(table.columns):
-        numeric = bool(table.rows) and all(_is_number(row[index]) for row in table.rows)
+        cells = [row[index] for row in table.rows if row[index] is not None]
+        numeric = bool(cells) and all(map(_is_number, cells))
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(_cell_text(cell) for cell in row))
@@ -131,8 +132,7 @@ def _print_table(table: Table) -> None:
 def _without_trailing_spaces(console: Console, drawn: object) -> list[str]:
     with console.capture() as capture:
         console.print(drawn)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    return lines[1:] if lines and not lines[0] else lines
+    return [line.rstrip() for line in capture.get().strip("\n").splitlines()]
 
 
 def _is_number(cell: Cell) -> bool:

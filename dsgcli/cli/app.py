@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,8 +96,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def flags_of(command: Any, words: tuple[str, ...] = ()) -> Flags:
     """The flags of a command and of all below it that may be set."""
-    options = [p.name for p in command.params if p.param_type_name == "option"]
-    flags = {words: frozenset(options) - NOT_SETTINGS}
+    options = [p for p in command.params if p.param_type_name == "option"]
+    flags: dict[tuple[str, ...], Mapping[str, bool]] = {
+        words: {p.name: p.multiple for p in options if p.name not in NOT_SETTINGS}
+    }
     for name, below in getattr(command, "commands", {}).items():
         flags |= flags_of(below, (*words, name))
     return flags

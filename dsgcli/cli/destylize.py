@@ -14,8 +14,8 @@ from dsgcli.cli.pending import not_available
 
 EXAMPLES = """
 Examples:
-  dsg destylize portrait.png --style cartoon            the photograph it might come from
-  dsg destylize cartoons/ --style cartoon -o codes/     codes of a whole folder, resumable
+  dsg destylize portrait.png --style cartoon         the photograph behind it
+  dsg destylize cartoons/ --style cartoon -o codes/  codes of a whole folder
 """
 
 

@@ -29,7 +29,7 @@ from dsgcli.cli.pending import not_available
 EXAMPLES = """
 Examples:
   dsg interpolate --style arcane:12 --style arcane:40 -o blend.mp4
-  dsg interpolate --content me.jpg --style arcane:12 --style pixar:3 --loop -o me.gif
+  dsg interpolate --content me.jpg -s arcane:12 -s pixar:3 --loop -o me.gif
   dsg interpolate --content 3 --content 8 --axis content --frames 7 -o strip.png
   dsg interpolate --matrix 4 6 -o figure.png
   dsg interpolate --content me.jpg --sweep structure,color -o weights.png

@@ -39,8 +39,8 @@ STORE_VARIABLES = frozenset({"DSG_HOME", "DSG_PRETRAINED"})
 
 Words = tuple[str, ...]
 """A command: ("models", "pull"); () is every command."""
-Flags = Mapping[Words, frozenset[str]]
-"""The flags of every command, by parameter name; groups have an entry too."""
+Flags = Mapping[Words, Mapping[str, bool]]
+"""Of every command (groups too), its flags by parameter name: whether they may be repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +89,11 @@ class Settings:
             level = nested
             for word in command:
                 level = level.setdefault(word, {})
-            for name in names:
+            for name, repeats in names.items():
                 setting = self.lookup(command, name)
                 if setting is not None:
-                    level[name] = setting.value
+                    single = repeats and not isinstance(setting.value, list)
+                    level[name] = [setting.value] if single else setting.value
         return nested
 
 
@@ -166,7 +167,7 @@ def _from_file(path: Path, flags: Flags) -> Iterator[Setting | str]:
 def _from_table(
     table: Mapping[str, Any], command: Words, flags: Flags, origin: str
 ) -> Iterator[Setting | str]:
-    known = flags[command] if command else frozenset().union(*flags.values())
+    known = set(flags[command]) if command else {name for names in flags.values() for name in names}
     words = {
         c[len(command)] for c in flags if len(c) > len(command) and c[: len(command)] == command
     }

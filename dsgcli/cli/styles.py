@@ -13,7 +13,14 @@ from dsgcli.cli.layout import add, group
 from dsgcli.cli.options import FILES_GROUP, Machine, Overwrite, Pretrained, Talk
 from dsgcli.cli.pending import not_available
 
-styles = group("styles", "List, look at, extend, export and compare styles.")
+EXAMPLES = """
+Examples:
+  dsg styles list
+  dsg styles show arcane -o gallery.html
+  dsg styles add pixar mine.jpg --as me
+"""
+
+styles = group("styles", "List, look at, extend, export and compare styles.", EXAMPLES)
 
 StyleName = Annotated[
     str,

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples:
-  dsg stylize portrait.jpg                       with the model that comes with dsg
+  dsg stylize portrait.jpg                     with the model that comes along
   dsg stylize holiday.mp4 --style arcane:12 -o toon.mp4
   dsg stylize photos/ -r -o toons/ --style pixar:3 --style arcane:12
   dsg stylize me.jpg --style cartoon --structure 0.5 --color 0.3
-  dsg stylize me.jpg --exemplar painting.jpg     take the style from a picture of yours
-  dsg stylize long.mp4 --preview 8               look at 8 frames first
+  dsg stylize me.jpg --exemplar painting.jpg   take the style from your picture
+  dsg stylize long.mp4 --preview 8             look at 8 frames first
   dsg stylize two.mp4 --face-style 0=arcane:12 --face-style 1=pixar:3
 """
 
@@ -49,6 +49,10 @@ def stylize(
     Faces are found, cut out, drawn anew and put back; the rest of each frame, the sound and the
     timing stay as they are.
     """
+    sources = [*(inputs or []), *(files.input or [])]
+    if not sources:
+        raise UsageError("nothing to stylize; name a picture, a video or a folder")
+    options_of(files, look, faces, paste, video, machine)
     not_available("stylize")
 
 

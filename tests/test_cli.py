@@ -1,0 +1,263 @@
+"""The command line as a person meets it: help, exit codes, streams.
+
+Commands are run in this process (`command.dsg`), except where the process itself is the subject:
+what it imports, how it ends on Ctrl-C, what it does when its reader goes away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import dsg
+from typer.main import get_command
+
+import dsgcli
+from dsgcli import errors
+from dsgcli.cli.app import build_app
+from dsgcli.console import exit_code_of
+
+ROOT = Path(dsgcli.__file__).parents[1]
+HEAVY = ("torch", "numpy", "mediapipe", "av", "PIL", "joblib", "safetensors", "rich", "pydantic")
+
+
+def python(program, *words):
+    """A process of its own that can import the package wherever it stands."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def commands(command=None, words=()):
+    """Every command by its words, groups included."""
+    command = command or get_command(build_app())
+    found = {words: command}
+    for name, below in getattr(command, "commands", {}).items():
+        found |= commands(below, (*words, name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch, tmp_path):
+    for variable in [v for v in os.environ if v.startswith("DSG_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+# ── help ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_commands_are_there():
+    assert {words[0] for words in commands() if words} == {
+        *("train", "destylize", "stylize", "sample", "interpolate", "models", "styles", "doctor")
+    }
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_explains_itself(words):
+    result = dsg(*words, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: dsg")
+    assert "Examples:" in result.stdout, "every command shows how it is used"
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = dsg(*words, "--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_option_says_what_it_does(words):
+    unexplained = [p.name for p in commands()[words].params if not p.help]
+    assert not unexplained
+
+
+def test_examples_of_the_help_parse():
+    """Each line of an `Examples:` block is a command that the parser takes."""
+    from typer import TyperException
+
+    root = get_command(build_app())
+    for words, command in commands().items():
+        for line in (command.epilog or "").splitlines():
+            if line.strip().startswith("dsg "):
+                arguments = _arguments(line)
+                try:
+                    _parse(root, arguments)
+                except TyperException as error:
+                    pytest.fail(f"{' '.join(words)}: {line.strip()}: {error.format_message()}")
+
+
+def _arguments(line: str) -> list[str]:
+    """The words of an example, without the remark after two spaces, pipes and redirections."""
+    command = line.strip().removeprefix("dsg ").partition("  ")[0]
+    return command.partition(" >")[0].partition(" |")[0].split()
+
+
+def _parse(command, arguments, parent=None):
+    context = command.make_context(
+        arguments[0] if parent else "dsg", arguments[bool(parent) :], parent=parent
+    )
+    rest = [*context._protected_args, *context.args]
+    if hasattr(command, "commands") and rest:
+        _, below, rest = command.resolve_command(context, rest)
+        _parse(below, [below.name, *rest], context)
+
+
+@pytest.mark.parametrize("words", [(), ("stylize",), ("models",), ("doctor",)], ids=" ".join)
+def test_help_imports_nothing_heavy(words):
+    program = (
+        "import sys; from dsgcli.__main__ import main; code = main(sys.argv[1:]);"
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    running = python(program, *words, "--help")
+    _, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stderr.strip()) == (0, "[]")
+
+
+def test_dsg_alone_shows_what_there_is_and_is_wrong_usage():
+    result = dsg()
+    assert result.exit_code == 2
+    assert "Commands:" in result.stdout
+
+
+def test_version_names_the_package_and_python():
+    assert dsg("--version").stdout.startswith("dsg ")
+
+
+def test_paper_spelling_is_understood():
+    """--style_id, --preserve_color and --trunc are the names of the original's own scripts."""
+    result = dsg(
+        "stylize", "x.jpg", "--style_id", "x", "--preserve_color", "--trunc", "7", "--json"
+    )
+    assert "'--truncation'" in result.json["error"]["message"]
+
+
+# ── exit codes ───────────────────────────────────────────────────────────────────────────────────
+
+
+def error_types(kind=errors.DsgError):
+    return [kind, *(t for sub in kind.__subclasses__() for t in error_types(sub))]
+
+
+def made(kind):
+    """An error of this kind with the fewest words."""
+    examples = {
+        errors.RecipeError: lambda: errors.RecipeError("x.toml", ["a", "b"]),
+        errors.OutputExistsError: lambda: errors.OutputExistsError(Path("x.jpg")),
+        errors.NoFaceError: lambda: errors.NoFaceError("x.jpg", detector="a mesh"),
+    }
+    return examples.get(kind, lambda: kind("what, where, what to do"))()
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize("kind", error_types(), ids=lambda t: t.__name__)
+def test_expected_errors_are_one_message_and_a_documented_code(kind, capsys):
+    code = exit_code_of(raising(made(kind)))
+    output = capsys.readouterr()
+    assert code in (1, 2, 3, 4, 5, 130)
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert "Traceback" not in output.err
+
+
+@pytest.mark.parametrize("kind", error_types(), ids=lambda t: t.__name__)
+def test_expected_errors_are_one_document_with_json(kind, capsys):
+    code = exit_code_of(raising(made(kind)), as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == code == kind.exit_code
+    assert document["error"]["type"] == kind.__name__
+    assert document["error"]["message"]
+
+
+def test_bugs_keep_their_traceback(capsys):
+    assert exit_code_of(raising(KeyError("latent"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_bugs_are_one_document_with_json(capsys):
+    exit_code_of(raising(KeyError("latent")), as_json=True)
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "free some space"),
+        (PermissionError(13, "Permission denied", "out/x.jpg"), "out/x.jpg"),
+        (MemoryError(), "--batch-size"),
+    ],
+)
+def test_troubles_of_the_machine_are_no_bugs(error, words, capsys):
+    assert exit_code_of(raising(error)) == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["styliz"], "Did you mean 'stylize'"),
+        (["stylize", "x.jpg", "--stile", "y"], "--style"),
+        (["stylize"], "name a picture"),
+        (["stylize", "x.jpg", "--structure", "1.5"], "--structure"),
+        (["stylize", "x.jpg", "--encoder", "v"], "z+"),
+        (["stylize", "x.jpg", "--weights", "1,two"], "--weights"),
+        (["stylize", "x.mp4", "--start", "soon"], "--start"),
+        (["stylize", "x.jpg", "-s", "a:1", "--exemplar", "2"], "drop one"),
+        (["models", "lst"], "Did you mean 'list'"),
+    ],
+)
+def test_wrong_usage_is_2_and_says_what_is_right(words, says):
+    result = dsg(*words)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_ctrl_c_is_130(tmp_path):
+    program = (
+        "import time, sys; from dsgcli import console\n"
+        "def wait():\n    print('ready', flush=True); time.sleep(60)\n"
+        "sys.exit(console.exit_code_of(wait))"
+    )
+    running = python(program)
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=10)
+    assert running.returncode == 130
+    assert stderr == "error: interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    program = (
+        "import sys; from dsgcli import console\n"
+        "def talk():\n    [console.write_json(list(range(1000))) for _ in range(200)]; return 0\n"
+        "sys.exit(console.exit_code_of(talk))"
+    )
+    running = python(program)
+    running.stdout.read(10)
+    running.stdout.close()
+    assert running.stderr.read() == ""
+    running.stderr.close()
+    assert running.wait(timeout=10) == 1

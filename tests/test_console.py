@@ -1,0 +1,202 @@
+"""What is printed where: results on stdout, all else on stderr, bars only on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dsgcli
+from dsgcli import bars
+from dsgcli.console import Table, Terminal, plain
+from dsgcli.progress import SILENT
+
+ROOT = Path(dsgcli.__file__).parents[1]
+TABLE = Table(("style", "exemplars"), [("arcane", 100), ("pixar [new]", 7)])
+
+# ── results ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_table_in_a_pipe_is_one_line_a_row(capsys):
+    long = "x" * 300
+    Terminal().show({}, Table(("name", "n"), [(long, 1), ("b", None)]))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[2].split() == [long, "1"]
+    assert lines[3].split() == ["b", "-"]
+
+
+def test_a_table_shows_brackets_as_they_are(capsys):
+    Terminal().show({}, TABLE)
+    assert "pixar [new]" in capsys.readouterr().out
+
+
+def test_json_is_the_document_and_nothing_else(capsys):
+    Terminal(json=True).show({"styles": ["arcane"]}, TABLE, "a sentence")
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"styles": ["arcane"]}
+    assert output.err == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_drops_summaries_and_notes_but_no_results(capsys, quiet):
+    terminal = Terminal(quiet=quiet)
+    terminal.show({}, "result")
+    terminal.summary({}, "summary")
+    terminal.note("note")
+    terminal.warn("trouble")
+    output = capsys.readouterr()
+    assert output.out.split() == (["result"] if quiet else ["result", "summary"])
+    assert output.err == ("" if quiet else "note\n") + "warning: trouble\n"
+
+
+def test_json_has_its_summary_even_when_quiet(capsys):
+    Terminal(json=True, quiet=True).summary({"frames": 3})
+    assert json.loads(capsys.readouterr().out) == {"frames": 3}
+
+
+class _Mask(Enum):
+    HEAD = "head"
+
+
+@dataclass
+class _Clip:
+    path: Path
+    rate: Fraction
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (_Clip(Path("a/b.mp4"), Fraction(5, 2)), {"path": str(Path("a/b.mp4")), "rate": 2.5}),
+        ((1, {2}, None, True), [1, [2], None, True]),
+        (_Mask.HEAD, "head"),
+        (np.float32(0.5), 0.5),
+        (np.arange(3), [0, 1, 2]),
+        (float("nan"), None),
+    ],
+)
+def test_plain_turns_our_values_into_what_json_knows(value, expected):
+    assert plain(value) == expected
+    json.dumps(plain(value), allow_nan=False)
+
+
+# ── progress ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def use(progress):
+    """A piece of library code."""
+    with progress.task("Stylizing", total=4, unit="frames") as task:
+        for _ in range(4):
+            task.advance(1, faces=2)
+        task.set_total(None)
+    progress.note("audio copied")
+    progress.warn("3 corrupt frames")
+
+
+def test_events_are_one_json_object_a_line(capsys):
+    with Terminal(progress_mode="json").progress() as progress:
+        use(progress)
+    output = capsys.readouterr()
+    events = [json.loads(line) for line in output.err.splitlines()]
+    assert [e["event"] for e in events] == ["begin", "end", "note", "warning"]
+    assert events[1]["done"] == 4
+    assert events[1]["figures"] == {"faces": 2}
+    assert output.out == ""
+
+
+def test_events_of_a_resumed_task_count_from_where_it_stood():
+    stream = io.StringIO()
+    with bars.Events(stream).task("Training", total=10_000_100, done=10_000_000) as task:
+        time.sleep(0.01)
+        task.advance(5)
+    end = json.loads(stream.getvalue().splitlines()[-1])
+    assert end["done"] == 10_000_005
+    assert end["rate"] < 1000, "only the 5 of this run count for the rate"
+
+
+@pytest.mark.parametrize("mode", ["auto", "none"])
+def test_a_pipe_gets_sentences_and_no_bar(capsys, mode):
+    with Terminal(progress_mode=mode).progress() as progress:
+        use(progress)
+    assert capsys.readouterr().err == "audio copied\nwarning: 3 corrupt frames\n"
+
+
+def test_the_silent_listener_takes_everything(capsys):
+    use(SILENT)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verbose_shows_the_packages_own_log(capsys):
+    import logging
+
+    with Terminal(verbose=1).progress():
+        logging.getLogger("dsgcli.media").info("opened clip.mp4")
+        logging.getLogger("dsgcli.media").debug("packet 1")
+    with Terminal().progress():
+        logging.getLogger("dsgcli.media").info("not this")
+    assert capsys.readouterr().err == "dsgcli.media: opened clip.mp4\n"
+
+
+PROGRAM = """
+import sys, time
+from dsgcli.console import Terminal
+with Terminal(progress_mode=sys.argv[1], quiet=sys.argv[2] == "quiet").progress() as progress:
+    with progress.task("Stylizing", total=20, unit="frames") as task:
+        for _ in range(20):
+            task.advance(1, faces=2)
+            time.sleep(0.02)
+    progress.note("audio copied")
+"""
+
+
+def on_a_terminal(*words, **environment):
+    """What a terminal of 80 columns receives on stderr."""
+    outer, inner = pytest.importorskip("pty").openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", **environment}
+    env.pop("NO_COLOR", None) if "NO_COLOR" not in environment else None
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=inner, env=env)
+    os.close(inner)
+    received = b""
+    while True:
+        try:
+            piece = os.read(outer, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        received += piece
+    os.close(outer)
+    assert process.wait(timeout=30) == 0
+    return received.decode()
+
+
+def test_a_terminal_gets_a_bar_with_counts_and_rate():
+    text = on_a_terminal("auto", "loud")
+    assert "Stylizing" in text
+    assert "/20 frames" in text
+    assert "/s" in text
+    assert "faces 2" in text
+    assert "audio copied" in text
+    assert "\x1b[3" in text, "colors"
+
+
+def test_no_color_keeps_the_bar_without_colors():
+    text = on_a_terminal("auto", "loud", NO_COLOR="1")
+    assert "Stylizing" in text
+    assert "\x1b[3" not in text
+
+
+@pytest.mark.parametrize("words", [("none", "loud"), ("auto", "quiet")])
+def test_no_bar_where_none_is_wanted(words):
+    assert "Stylizing" not in on_a_terminal(*words)
