@@ -11,6 +11,9 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 import pytest
 import torch
 
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.stylegan2 import GeneratorConfig
 from dsgcli.runtime import keep_freed_memory
 
 torch.set_num_threads(1)
@@ -28,3 +31,36 @@ def _no_logged_error(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRe
     yield
     errors = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
     assert not errors, f"logged: {[r.getMessage() for r in errors]}"
+
+
+# ── tiny networks: random weights, fixed by the seed above; a few milliseconds each ──────────────
+
+
+@pytest.fixture
+def tiny_config() -> GeneratorConfig:
+    """A 32 px generator with 8 rows of 16 numbers, some 30,000 weights."""
+    return GeneratorConfig.compact(32, base=256, most=16, style_dim=16, mapping_layers=2)
+
+
+@pytest.fixture
+def tiny_generator(tiny_config: GeneratorConfig) -> DualStyleGAN:
+    """A DualStyleGAN of this size; `.generator` is the plain one."""
+    torch.manual_seed(1)
+    return DualStyleGAN(tiny_config).eval()
+
+
+@pytest.fixture
+def tiny_encoder(tiny_config: GeneratorConfig) -> Encoder:
+    """32 px faces to z+ codes for `tiny_generator`."""
+    torch.manual_seed(2)
+    return Encoder(
+        EncoderConfig(
+            num_latents=tiny_config.layout.num_latents,
+            style_dim=tiny_config.style_dim,
+            input_px=32,
+            stem_width=8,
+            widths=(8, 12, 16, 24),
+            units=(1, 1, 1, 1),
+            head_width=16,
+        )
+    ).eval()
