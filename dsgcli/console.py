@@ -132,7 +132,8 @@ def _print_table(table: Table) -> None:
 def _without_trailing_spaces(console: Console, drawn: object) -> list[str]:
     with console.capture() as capture:
         console.print(drawn)
-    return [line.rstrip() for line in capture.get().strip("\n").splitlines()]
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return "\n".join(lines).strip("\n").splitlines()
 
 
 def _is_number(cell: Cell) -> bool:
