@@ -1,0 +1,215 @@
+"""The project's own file format: safetensors, with one JSON value in its metadata.
+
+    tensors   named PART/KEY: PART is "g_ema", "d", "style_path", "encoder", "codes", ...; KEY is
+              the key of the network's state dict
+    metadata  {"dsg": JSON of a `Header`}
+
+A file of kind "style" holds only what its base does not: T_s and the residual path, the codes of
+its exemplars, the sampling network. It names its base by name and by the hash of the base's
+tensors, so that the base's header (license, notes) can change and its weights cannot.
+
+Headers are read without touching a weight, and without torch: this is what makes listing fast.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import dsgcli
+from dsgcli.errors import ModelCorruptError, ModelMismatchError
+from dsgcli.store.files import file_format
+from dsgcli.types import LatentLayout, Provenance
+
+Kind = Literal[
+    "generator",
+    "dualstylegan",
+    "style",
+    "encoder",
+    "sampler",
+    "codes",
+    "overlay",
+    "identity",
+    "vgg16",
+    "vgg19",
+    "lpips",
+]
+"""generator: StyleGAN2, maybe with its discriminator; dualstylegan: a whole one; style: one without
+its base; overlay: exemplars that a user added to a style."""
+
+KIND_NAMES: dict[Kind, str] = {
+    "generator": "a StyleGAN2 generator",
+    "dualstylegan": "a DualStyleGAN",
+    "style": "a style (to go with its base)",
+    "encoder": "an encoder",
+    "sampler": "a sampling network",
+    "codes": "codes of exemplars",
+    "overlay": "exemplars added to a style",
+    "identity": "the identity network IR-SE50",
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "lpips": "the linear heads of LPIPS",
+}
+
+FORMAT_VERSION = 1
+METADATA_KEY = "dsg"
+_MOST_HEADER_BYTES = 100_000_000  # as the safetensors library has it
+_ITEM_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
+    **dict.fromkeys(("I32", "U32", "F32"), 4),
+    **dict.fromkeys(("I64", "U64", "F64"), 8),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRef:
+    """The generator that a style goes with."""
+
+    name: str
+    """Its name in the store, for messages."""
+    sha256: str
+    """`Header.sha256` of the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Everything about a model file but its numbers."""
+
+    kind: Kind
+    name: str = ""
+    """What it is called in the store; empty takes the file's stem."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """`as_json()` of the network's configuration."""
+    layout: LatentLayout | None = None
+    """Which row of a code drives which layer, where codes are concerned."""
+    names: tuple[str, ...] = ()
+    """Exemplars, in the order of the rows of the codes; a number names this position."""
+    base: BaseRef | None = None
+    sha256: str = ""
+    """Hash of the tensors (`tensors_sha256`)."""
+    provenance: Provenance = field(default_factory=Provenance)
+    made_by: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        layout = self.layout and {
+            "size_px": self.layout.size_px,
+            "last_structure": self.layout.last_structure,
+            "num_latents": self.layout.num_latents,
+        }
+        return {
+            "format": FORMAT_VERSION,
+            "kind": self.kind,
+            "name": self.name,
+            "config": dict(self.config),
+            "layout": layout,
+            "names": list(self.names),
+            "base": self.base and {"name": self.base.name, "sha256": self.base.sha256},
+            "sha256": self.sha256,
+            "license": self.provenance.license,
+            "source": self.provenance.source,
+            "notes": self.provenance.notes,
+            "extra": dict(self.provenance.extra),
+            "made_by": self.made_by or f"dsg {dsgcli.__version__}",
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Header:
+        """The inverse of `as_json`; KeyError, TypeError or ValueError for what is not one."""
+        if values["kind"] not in get_args(Kind):
+            raise ValueError(f"unknown kind {values['kind']!r}")
+        layout, base = values["layout"], values["base"]
+        return cls(
+            kind=values["kind"],
+            name=str(values["name"]),
+            config=dict(values["config"]),
+            layout=layout and LatentLayout(int(layout["size_px"]), int(layout["last_structure"])),
+            names=tuple(str(name) for name in values["names"]),
+            base=base and BaseRef(name=str(base["name"]), sha256=str(base["sha256"])),
+            sha256=str(values["sha256"]),
+            provenance=Provenance(
+                license=str(values["license"]),
+                source=str(values["source"]),
+                notes=str(values["notes"]),
+                extra=dict(values["extra"]),
+            ),
+            made_by=str(values["made_by"]),
+        )
+
+    def named(self, name: str) -> Header:
+        return replace(self, name=name)
+
+
+Shapes = dict[str, tuple[int, ...]]
+"""Name of a tensor -> its shape."""
+
+
+def read_header(path: Path) -> tuple[Header, Shapes]:
+    """What a file of ours says of itself, and the shapes of its tensors; no weight is read.
+
+    Raises:
+        ModelMissingError: no such file. ModelCorruptError: truncated, or a header that is none.
+        ModelMismatchError: safetensors of another program, or of a newer version of this one.
+    """
+    if file_format(path) != "safetensors":
+        raise ModelMismatchError(f"{path} is not safetensors; `dsg models import` converts it")
+    metadata, shapes = read_safetensors_header(path)
+    if METADATA_KEY not in metadata:
+        raise ModelMismatchError(
+            f"{path} was made by another program (no {METADATA_KEY!r} in its metadata), "
+            f"so what it holds is not known"
+        )
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+        version = int(values["format"])
+        if version <= FORMAT_VERSION:
+            return Header.from_json(values), shapes
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"its description cannot be read: {error!r}") from error
+    raise ModelMismatchError(
+        f"{path} is in format {version}, and this version of dsg reads up to {FORMAT_VERSION}; "
+        f"update dsg"
+    )
+
+
+def read_safetensors_header(path: Path) -> tuple[dict[str, str], Shapes]:
+    """Metadata and shapes of any safetensors file, checked against the size of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size - 8, _MOST_HEADER_BYTES):
+            raise _damaged(path, f"its header would take {length:,} of {size:,} bytes")
+        raw = file.read(length)
+    try:
+        table = json.loads(raw)
+        metadata = dict(table.pop("__metadata__", None) or {})
+        spans = {str(key): _span(entry) for key, entry in table.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(path, "its header cannot be read") from error
+    end = 0
+    for start, stop in sorted((start, stop) for _, start, stop in spans.values()):
+        if start != end:
+            raise _damaged(path, "its header describes tensors that overlap")
+        end = stop
+    if end != size - 8 - length:
+        raise _damaged(path, f"it has {size - 8 - length:,} bytes of tensors instead of {end:,}")
+    return metadata, {key: shape for key, (shape, _, _) in spans.items()}
+
+
+def _span(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], int, int]:
+    shape = tuple(int(side) for side in entry["shape"])
+    start, stop = (int(offset) for offset in entry["data_offsets"])
+    if min((*shape, start), default=0) < 0:
+        raise ValueError("negative")
+    if stop - start != math.prod(shape) * _ITEM_BYTES[entry["dtype"]]:
+        raise ValueError("size and shape differ")
+    return shape, start, stop
+
+
+def _damaged(path: Path, what: str) -> ModelCorruptError:
+    return ModelCorruptError(f"{path} is incomplete or damaged: {what}; fetch or make it again")

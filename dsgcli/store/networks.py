@@ -1,0 +1,285 @@
+"""Model files to networks: built from the file's own configuration, loaded strictly.
+
+All networks come in evaluation mode, and with gradients on, as modules are made.
+
+    generator, dualstylegan, discriminator, encoder, sampler, identity, vgg, lpips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from dsgcli.errors import DsgError, ModelCorruptError, ModelMismatchError
+from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
+from dsgcli.models.encoder import CodeSpace, Encoder, EncoderConfig
+from dsgcli.models.features import LPIPS, VGG16, VGG19, LPIPSHeads
+from dsgcli.models.irse import IRSE50
+from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
+from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
+from dsgcli.store.architecture import check_keys, without_prefix
+from dsgcli.store.contents import OpenModel, State, open_model, shapes_of
+from dsgcli.store.header import KIND_NAMES, BaseRef, Kind
+from dsgcli.types import LatentLayout
+
+CPU = torch.device("cpu")
+Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config")
+
+
+def load_generator(
+    source: Path | OpenModel, device: torch.device = CPU, part: str = "g_ema"
+) -> Generator:
+    """StyleGAN2 of a file that holds one: plain, or inside a whole DualStyleGAN.
+
+    Args:
+        part: "g_ema", or "g" for the weights as trained last.
+
+    Raises:
+        ModelError: as `open_model`; ModelMismatchError: a file of another kind, or incomplete.
+    """
+    model = _opened(source, "generator", "dualstylegan")
+    state, config = model.part(part), generator_config_of(model)
+    if model.header.kind == "dualstylegan":
+        state = without_prefix(state, "generator.")
+    what = f"a StyleGAN2 generator of {config.size_px} px"
+    return build(lambda: Generator(config), state, model.path, what, device)
+
+
+def load_discriminator(source: Path | OpenModel, device: torch.device = CPU) -> Discriminator:
+    """The discriminator that a generator's file holds beside it.
+
+    Raises:
+        ModelMismatchError: the file has none.
+    """
+    model = _opened(source, "generator", "dualstylegan")
+    config = generator_config_of(model)
+    what = f"a StyleGAN2 discriminator of {config.size_px} px"
+    return build(lambda: Discriminator(config), model.part("d"), model.path, what, device)
+
+
+def load_dualstylegan(
+    source: Path | OpenModel,
+    device: torch.device = CPU,
+    *,
+    base: Path | OpenModel | None = None,
+    part: str = "g_ema",
+) -> DualStyleGAN:
+    """A whole DualStyleGAN, or a style put together with its base.
+
+    Args:
+        base: the file of the base; a style needs it, and it has to be the one the style names.
+
+    Raises:
+        ModelMismatchError: another kind, incomplete, or the wrong base.
+    """
+    model = _opened(source, "dualstylegan", "style")
+    config = configuration(model, DualConfig.from_json)
+    if model.header.kind == "style":
+        if base is None:
+            raise ModelMismatchError(f"{model.path} is a style alone: it needs its base beside it")
+        state = _with_base(model, open_model(base) if isinstance(base, Path) else base)
+    else:
+        state = model.part(part)
+    what = f"a DualStyleGAN of {config.generator.size_px} px"
+    return build(lambda: DualStyleGAN.of(config), state, model.path, what, device)
+
+
+def _with_base(style: OpenModel, base: OpenModel) -> State:
+    wanted = style.header.base
+    assert wanted is not None, style.path
+    check_base(wanted, base, style.path)
+    generator = {f"generator.{key}": value for key, value in base.part("g_ema").items()}
+    return {**style.part("style_path"), **generator}
+
+
+def check_base(wanted: BaseRef, base: OpenModel, style: Path) -> None:
+    """Refuse a base that a style was not trained on.
+
+    Raises:
+        ModelMismatchError: with both hashes.
+    """
+    if base.header.sha256 != wanted.sha256:
+        raise ModelMismatchError(
+            f"{style} was made with the base {wanted.name!r} ({wanted.sha256[:12]}), and "
+            f"{base.path} is another one ({base.header.sha256[:12]}); put the right base beside it"
+        )
+
+
+def load_encoder(
+    source: Path | OpenModel,
+    device: torch.device = CPU,
+    *,
+    space: CodeSpace | None = None,
+    num_latents: int | None = None,
+) -> Encoder:
+    """An encoder of faces.
+
+    Args:
+        space: of a published file's codes; None goes by its name.
+        num_latents: rows wanted; an encoder with more is cut to the first ones (a published one
+            has 18, of which a smaller generator of the same family takes the first).
+
+    Raises:
+        ModelMismatchError: another kind, incomplete, or fewer rows than wanted.
+    """
+    model = open_model(source, space=space) if isinstance(source, Path) else source
+    model = _opened(model, "encoder")
+    config = configuration(model, EncoderConfig.from_json)
+    state = model.part("encoder")
+    if num_latents is not None and num_latents != config.num_latents:
+        config, state = _cut(config, state, num_latents, model.path)
+    what = f"an encoder of {config.num_latents} x {config.style_dim} codes"
+    return build(lambda: Encoder(config), state, model.path, what, device)
+
+
+def _cut(
+    config: EncoderConfig, state: State, num_latents: int, path: Path
+) -> tuple[EncoderConfig, State]:
+    if num_latents > config.num_latents:
+        raise ModelMismatchError(
+            f"{path} makes codes of {config.num_latents} rows "
+            f"({LatentLayout(1 << config.num_latents // 2 + 1).size_px} px), and the model takes "
+            f"{num_latents} ({LatentLayout(1 << num_latents // 2 + 1).size_px} px)"
+        )
+    dropped = tuple(f"styles.{row}." for row in range(num_latents, config.num_latents))
+    kept = {key: value for key, value in state.items() if not key.startswith(dropped)}
+    if "latent_avg" in kept:
+        kept["latent_avg"] = kept["latent_avg"][:num_latents]
+    values = {**config.as_json(), "num_latents": num_latents}
+    return EncoderConfig.from_json(values), kept
+
+
+def load_sampler(
+    source: Path | OpenModel, device: torch.device = CPU, *, style_dim: int = 512
+) -> StyleSampler:
+    """The sampling network of a style, from its own file or from the style's.
+
+    Args:
+        style_dim: of the style's codes, for a published file, which does not say; 512 in all of
+            these.
+
+    Raises:
+        ModelMismatchError: no sampling network inside, or one for codes of another size.
+    """
+    model = _opened(source, "sampler", "style")
+    if not {"color", "structure"} <= set(model.parts):
+        raise ModelMismatchError(f"{model.path} holds no sampling network")
+    halves = {half: model.part(half) for half in ("color", "structure")}
+    config = _sampler_config(model, halves, style_dim)
+    state = {f"{half}.{key}": value for half, part in halves.items() for key, value in part.items()}
+    what = f"a sampling network of {config.layout.num_latents} x {config.style_dim} codes"
+    return build(lambda: StyleSampler(config), state, model.path, what, device)
+
+
+def _sampler_config(model: OpenModel, halves: Mapping[str, State], style_dim: int) -> SamplerConfig:
+    """From the header where there is one, else from the sizes of the two outputs."""
+    if model.header.kind == "sampler" and model.header.config:
+        return configuration(model, SamplerConfig.from_json)
+    noise_dim = halves["color"]["lin_out.weight"].shape[1]
+    if model.header.kind == "style":
+        dual = configuration(model, DualConfig.from_json)
+        return SamplerConfig(
+            layout=dual.layout, style_dim=dual.generator.style_dim, noise_dim=noise_dim
+        )
+    structure, color = (len(halves[half]["lin_out.weight"]) for half in ("structure", "color"))
+    rows = (structure + color) // style_dim
+    if structure % style_dim or color % style_dim or rows % 2 or not 8 <= rows <= 18:
+        raise ModelMismatchError(
+            f"{model.path} samples {structure} + {color} numbers, which are no rows of {style_dim}"
+        )
+    layout = LatentLayout(1 << (rows + 2) // 2, structure // style_dim - 1)
+    return SamplerConfig(layout=layout, style_dim=style_dim, noise_dim=noise_dim)
+
+
+def load_identity(source: Path | OpenModel, device: torch.device = CPU) -> IRSE50:
+    """The identity network."""
+    return _load_plain(source, "identity", IRSE50, device)
+
+
+def load_vgg16(source: Path | OpenModel, device: torch.device = CPU) -> VGG16:
+    """VGG16 with ImageNet weights; its classifier is left out."""
+    return _load_plain(source, "vgg16", VGG16, device)
+
+
+def load_vgg19(source: Path | OpenModel, device: torch.device = CPU) -> VGG19:
+    """VGG19 with ImageNet weights; its classifier is left out."""
+    return _load_plain(source, "vgg19", VGG19, device)
+
+
+def load_lpips(
+    heads: Path | OpenModel, vgg16: Path | OpenModel, device: torch.device = CPU
+) -> LPIPS:
+    """LPIPS from its two files."""
+    network = LPIPS().eval()
+    network.vgg = load_vgg16(vgg16)
+    network.heads = _load_plain(heads, "lpips", LPIPSHeads, CPU)
+    return network.to(device)
+
+
+def _load_plain(
+    source: Path | OpenModel, kind: Kind, factory: Callable[[], Network], device: torch.device
+) -> Network:
+    model = _opened(source, kind)
+    return build(factory, model.part("net"), model.path, KIND_NAMES[kind], device)
+
+
+# ── building ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def build(
+    factory: Callable[[], Network], state: State, path: Path, what: str, device: torch.device
+) -> Network:
+    """A network with exactly these weights, in evaluation mode; nothing is initialized twice.
+
+    Raises:
+        ModelMismatchError: keys missing, too many, or of another shape.
+    """
+    with torch.device("meta"):
+        network = factory()
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    check_keys(shapes_of(state), wanted, what=what, path=path)
+    if _has_constants(network):
+        network = factory()
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.to(device).eval()
+
+
+def _has_constants(network: nn.Module) -> bool:
+    """Buffers that no file holds, and that so have to be made by the constructor."""
+    return any(module._non_persistent_buffers_set for module in network.modules())
+
+
+def generator_config_of(model: OpenModel) -> GeneratorConfig:
+    """Of the generator in a file of a generator, a DualStyleGAN or a style."""
+    if model.header.kind == "generator":
+        return configuration(model, GeneratorConfig.from_json)
+    return configuration(model, DualConfig.from_json).generator
+
+
+def configuration(model: OpenModel, parse: Callable[[Mapping[str, Any]], Config]) -> Config:
+    """What the header says of the architecture.
+
+    Raises:
+        ModelCorruptError: it says nothing that a network could be built from.
+    """
+    try:
+        return parse(model.header.config)
+    except (KeyError, TypeError, ValueError, AttributeError, DsgError) as error:
+        raise ModelCorruptError(
+            f"{model.path} describes no network that could be built ({error}); make it again"
+        ) from error
+
+
+def _opened(source: Path | OpenModel, *wanted: Kind) -> OpenModel:
+    model = open_model(source) if isinstance(source, Path) else source
+    if model.header.kind not in wanted:
+        names = " or ".join(KIND_NAMES[kind] for kind in wanted)
+        raise ModelMismatchError(
+            f"{model.path} holds {KIND_NAMES[model.header.kind]}, not {names}; name another file"
+        )
+    return model
