@@ -1,0 +1,182 @@
+"""The layers of docs/architecture.md, enforced, and the sizes that keep the code readable."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+from pathlib import Path
+
+import pytest
+
+import dsgcli
+
+ROOT = Path(dsgcli.__file__).parent
+TESTS = Path(__file__).parent
+
+LAYERS = [  # bottom first; a unit may import those below it
+    {"errors"},
+    {"types", "progress"},
+    {"recipe", "runtime", "models", "media", "faces"},  # know nothing of each other
+    {"store"},
+    {"training"},
+    {"portraits"},
+    {"stylize", "generate", "destylize", "doctor"},
+    {"bars"},
+    {"console"},
+    {"cli"},
+    {"__main__", "__init__"},
+]
+OWNERS = {  # who may import what, at any depth
+    "av": {"media/video"},
+    "mediapipe": {"faces/mediapipe_"},
+    "typer": {"cli/", "console.py"},
+    "rich": {"console.py", "bars.py"},
+    "joblib": {"runtime.py"},
+    "safetensors": {"store/", "training/checkpoint.py", "generate/codes.py"},
+    "platformdirs": {"store/", "cli/settings.py"},
+}
+PURE = {"torch", "math", "itertools", "functools", "typing", "collections", "dataclasses"}
+PURE |= {"dsgcli", "__future__"}
+
+MAX_FILES = 130
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
+FILES = sorted(ROOT.rglob("*.py"))
+by_name = pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def for_types_only(path: Path) -> set[str]:
+    """Names imported under `if TYPE_CHECKING:`, which no program ever loads."""
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.ImportFrom):
+                    names |= {f"{inner.module}.{alias.name}" for alias in inner.names}
+                elif isinstance(inner, ast.Import):
+                    names |= {alias.name for alias in inner.names}
+    return names
+
+
+def unit(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@by_name
+def test_imports_point_down(path):
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "dsgcli" and len(parts) > 1 and parts[1] in RANK:
+            other = parts[1]
+            assert other == unit(path) or RANK[other] < RANK[unit(path)], f"imports {name}"
+
+
+@by_name
+def test_every_unit_has_its_layer(path):
+    assert unit(path) in RANK
+
+
+@by_name
+def test_imports_are_absolute(path):
+    relative = [n for n in ast.walk(tree(path)) if isinstance(n, ast.ImportFrom) and n.level]
+    assert not relative
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_third_party_has_one_owner(package):
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if package in {n.split(".")[0] for n in imports(path) - for_types_only(path)}
+    }
+    strangers = {user for user in users if not user.startswith(tuple(OWNERS[package]))}
+    assert not strangers
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.py")), ids=lambda p: p.name)
+def test_models_are_pure(path):
+    """A network maps tensors to tensors: no files, no pictures, no command line."""
+    assert {n.split(".")[0] for n in imports(path)} <= PURE
+
+
+@pytest.mark.parametrize("name", ["types", "errors", "progress", "console", "cli/options"])
+def test_nouns_and_commands_load_without_numpy_and_torch(name):
+    """Imports at the top of these files are paid by `dsg --help`."""
+    top = {
+        alias.name.split(".")[0] if isinstance(node, ast.Import) else str(node.module).split(".")[0]
+        for node in tree(ROOT / f"{name}.py").body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not top & {"numpy", "torch", "PIL", "rich", "av", "mediapipe"}
+
+
+# ── sizes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@by_name
+def test_files_can_be_read_in_one_sitting(path):
+    assert len(path.read_text("utf-8").splitlines()) <= MAX_FILE_LINES
+
+
+@by_name
+def test_functions_fit_a_screen(path):
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+    }
+    assert not long
+
+
+@by_name
+def test_modules_say_what_they_are(path):
+    assert ast.get_docstring(tree(path))
+
+
+def test_no_more_files_than_a_reader_can_hold():
+    assert len(FILES) <= MAX_FILES
+
+
+# ── the tests themselves ─────────────────────────────────────────────────────────────────────────
+
+
+def golden_marks() -> set[str]:
+    """Case ids of every `@pytest.mark.golden("...")`, in lists of parameters too."""
+    found = set()
+    for path in TESTS.rglob("test_*.py"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.golden":
+                found |= {a.value for a in node.args if isinstance(a, ast.Constant)}
+    return found
+
+
+def test_every_golden_case_has_a_test():
+    manifest = json.loads((TESTS / "reference" / "manifest.json").read_text("utf-8"))
+    cases = {case["id"] for case in manifest["cases"]}
+    assert golden_marks() == cases
+
+
+def test_test_files_have_names_of_their_own():
+    names = [path.name for path in TESTS.rglob("test_*.py")]
+    assert len(names) == len(set(names))
