@@ -83,7 +83,7 @@ class AdaIN(nn.Module):
         """(B, C, H, W), (B or 1, D) -> (B, C, H, W)."""
         gamma, beta = self.style(style)[:, :, None, None].chunk(2, dim=1)
         y: Tensor = gamma * F.instance_norm(x) + beta
-        return y
+        return y.to(x.dtype)
 
 
 class ModRes(nn.Module):

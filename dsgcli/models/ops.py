@@ -80,7 +80,8 @@ class _UpFirDn(torch.autograd.Function):
         down: tuple[int, int],
         pads: Pads,
     ) -> Tensor:
-        y = _resample(x, kernel, up, down, pads)
+        with torch.autocast(x.device.type, enabled=False):
+            y = _resample(x, kernel, up, down, pads)
         ctx.save_for_backward(kernel)
         ctx.geometry = up, down, pads, x.shape[2:], y.shape[2:]
         return y
@@ -97,7 +98,7 @@ class _UpFirDn(torch.autograd.Function):
             h_in * up_y - h * down_y + y0 - up_y + 1,
         )
         grad = _UpFirDn.apply(  # type: ignore[no-untyped-call]
-            grads[0], kernel.flip((0, 1)), (down_x, down_y), (up_x, up_y), pads
+            grads[0], kernel.to(grads[0]).flip((0, 1)), (down_x, down_y), (up_x, up_y), pads
         )
         return grad, None, None, None, None
 
@@ -162,13 +163,27 @@ class Downsample(nn.Module):
         return upfirdn2d(x, self.kernel, down=2, pad=(1, 1))
 
 
+# ── precision ────────────────────────────────────────────────────────────────────────────────────
+
+
+def lowered(x: Tensor) -> Tensor:
+    """In the number format of the autocast that is on, if one is.
+
+    A network that begins with this keeps its maps in that format: every layer here follows the
+    format of its input, and computes scales and norms in that of its parameters. Autocast alone
+    would go back to float32 at each addition of a bias.
+    """
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 # ── pointwise ────────────────────────────────────────────────────────────────────────────────────
 
 
 def fused_leaky_relu(x: Tensor, bias: Tensor | None = None) -> Tensor:
     """sqrt(2) * leaky_relu(x + bias, 0.2); `bias` (C,) belongs to dim 1 of `x` (B, C, ...)."""
     if bias is not None:
-        x = x + bias.view(1, -1, *(1,) * (x.ndim - 2))
+        x = x + bias.to(x.dtype).view(1, -1, *(1,) * (x.ndim - 2))
     return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
 
 
@@ -221,7 +236,8 @@ class EqualLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim) -> (N, out_dim)."""
         bias = self.bias if self.lr_mul == 1.0 else self.bias * self.lr_mul
-        y = F.linear(x, self.weight * self.scale, bias)
+        with torch.autocast(x.device.type, enabled=False):  # codes and scales: cheap, and delicate
+            y = F.linear(x.to(bias.dtype), self.weight * self.scale, bias)
         return fused_leaky_relu(y) if self.activation else y
 
 
@@ -246,8 +262,9 @@ class EqualConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H', W')."""
-        weight = self.weight * self.scale
-        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
+        weight = (self.weight * self.scale).to(x.dtype)
+        bias = self.bias if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
 
 
 # ── modulated convolution ────────────────────────────────────────────────────────────────────────
@@ -300,11 +317,13 @@ class ModulatedConv2d(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """(B, in, H, W), (B, D) -> (B, out, H', W')."""
         scales = self.modulation(style) * self.scale  # (B, in): the weight's gain rides along
-        y = self._convolve(x * scales[:, :, None, None])
-        return y * self._demodulation(scales)[:, :, None, None] if self.demodulate else y
+        y = self._convolve(x * scales.to(x.dtype)[:, :, None, None])
+        if not self.demodulate:
+            return y
+        return y * self._demodulation(scales).to(y.dtype)[:, :, None, None]
 
     def _convolve(self, x: Tensor) -> Tensor:
-        weight = self.weight[0]  # (out, in, k, k), shared by the whole batch
+        weight = self.weight[0].to(x.dtype)  # (out, in, k, k), shared by the whole batch
         if self.up:
             y: Tensor = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
             return y
@@ -315,4 +334,5 @@ class ModulatedConv2d(nn.Module):
     def _demodulation(self, scales: Tensor) -> Tensor:
         """(B, in) -> (B, out): one over the norm of the weights as the style scales them."""
         energy = self.weight[0].square().sum(dim=(2, 3))  # (out, in)
-        return torch.rsqrt(F.linear(scales.square(), energy) + EPSILON)
+        with torch.autocast(scales.device.type, enabled=False):
+            return torch.rsqrt(F.linear(scales.square(), energy) + EPSILON)

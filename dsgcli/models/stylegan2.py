@@ -34,6 +34,7 @@ from dsgcli.models.ops import (
     ModulatedConv2d,
     PixelNorm,
     Upsample,
+    lowered,
 )
 from dsgcli.types import LatentLayout
 
@@ -161,7 +162,7 @@ class NoiseInjection(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """(B, C, H, W), (B or 1, 1, H, W) -> (B, C, H, W)."""
-        return x + self.weight * noise
+        return x + (self.weight * noise).to(x.dtype)
 
 
 class StyledConv(nn.Module):
@@ -191,7 +192,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
         """(B, in, H, W), (B, D), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
-        rgb: Tensor = self.conv(x, style) + self.bias
+        rgb: Tensor = self.conv(x, style).to(self.bias.dtype) + self.bias  # sums in full precision
         return rgb if skip is None else rgb + self.upsample(skip)
 
 
@@ -295,7 +296,7 @@ class Generator(nn.Module):
         noises = self.stored_noise() if noise is None else noise
         assert len(noises) == self.layout.num_noises, len(noises)
         bend = bend or _unbent
-        x = bend(0, self.conv1(self.input(len(ws)), ws[:, 0], noises[0]))
+        x = bend(0, self.conv1(lowered(self.input(len(ws))), ws[:, 0], noises[0]))
         rgb: Tensor = self.to_rgb1(x, ws[:, 1])
         for block in range(self.layout.blocks_to(size_px or self.config.size_px)):
             first, second, last = self.layout.block_rows(block)
@@ -365,13 +366,13 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1)."""
-        y = self.final_conv(append_stddev(self.convs(x)))  # (B, C, 4, 4)
+        y = self.final_conv(append_stddev(self.convs(lowered(x))))  # (B, C, 4, 4)
         score: Tensor = self.final_linear(y.flatten(1))
         return score
 
     def features(self, x: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the feature map of each resolution, S, S/2, ..., 4."""
-        maps = []
+        maps, x = [], lowered(x)
         for layer in self.convs:
             x = layer(x)
             maps.append(x)
@@ -387,6 +388,8 @@ def append_stddev(x: Tensor) -> Tensor:
     """
     batch = len(x)
     group = next(g for g in range(STDDEV_GROUP, 0, -1) if batch % g == 0)
-    grouped = x.reshape(group, batch // group, *x.shape[1:])  # (g, B/g, C, H, W)
-    spread = torch.sqrt(grouped.var(dim=0, unbiased=False) + EPSILON).mean(dim=(1, 2, 3))
-    return torch.cat([x, spread.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1)
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    grouped = exact.reshape(group, batch // group, *x.shape[1:])  # (g, B/g, C, H, W)
+    deviation = torch.sqrt(grouped.var(dim=0, unbiased=False) + EPSILON)
+    spread = deviation.mean(dim=(1, 2, 3)).to(x.dtype).repeat(group)
+    return torch.cat([x, spread[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1)
