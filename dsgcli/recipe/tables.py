@@ -114,6 +114,8 @@ class ModelRecipe(Table):
     """Channels of the encoder's input layer and of its four stages; the published IR-SE50 body."""
     encoder_units: tuple[Count, ...] = (3, 4, 14, 3)
     """Residual units of the encoder's four stages."""
+    encoder_head_width: Count = 512
+    """Channels of the encoder's heads, one head a row of the code."""
     encoder_space: Literal["z+", "w+"] = "z+"
     """Latent space of the encoder's codes. z+ keeps the structure of the style apart from its
     color; w+ follows the photograph more closely."""

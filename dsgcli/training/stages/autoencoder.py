@@ -1,0 +1,320 @@
+"""A generator and its encoder learnt together: the start of a base from a thousand pictures.
+
+Flow: picture -> encoder -> z+ -> generator -> the same picture; random z -> generator -> a face.
+Phases of an iteration: ae, then d and r1 where a discriminator takes part.
+Reconstruction teaches far faster than a discriminator can, so it comes first; the discriminator
+sharpens what is there, on reconstructions and on faces from random codes. It grows: each resolution
+begins as the enlarged picture of the one before.
+
+Losses, all means over the batch: an L1 pyramid and its edges; features of the discriminator in
+training (Larsen et al., arXiv:1512.09300); moments of the codes, so that random z are where codes
+are; the adversarial terms of StyleGAN2.
+
+Shapes: B batch, S size now, L rows of the generator now, D style width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from dsgcli.models.encoder import Encoder
+from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
+from dsgcli.recipe import BaseRecipe, Growth
+from dsgcli.training.adversary import (
+    Adversary,
+    average_decay,
+    random_ws,
+    scores_and_maps,
+    to_device,
+    update_average,
+)
+from dsgcli.training.losses import generator_loss
+from dsgcli.training.perceptual import fit
+from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
+
+BETA1 = 0.5
+"""Of Adam while the autoencoder grows: reconstruction is no game between two players."""
+PYRAMID_LEVELS = 3
+LAST_RATE = 0.05
+"""Where the cosine of the learning rate ends."""
+MATCHED_MAPS = slice(1, 4)
+"""Maps of the discriminator that are compared: half to an eighth of the resolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Autoencoder:
+    """The networks of one resolution, and the averages that will be kept."""
+
+    generator: Generator
+    encoder: Encoder
+    discriminator: Discriminator
+    generator_average: Generator
+    encoder_average: Encoder
+
+    @classmethod
+    def fresh(cls, generator: Generator, encoder: Encoder) -> Autoencoder:
+        """With a new discriminator; averages begin as the networks are."""
+        return cls(
+            generator,
+            encoder,
+            Discriminator(generator.config),
+            deepcopy(generator),
+            deepcopy(encoder),
+        )
+
+    def modules(self) -> dict[str, nn.Module]:
+        """By the name they are saved under."""
+        return {
+            "g": self.generator,
+            "e": self.encoder,
+            "d": self.discriminator,
+            "g_ema": self.generator_average,
+            "e_ema": self.encoder_average,
+        }
+
+    def to(self, device: torch.device) -> Autoencoder:
+        """Moves the networks."""
+        for module in self.modules().values():
+            to_device(module, device)
+        return self
+
+
+def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
+    """The same networks at a larger resolution; the picture begins as the smaller one enlarged."""
+    size_px = smaller.generator.config.size_px
+    if config.size_px == size_px:
+        return smaller
+    generator = grown_generator(smaller.generator, config)
+    average = grown_generator(smaller.generator_average, config)
+    discriminator = grown_discriminator(smaller.discriminator, config)
+    return Autoencoder(generator, smaller.encoder, discriminator, average, smaller.encoder_average)
+
+
+@torch.no_grad()
+def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
+    """More blocks on top: their ToRGB begins at zero, so the picture is the old one enlarged."""
+    larger = Generator(config)
+    state = {k: v for k, v in smaller.state_dict().items() if not k.startswith("noises.")}
+    larger.load_state_dict(larger.state_dict() | state)
+    for to_rgb in larger.to_rgbs[len(smaller.to_rgbs) :]:
+        to_rgb.conv.weight.zero_()  # type: ignore[union-attr, operator]
+    return larger
+
+
+@torch.no_grad()
+def grown_discriminator(smaller: Discriminator, config: GeneratorConfig) -> Discriminator:
+    """More blocks in front; the old ones keep their place before the end."""
+    larger = Discriminator(config)
+    shift = len(larger.convs) - len(smaller.convs)
+    for index, block in enumerate(smaller.convs):
+        if index > 0:  # convs.0 reads the picture: it belongs to a resolution
+            larger.convs[index + shift].load_state_dict(block.state_dict())
+    for name in ("final_conv", "final_linear"):
+        getattr(larger, name).load_state_dict(getattr(smaller, name).state_dict())
+    return larger
+
+
+@torch.no_grad()
+def seed_heads(encoder: Encoder, rows: int) -> None:
+    """Heads from row `rows` on begin as the last head before them of the same shape: rows that
+    begin to matter when the generator grows begin with a sensible code."""
+    for head in encoder.styles[rows:]:
+        before = encoder.styles[rows - 1].state_dict()
+        if all(before[k].shape == v.shape for k, v in head.state_dict().items()):
+            head.load_state_dict(before)
+
+
+# ── losses ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def pyramid_l1(a: Tensor, b: Tensor, levels: int = PYRAMID_LEVELS) -> tuple[Tensor, Tensor]:
+    """L1 distance of pictures (B, 3, S, S), and of their horizontal and vertical differences, each
+    summed over a pyramid of halved pictures."""
+    pixel, edge = a.new_zeros(()), a.new_zeros(())
+    for level in range(levels):
+        if level:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        delta = a - b
+        pixel = pixel + delta.abs().mean()
+        edge = edge + delta.diff(dim=3).abs().mean() + delta.diff(dim=2).abs().mean()
+    return pixel, edge
+
+
+def code_moments(codes: Tensor, across: Across) -> Tensor:
+    """How far the mean over the batch of each entry of (B, L, D) is from 0, and its variance from
+    1: what N(0, 1) has. Over all processes."""
+    mean = across.mean(codes.mean(dim=0))
+    variance = across.mean(codes.square().mean(dim=0)) - mean.square()
+    return mean.square().mean() + (variance - 1.0).square().mean()
+
+
+def matched_maps(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """L1 distance of the discriminator's maps, each in units of the real one's mean size."""
+    pairs = list(zip(fake, real, strict=True))[MATCHED_MAPS]
+    distances = [F.l1_loss(a, b.detach()) / (b.detach().abs().mean() + 1e-3) for a, b in pairs]
+    return torch.stack(distances).mean()
+
+
+def cosine_rate(iteration: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear up over `warmup` steps, then a cosine down to a twentieth."""
+    if iteration < warmup:
+        return peak * (iteration + 1) / warmup
+    done = (iteration - warmup) / max(1, steps - warmup)
+    return peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+# ── training ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class AutoencoderTraining:
+    """Growth of an autoencoder at one resolution (`Trainable`).
+
+    Args:
+        pictures: (N, 3, S, S) in [-1, 1], whose reconstructions are drawn on the sheets.
+    """
+
+    def __init__(
+        self, nets: Autoencoder, recipe: BaseRecipe, growth: Growth, pictures: Tensor
+    ) -> None:
+        self.nets, self.recipe, self.growth = nets, recipe, growth
+        self.pictures = pictures
+        self._shown: dict[tuple[int, ...], list[Tensor]] = {}
+        self.decay = average_decay(recipe.ema_half_life_steps)
+        adversary = replace(recipe, lr=growth.lr, batch_size=growth.batch_size)
+        self.adversary = Adversary(nets.discriminator, adversary)
+        trained = [*nets.generator.parameters(), *nets.encoder.parameters()]
+        betas = (BETA1, 0.99)
+        self._optimizers: dict[str, Optimizer] = {
+            "g": Adam(trained, lr=growth.lr, betas=betas),
+            "d": self.adversary.optimizer,
+        }
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return self.nets.modules()
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        return self._optimizers
+
+    def state(self) -> dict[str, float]:
+        return self.adversary.ada.state()
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        self.adversary.ada.load_state(dict(state))
+
+    def begin(self, iteration: int) -> None:
+        growth = self.growth
+        rate = cosine_rate(iteration, growth.steps, growth.lr, self.recipe.warmup_steps)
+        for group in self._optimizers["g"].param_groups:
+            group["lr"] = rate
+
+    @property
+    def sharpens(self) -> bool:
+        """Whether a discriminator takes part."""
+        return self.growth.lambda_adv > 0 or self.growth.lambda_sample > 0
+
+    def phases(self, iteration: int) -> Sequence[Phase]:
+        clip = self.recipe.max_grad_norm or None
+        own = Phase(name="ae", optimizer="g", loss=self._loss, clip=clip)
+        if not self.sharpens:
+            return [own]
+        return [own, *self.adversary.phases(iteration, self._fakes)]
+
+    def finish(self, iteration: int) -> None:
+        nets = self.nets
+        update_average(nets.generator_average, nets.generator, self.decay)
+        update_average(nets.encoder_average, nets.encoder, self.decay)
+
+    # one pass
+
+    def encode(self, images: Tensor, encoder: Encoder | None = None) -> Tensor:
+        """Pictures (B, 3, S, S) -> z+ (B, L, D)."""
+        encoder = encoder or self.nets.encoder
+        codes: Tensor = encoder(fit(images, encoder.config.input_px))
+        return codes[:, : self.nets.generator.layout.num_latents]
+
+    def _noise(self, batch: int, draws: Draws) -> list[Tensor]:
+        return draws.noise(self.nets.generator.layout.noise_sizes_px, batch)
+
+    def _random(self, batch: int, draws: Draws) -> Tensor:
+        generator = self.nets.generator
+        shape = (generator.layout.num_latents, generator.config.style_dim)
+        return random_ws(generator.map, batch, shape, self.recipe.mixing, draws)
+
+    def _fakes(self, batch: Batch, draws: Draws) -> list[Tensor]:
+        """Reconstructions, and faces from random codes: those that the phase before has made, which
+        saves making them twice."""
+        return self._shown.pop(batch.rows)
+
+    def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
+        recipe, generator = self.recipe, self.nets.generator
+        codes = self.encode(batch.images)
+        noise = self._noise(len(batch.rows), draws)
+        images = generator(generator.map_plus(codes), noise).float()
+        pixel, edge = pyramid_l1(images, batch.images)
+        prior = code_moments(codes.float(), across)
+        loss = recipe.lambda_pixel * pixel + recipe.lambda_edge * edge
+        loss = loss + recipe.lambda_prior * prior
+        scalars = {
+            "pixel": pixel.detach(),
+            "edge": edge.detach(),
+            "prior": prior.detach(),
+            "psnr": _psnr(images.detach(), batch.images),
+        }
+        if self.sharpens:
+            sharper, more = self._sharper(images, batch, draws)
+            loss, scalars = loss + sharper, scalars | more
+        return loss, scalars
+
+    def _sharper(self, images: Tensor, batch: Batch, draws: Draws) -> tuple[Tensor, Scalars]:
+        """The discriminator's share of the loss."""
+        growth, loss, scalars = self.growth, images.new_zeros(()), {}
+        shown = self._shown[batch.rows] = []
+        if growth.lambda_adv > 0:
+            shown.append(images.detach())
+            scores, maps = scores_and_maps(self.nets.discriminator, images)
+            scalars["g/recon"] = generator_loss(scores)
+            loss = loss + growth.lambda_adv * scalars["g/recon"]
+            if self.recipe.lambda_perc > 0:
+                with torch.no_grad():
+                    real = self.nets.discriminator.features(batch.images)
+                scalars["perc"] = matched_maps(maps, real)
+                loss = loss + self.recipe.lambda_perc * scalars["perc"]
+        if growth.lambda_sample > 0:
+            ws = self._random(len(batch.rows), draws)
+            fake = self.nets.generator(ws, self._noise(len(batch.rows), draws))
+            shown.append(fake.detach())
+            scalars["g/sample"] = generator_loss(self.adversary.judge(fake, draws))
+            loss = loss + growth.lambda_sample * scalars["g/sample"]
+        return loss, {name: value.detach() for name, value in scalars.items()}
+
+    # what it looks like
+
+    @torch.no_grad()
+    def sheets(self, count: int) -> dict[str, Tensor]:
+        generator, device = self.nets.generator_average, self.pictures.device
+        rng = torch.Generator().manual_seed(0)
+        z = torch.randn(count, generator.config.style_dim, generator=rng).to(device)
+        samples = generator(generator.broadcast(generator.map(z)))
+        encoder = self.nets.encoder_average
+        training = encoder.training
+        codes = self.encode(self.pictures[:count], encoder.eval())
+        encoder.train(training)
+        again = generator(generator.map_plus(codes))
+        pairs = torch.stack([self.pictures[:count], again], dim=1).flatten(0, 1)
+        return {"samples": samples, "reconstructions": pairs}
+
+
+def _psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Decibels of pictures in [-1, 1], mean over the batch."""
+    error = (a.clamp(-1, 1) - b).square().mean(dim=(1, 2, 3)) / 4
+    return (-10 * torch.log10(error + 1e-10)).mean()

@@ -1,0 +1,257 @@
+"""Stage `base`: a StyleGAN2 of the source domain, and maybe its encoder.
+
+Flow: portraits of the source domain -> base generator (and its discriminator); with an autoencoder
+start the encoder too. `AdversarialTraining` is also how `finetune` fits a generator to a style
+(FACTS: section 7, A).
+
+Shapes: B batch, S size, L rows of a code, D style width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dsgcli.errors import ModelMismatchError
+from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
+from dsgcli.recipe import AdversarialRecipe, BaseRecipe, ModelRecipe
+from dsgcli.store.contents import open_model
+from dsgcli.store.networks import load_discriminator, load_generator
+from dsgcli.store.write import save_encoder, save_generator
+from dsgcli.training.adversary import (
+    Adversary,
+    PathLength,
+    average_decay,
+    lazy_adam,
+    random_ws,
+    to_device,
+    update_average,
+)
+from dsgcli.training.losses import generator_loss
+from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, RunContext, Scalars
+from dsgcli.training.stages.autoencoder import Autoencoder, AutoencoderTraining, grown, seed_heads
+from dsgcli.types import LatentLayout
+
+SHEET_PICTURES = 16
+"""Portraits whose reconstructions are drawn on sheets."""
+
+
+def generator_config(model: ModelRecipe, size_px: int | None = None) -> GeneratorConfig:
+    """The generator that a recipe describes, or a smaller one that grows into it."""
+    return GeneratorConfig.compact(
+        size_px or model.size_px,
+        base=model.channel_base,
+        most=model.max_channels,
+        style_dim=model.style_dim,
+        mapping_layers=model.mapping_layers,
+    )
+
+
+def encoder_config(model: ModelRecipe) -> EncoderConfig:
+    """The encoder that a recipe describes."""
+    stem, *widths = model.encoder_widths
+    return EncoderConfig(
+        num_latents=LatentLayout(model.size_px, model.last_structure).num_latents,
+        style_dim=model.style_dim,
+        latent_space=model.encoder_space,
+        input_px=model.encoder_px,
+        stem_width=stem,
+        widths=(widths[0], widths[1], widths[2], widths[3]),
+        units=(
+            model.encoder_units[0],
+            model.encoder_units[1],
+            model.encoder_units[2],
+            model.encoder_units[3],
+        ),
+        head_width=model.encoder_head_width,
+    )
+
+
+# ── adversarial training ─────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Players:
+    """A generator, its average, and its discriminator."""
+
+    generator: Generator
+    average: Generator
+    discriminator: Discriminator
+
+    @classmethod
+    def fresh(cls, config: GeneratorConfig) -> Players:
+        """Random weights."""
+        generator = Generator(config)
+        return cls(generator, deepcopy(generator), Discriminator(config))
+
+    def to(self, device: torch.device) -> Players:
+        """Moves the networks."""
+        for module in (self.generator, self.average, self.discriminator):
+            to_device(module, device)
+        return self
+
+
+class AdversarialTraining:
+    """StyleGAN2 against its discriminator (`Trainable`); phases d, r1, g, path."""
+
+    def __init__(self, players: Players, recipe: AdversarialRecipe) -> None:
+        self.players, self.recipe = players, recipe
+        self.decay = average_decay(recipe.ema_half_life_steps)
+        self.adversary = Adversary(players.discriminator, recipe)
+        self.path = PathLength(recipe)
+        generator = players.generator
+        self._optimizers: dict[str, Optimizer] = {
+            "g": lazy_adam(generator.parameters(), recipe.lr, recipe.path_every),
+            "d": self.adversary.optimizer,
+        }
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        players = self.players
+        return {"g": players.generator, "g_ema": players.average, "d": players.discriminator}
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        return self._optimizers
+
+    def state(self) -> dict[str, float]:
+        return {"path_mean": self.path.mean, **self.adversary.ada.state()}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        self.path.mean = state["path_mean"]
+        self.adversary.ada.load_state(dict(state))
+
+    def begin(self, iteration: int) -> None:
+        """Rates are constant."""
+
+    def phases(self, iteration: int) -> Sequence[Phase]:
+        return [
+            *self.adversary.phases(iteration, lambda batch, draws: [self._fake(batch, draws)]),
+            Phase(name="g", optimizer="g", loss=self._loss),
+            *self.path.phases(iteration, self._moving),
+        ]
+
+    def finish(self, iteration: int) -> None:
+        update_average(self.players.average, self.players.generator, self.decay)
+
+    def _fake(self, batch: Batch, draws: Draws) -> Tensor:
+        return self._moving(batch, draws)[0]
+
+    def _moving(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Pictures of random codes, and the codes in W+."""
+        generator, count = self.players.generator, len(batch.rows)
+        layout = generator.layout
+        shape = (layout.num_latents, generator.config.style_dim)
+        ws = random_ws(generator.map, count, shape, self.recipe.mixing, draws)
+        return generator(ws, draws.noise(layout.noise_sizes_px, count)), ws
+
+    def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
+        loss = generator_loss(self.adversary.judge(self._fake(batch, draws), draws))
+        return loss, {"g": loss.detach()}
+
+    @torch.no_grad()
+    def sheets(self, count: int) -> dict[str, Tensor]:
+        average = self.players.average
+        rng = torch.Generator().manual_seed(0)
+        z = torch.randn(count, average.config.style_dim, generator=rng)
+        ws = average.broadcast(average.map(z.to(average.input.input)))
+        return {"samples": average(ws)}
+
+
+# ── the stage ────────────────────────────────────────────────────────────────────────────────────
+
+
+class BaseStage:
+    """From portraits of the source domain to a generator."""
+
+    name = "base"
+    needs: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ("base",)
+
+    def run(self, context: RunContext) -> None:
+        recipe = context.recipe.base
+        assert recipe is not None, "the stage runs only if the recipe has its table"
+        players = self._start(context, recipe).to(context.device)
+        if recipe.steps:
+            plan = Plan(
+                label="base",
+                steps=recipe.steps,
+                batch_size=recipe.batch_size,
+                size_px=context.recipe.model.size_px,
+                mirror=context.recipe.data.mirror,
+            )
+            context.train(AdversarialTraining(players, recipe), context.pictures("base"), plan)
+        save_generator(
+            context.target("base"),
+            players.average,
+            g=players.generator,
+            discriminator=players.discriminator,
+        )
+
+    def _start(self, context: RunContext, recipe: BaseRecipe) -> Players:
+        if recipe.start == "autoencoder":
+            nets = grow_autoencoder(context, recipe)
+            save_encoder(context.target("encoder"), nets.encoder_average.eval())
+            return Players(nets.generator, nets.generator_average, nets.discriminator)
+        config = generator_config(context.recipe.model)
+        if recipe.start == "checkpoint":
+            return load_players(context, config.size_px)
+        torch.manual_seed(context.recipe.run.seed)
+        return Players.fresh(config)
+
+
+def load_players(context: RunContext, size_px: int) -> Players:
+    """The base to go on from; its discriminator begins anew if the file has none.
+
+    Raises:
+        ModelMismatchError: of another size than the recipe's.
+    """
+    model = open_model(context.find("base"))
+    average = load_generator(model)
+    if average.config.size_px != size_px:
+        raise ModelMismatchError(
+            f"{model.path} makes {average.config.size_px} px pictures and the recipe wants "
+            f"{size_px}; set model.size_px"
+        )
+    generator = load_generator(model, part="g") if "g" in model.parts else deepcopy(average)
+    torch.manual_seed(context.recipe.run.seed)
+    fresh = "d" not in model.parts
+    discriminator = Discriminator(average.config) if fresh else load_discriminator(model)
+    return Players(generator, average, discriminator)
+
+
+def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
+    """Train each resolution from where the one before ended."""
+    model = context.recipe.model
+    pictures = context.pictures("base")
+    shown = list(range(min(SHEET_PICTURES, len(pictures))))
+    torch.manual_seed(context.recipe.run.seed)
+    first = generator_config(model, recipe.growth[0].size_px)
+    nets = Autoencoder.fresh(Generator(first), Encoder(encoder_config(model)))
+    for number, growth in enumerate(recipe.growth):
+        rows = nets.generator.layout.num_latents
+        config = generator_config(model, growth.size_px)
+        if config.size_px != nets.generator.config.size_px:
+            torch.manual_seed(context.recipe.run.seed + number)  # the same after a restart
+            nets = grown(nets, config)
+            for encoder in (nets.encoder, nets.encoder_average):
+                seed_heads(encoder, rows)
+        nets.to(context.device)
+        training = AutoencoderTraining(
+            nets, recipe, growth, pictures.get(shown, growth.size_px).to(context.device)
+        )
+        plan = Plan(
+            label=f"base-{number + 1}-{growth.size_px}px",
+            steps=growth.steps,
+            batch_size=growth.batch_size,
+            size_px=growth.size_px,
+            mirror=context.recipe.data.mirror,
+        )
+        context.train(training, pictures, plan)
+    return nets
