@@ -117,7 +117,11 @@ def _print_table(table: Table) -> None:
 
     console = rich_console(sys.stdout)
     drawn = RichTable(
-        title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=table.title or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(table.columns),
     )
     for index, name in enumerate(table.columns):
         cells = [row[index] for row in table.rows if row[index] is not None]

@@ -8,8 +8,8 @@ import pytest
 from command import dsg
 from typer.main import get_command
 
-from dsgcli.cli.app import build_app, flags_of
-from dsgcli.cli.settings import NOT_SETTINGS, read_settings, unknown_variables
+from dsgcli.cli.app import build_app
+from dsgcli.cli.settings import NOT_SETTINGS, flags_of, read_settings, unknown_variables
 from dsgcli.errors import RecipeError
 
 FLAGS = {

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.main import get_command
 
 from dsgcli import __version__
 from dsgcli.cli.layout import add, group, show_help_if_alone
-from dsgcli.cli.settings import NOT_SETTINGS, Flags, Settings, read_settings
+from dsgcli.cli.settings import Settings, flags_of, read_settings
 from dsgcli.console import exit_code_of
 from dsgcli.errors import InterruptedRunError, UsageError
 
+SUMMARY = "Portraits in the style of one chosen picture: photographs, folders, videos."
 EPILOG = """
 Examples:
   dsg stylize photo.jpg --style arcane:12
@@ -37,7 +38,7 @@ def build_app() -> typer.Typer:
     """The whole command line; nothing heavy is imported for it."""
     from dsgcli.cli import destylize, doctor, interpolate, sample, styles, stylize
 
-    app = group("dsg", "", EPILOG)
+    app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
     add(app, stylize.stylize, stylize.EXAMPLES)
     add(app, sample.sample, sample.EXAMPLES)
@@ -92,17 +93,6 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         raise InterruptedRunError("stopped") from None
     return code if isinstance(code, int) else 0
-
-
-def flags_of(command: Any, words: tuple[str, ...] = ()) -> Flags:
-    """The flags of a command and of all below it that may be set."""
-    options = [p for p in command.params if p.param_type_name == "option"]
-    flags: dict[tuple[str, ...], Mapping[str, bool]] = {
-        words: {p.name: p.multiple for p in options if p.name not in NOT_SETTINGS}
-    }
-    for name, below in getattr(command, "commands", {}).items():
-        flags |= flags_of(below, (*words, name))
-    return flags
 
 
 def _explain(error: typer.TyperException, settings: Settings) -> str:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import Talk
-from dsgcli.cli.pending import not_available
+from dsgcli.cli.options import Device, Precision, Pretrained, Talk
+from dsgcli.cli.settings import flags_of, read_settings, unknown_variables, user_file
+from dsgcli.console import Cell, Table, plain
+
+if TYPE_CHECKING:
+    from dsgcli.doctor import Report
 
 EXAMPLES = """
 Examples:
@@ -14,6 +24,66 @@ Examples:
 
 
 @expand
-def doctor(talk: Talk) -> None:
-    """Say what this machine has, which settings are in force, and what is wrong."""
-    not_available("doctor")
+def doctor(
+    ctx: typer.Context,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    speed: Annotated[
+        bool, typer.Option("--speed/--no-speed", help="Measure for two seconds how fast it is.")
+    ] = True,
+    *,
+    talk: Talk,
+) -> None:
+    """Say what this machine has, which settings are in force, and what is wrong.
+
+    The last lines name each thing that is wrong, with what to do about it.
+    """
+    from dsgcli.doctor import SPEED_TEST_S, examine
+
+    flags = flags_of(ctx.find_root().command)
+    settings = read_settings(flags, os.environ, Path.cwd())
+    report = examine(
+        pretrained, device=device, precision=precision, speed_test_s=SPEED_TEST_S if speed else 0
+    )
+    in_force = [{"key": s.key, "value": s.value, "from": s.origin} for s in settings.in_force()]
+    wrong = [str(problem) for problem in report.problems]
+    wrong += [*settings.problems, *unknown_variables(flags, os.environ)]
+    document = plain(report)
+    assert isinstance(document, dict)
+    document |= {"settings": in_force, "problems": wrong, "settings_file": user_file()}
+    talk.terminal.show(document, *_parts(report, in_force, wrong))
+
+
+def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> list[Table | str]:
+    """What a person reads: facts, models, settings, and what is wrong last."""
+    facts = Table(("", ""), [(name, text) for name, text in _facts(report).items() if text])
+    parts: list[Table | str] = [facts]
+    if report.models:
+        rows: list[tuple[Cell, ...]] = [(m["name"], m["kind"], m["path"]) for m in report.models]
+        parts.append(Table(("model", "kind", "file"), rows))
+    if in_force:
+        settings = [(s["key"], str(s["value"]), s["from"]) for s in in_force]
+        parts.append(Table(("setting", "value", "from"), settings))
+    parts.append("\n".join(f"- {sentence}" for sentence in wrong) or "Nothing is wrong.")
+    return parts
+
+
+def _facts(report: Report) -> dict[str, str]:
+    have = [name for name, there in report.codecs.items() if there]
+    lack = [name for name, there in report.codecs.items() if not there]
+    packages = [f"{name} {number or 'missing'}" for name, number in report.packages.items()]
+    return {
+        "dsg": f"{report.version}, Python {report.python}, {report.system}",
+        "packages": ", ".join(packages),
+        "device": f"{report.device}{f' ({report.gpu})' if report.gpu else ''}",
+        "precision": f"{report.precision}: {report.precision_reason}",
+        "threads": f"{report.threads} of {report.cores} cores",
+        "memory": f"{report.free_memory_gb} of {report.memory_gb} GB free",
+        "disk": f"{report.free_disk_gb} GB free here",
+        "video": ", ".join(have) + (f" (not here: {', '.join(lack)})" if lack else ""),
+        "faces": report.face_detector or "",
+        "speed": ", ".join(
+            f"{v:g} GFLOP/s {n.removesuffix('_gflops')}" for n, v in report.speed.items()
+        ),
+    }

@@ -34,6 +34,17 @@ Styles = Annotated[
         rich_help_panel=STYLE_GROUP,
     ),
 ]
+OneStyle = Annotated[
+    str,
+    typer.Option(
+        "--style",
+        "-s",
+        metavar="NAME[:EXEMPLAR]",
+        help="arcane, arcane:12, arcane:Jinx_02, or a blend arcane:12*0.6+arcane:40*0.4.",
+        autocompletion=complete_style,
+        rich_help_panel=STYLE_GROUP,
+    ),
+]
 Structure = Annotated[
     float | None,
     typer.Option(

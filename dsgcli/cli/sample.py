@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsgcli.cli.flags import expand
+from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.options import (
     FILES_GROUP,
     STYLE_GROUP,
     Color,
     Machine,
+    OneStyle,
     Overwrite,
     Preset,
     Seed,
     Size,
     Structure,
-    Styles,
     Talk,
     Truncation,
     Weights,
+    numbers,
 )
-from dsgcli.cli.pending import not_available
+from dsgcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dsgcli.generate.sample import SampleOptions
 
 EXAMPLES = """
 Examples:
@@ -59,7 +63,7 @@ class Samples:
             rich_help_panel=STYLE_GROUP,
         ),
     ] = None
-    style: Styles = field(default_factory=lambda: ["default"])
+    style: OneStyle = "default"
     style_random: Annotated[
         bool,
         typer.Option(
@@ -122,16 +126,15 @@ class Samples:
         ),
     ] = None
     output: Annotated[
-        Path | None,
+        Path,
         typer.Option(
             "--output",
             "-o",
             metavar="PATH",
             help="A folder for single pictures, or a file (png, jpg, webp) for one sheet.",
-            show_default="./samples",
             rich_help_panel=FILES_GROUP,
         ),
-    ] = None
+    ] = Path("samples")
     grid: Annotated[
         str | None,
         typer.Option(
@@ -158,4 +161,32 @@ def sample(samples: Samples, machine: Machine, talk: Talk) -> None:
 
     The same seed gives the same picture, whatever else is drawn beside it.
     """
-    not_available("sample")
+    options = options_of(samples, machine)
+    from dsgcli.generate.sample import run
+
+    with talk.terminal.progress() as progress:
+        done = run(options, progress)
+    talk.terminal.summary(done, f"{len(done['pictures'])} pictures in {done['outputs'][0]}")
+
+
+def options_of(samples: Samples, machine: Machine) -> SampleOptions:
+    """The flags as the library takes them: same names, two of them read into values."""
+    values = values_of(samples, machine)
+    values |= {"weights": numbers("--weights", samples.weights), "grid": _grid(samples.grid)}
+    from dsgcli.generate.sample import SampleOptions  # torch loads here
+
+    return SampleOptions(**values)
+
+
+def _grid(text: str | None) -> tuple[int, int] | None:
+    """`8x4` -> (8, 4).
+
+    Raises:
+        UsageError: anything else.
+    """
+    if text is None:
+        return None
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdigit() and rows.isdigit() and int(columns) and int(rows)):
+        raise UsageError(f"--grid takes COLUMNSxROWS such as 8x4, got {text!r}")
+    return int(columns), int(rows)

@@ -43,6 +43,17 @@ Flags = Mapping[Words, Mapping[str, bool]]
 """Of every command (groups too), its flags by parameter name: whether they may be repeated."""
 
 
+def flags_of(command: Any, words: Words = ()) -> Flags:
+    """The flags of a command and of all below it that may be set."""
+    options = [p for p in command.params if p.param_type_name == "option"]
+    flags: dict[Words, Mapping[str, bool]] = {
+        words: {p.name: p.multiple for p in options if p.name not in NOT_SETTINGS}
+    }
+    for name, below in getattr(command, "commands", {}).items():
+        flags |= flags_of(below, (*words, name))
+    return flags
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One value that was found, and where."""

@@ -1,0 +1,261 @@
+"""What this machine has, and what is wrong with it, for `dsg doctor` and for bug reports.
+
+Every check stands alone: what cannot be found out becomes a problem, and the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsgcli.errors import DsgError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = (
+    *("torch", "mediapipe", "av", "numpy", "pillow", "safetensors", "joblib", "typer", "rich"),
+)
+WANTED_CODECS = {
+    "libx264": "H.264, the default for mp4",
+    "libx265": "HEVC",
+    "libsvtav1": "AV1",
+    "libvpx-vp9": "VP9 for webm",
+    "ffv1": "lossless",
+}
+"""Encoders a person may ask for, and what each is for."""
+MIN_FREE_DISK_GB = 2.0
+MIN_FREE_MEMORY_GB = 2.0
+"""A 1024 px model with its encoder takes about 1.5 GB while it draws."""
+SPEED_TEST_S = 2.0
+GIB = float(1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong, and what to do about it."""
+
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """All that was found out; `None` is what could not be."""
+
+    version: str
+    python: str = ""
+    system: str = ""
+    packages: dict[str, str | None] = field(default_factory=dict)
+    device: str | None = None
+    gpu: str | None = None
+    precision: str | None = None
+    precision_reason: str = ""
+    threads: int | None = None
+    cores: int | None = None
+    free_memory_gb: float | None = None
+    memory_gb: float | None = None
+    free_disk_gb: float | None = None
+    codecs: dict[str, bool] = field(default_factory=dict)
+    face_detector: str | None = None
+    models: list[dict[str, Any]] = field(default_factory=list)
+    speed: dict[str, float] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def examine(
+    pretrained: Path | None = None,
+    *,
+    device: str = "auto",
+    precision: Any = "auto",
+    speed_test_s: float = SPEED_TEST_S,
+) -> Report:
+    """Look at everything; takes a few seconds, mostly to load torch and for the speed test."""
+    from dsgcli import __version__
+
+    report = Report(
+        version=__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+    )
+    for check in (_packages, _memory_and_disk, _codecs, _face_detector):
+        check(report)
+    _models(report, pretrained)
+    _torch(report, device, precision, speed_test_s)
+    return report
+
+
+@contextlib.contextmanager
+def _attempt(report: Report, what: str, advice: str) -> Iterator[None]:
+    """What goes wrong inside becomes a problem of the report."""
+    try:
+        yield
+    except DsgError as error:
+        report.problems.append(Problem(f"{what}: {error}", advice))
+    except Exception as error:
+        report.problems.append(Problem(f"{what}: {type(error).__name__}: {error}", advice))
+
+
+# ── one check each ───────────────────────────────────────────────────────────────────────────────
+
+
+def _packages(report: Report) -> None:
+    for name in PACKAGES:
+        try:
+            report.packages[name] = version(name)
+        except PackageNotFoundError:
+            report.packages[name] = None
+            advice = f"pip install {name}, or install dsgcli again"
+            report.problems.append(Problem(f"the package {name} is not installed", advice))
+
+
+def _memory_and_disk(report: Report) -> None:
+    report.free_memory_gb, report.memory_gb = memory_gb()
+    report.cores = _cores()
+    free = report.free_memory_gb
+    if free is not None and free < MIN_FREE_MEMORY_GB:
+        what = f"only {free:.1f} GB of memory are free"
+        report.problems.append(Problem(what, "close other programs, or use a smaller --size"))
+    with _attempt(report, "free disk space cannot be found out", "check the working folder"):
+        report.free_disk_gb = round(shutil.disk_usage(Path.cwd()).free / GIB, 1)
+        if report.free_disk_gb < MIN_FREE_DISK_GB:
+            what = f"only {report.free_disk_gb} GB are free in {Path.cwd()}"
+            report.problems.append(Problem(what, "free some, or work in another folder"))
+
+
+def memory_gb() -> tuple[float | None, float | None]:
+    """Free and total memory in GiB, as far as this system tells; a container's limit counts."""
+    free, total = _linux_memory() if sys.platform == "linux" else _posix_memory()
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        total = min(total or limit, limit)
+        free = min(free or limit - used, limit - used)
+    return tuple(None if v is None else round(v / GIB, 1) for v in (free, total))  # type: ignore[return-value]
+
+
+def _linux_memory() -> tuple[int | None, int | None]:
+    values: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            values[name] = int(rest.split()[0]) * 1024
+    return values.get("MemAvailable"), values.get("MemTotal")
+
+
+def _posix_memory() -> tuple[int | None, int | None]:
+    """The total only; macOS has no cheap notion of free memory, Windows no sysconf."""
+    try:
+        return None, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None, None
+
+
+def _cores() -> int:
+    from dsgcli.runtime import num_cpus
+
+    return num_cpus()
+
+
+def _codecs(report: Report) -> None:
+    with _attempt(report, "PyAV cannot be used", "install it again: pip install --force av"):
+        from dsgcli.media.video_codecs import has_encoder
+
+        report.codecs = {name: has_encoder(name) for name in WANTED_CODECS}
+        if not report.codecs["libx264"]:
+            advice = "pass --codec with one that is there, or install av from PyPI"
+            report.problems.append(Problem("this PyAV has no H.264 encoder", advice))
+
+
+def _face_detector(report: Report) -> None:
+    advice = "install mediapipe again, or fetch face_landmarker.task: dsg models pull faces"
+    with _attempt(report, "no face detector", advice):
+        from dsgcli.faces.detect import open_detector
+
+        detector = open_detector()
+        report.face_detector = detector.name
+        detector.close()
+
+
+def _models(report: Report, pretrained: Path | None) -> None:
+    with _attempt(report, "the models cannot be listed", "dsg models verify"):
+        from dsgcli.store import ModelStore
+
+        store = ModelStore.open(pretrained)
+        report.models = [_described(model) for model in store.models()]
+        if not store.styles():
+            advice = "pass --pretrained FOLDER, or fetch some: dsg models pull NAME"
+            report.problems.append(Problem("there is no style to draw in", advice))
+
+
+def _described(model: Any) -> dict[str, Any]:
+    return {"name": model.name, "kind": model.kind, "path": str(model.path)}
+
+
+def _torch(report: Report, device: str, precision: Any, speed_test_s: float) -> None:
+    with _attempt(report, "torch cannot be used", "install it again: pip install --force torch"):
+        import torch
+
+        from dsgcli.runtime import has_native_bf16, pick_device, pick_precision
+
+        chosen = pick_device(device)
+        dtype = pick_precision(precision, chosen)
+        report.device, report.threads = str(chosen), torch.get_num_threads()
+        report.precision = str(dtype).removeprefix("torch.")
+        native = "multiplies" if has_native_bf16(chosen) else "does not multiply"
+        report.precision_reason = f"the {chosen.type.upper()} {native} bfloat16 in hardware"
+        if chosen.type == "cuda":
+            report.gpu = torch.cuda.get_device_name(chosen)
+        elif shutil.which("nvidia-smi"):
+            advice = "install a torch that is built for CUDA (see pytorch.org), if there is a GPU"
+            report.problems.append(Problem("nvidia-smi is here, but torch finds no GPU", advice))
+        if speed_test_s > 0:
+            report.speed = speed(chosen, dtype, speed_test_s)
+
+
+# ── the speed test ───────────────────────────────────────────────────────────────────────────────
+
+
+def speed(device: torch.device, dtype: torch.dtype, seconds: float) -> dict[str, float]:
+    """Rates of what the networks spend their time on, in GFLOP/s: a 3x3 convolution of 512
+    channels at 32 px, in fp32 and in the chosen precision."""
+    import torch
+
+    formats = dict.fromkeys([torch.float32, dtype])
+    return {
+        f"{str(d).removeprefix('torch.')}_gflops": round(
+            _convolution_gflops(device, d, seconds / len(formats)), 1
+        )
+        for d in formats
+    }
+
+
+def _convolution_gflops(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
+    import torch
+    from torch.nn.functional import conv2d
+
+    layout = torch.channels_last
+    x = torch.randn(1, 512, 32, 32, device=device, dtype=dtype).to(memory_format=layout)
+    weight = torch.randn(512, 512, 3, 3, device=device, dtype=dtype).to(memory_format=layout)
+    flop = 2 * weight.numel() * 32 * 32
+    with torch.inference_mode():
+        conv2d(x, weight, padding=1).sum().item()  # the first call plans
+        count, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds or count == 0:
+            for _ in range(4):
+                y = conv2d(x, weight, padding=1)
+            y[0, 0, 0, 0].item()  # wait for a GPU
+            count += 4
+    return count * flop / max(elapsed, 1e-9) / 1e9
