@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsgcli.errors import ModelMismatchError, UsageError
+from dsgcli.runtime import Precision, pick_device, pick_precision
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.models.encoder import CodeSpace, Encoder
+    from dsgcli.store import ModelStore
     from dsgcli.types import Pixels
 
 # ── pictures and tensors ─────────────────────────────────────────────────────────────────────────
@@ -217,3 +219,29 @@ class Portraits:
         with torch.inference_mode():
             ws = self.intrinsic_ws(instyle.to(self.device), truncation)
             return to_pixels(self.generator.plain(ws))
+
+
+def load_portraits(
+    store: ModelStore,
+    style: str,
+    *,
+    encoder: Literal["auto", "z+", "w+"] | None = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> Portraits:
+    """The networks of a style from the store.
+
+    Args:
+        encoder: latent space of the encoder; None loads none, where no photograph is encoded.
+
+    Raises:
+        UsageError: a device or precision that is not here.
+        ModelError: no such style, or files that are missing or cannot be used.
+    """
+    place = pick_device(device)
+    return Portraits(
+        generator=store.generator(style, place),
+        encoder=None if encoder is None else store.encoder(style, encoder, place),
+        device=place,
+        dtype=pick_precision(precision, place),
+    )

@@ -1,0 +1,136 @@
+"""Codes to draw from: made from seeds, saved and read back.
+
+Every picture has a seed of its own, so that the same seed gives the same picture whatever else is
+drawn beside it. Content, structure and color are drawn apart and can each be held fixed.
+
+Shapes: n pictures, L rows of a code, D style width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dsgcli.errors import SourceError, SourceMissingError, UsageError
+from dsgcli.store.files import written_whole
+
+if TYPE_CHECKING:
+    from dsgcli.models.style_sampler import StyleSampler
+
+# ── seeds ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0,4-6` -> (0, 4, 5, 6).
+
+    Raises:
+        UsageError: anything else, a range that runs backwards, or more than 100,000 seeds.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"--seeds takes numbers and ranges like 0,4-6, got {text!r}")
+        low, high = int(first), int(last or first)
+        if high < low or high - low >= 100_000:
+            raise UsageError(f"--seeds {part.strip()!r} is no range of at most 100,000 seeds")
+        seeds.extend(range(low, high + 1))
+    return tuple(seeds)
+
+
+Part = Literal["content", "structure", "color"]
+
+
+def _normal(seed: int, part: Part, *shape: int) -> Tensor:
+    """N(0, 1) that depends on the seed and the part alone; on the CPU, so on any machine."""
+    offset = {"content": 0, "structure": 1, "color": 2}[part]
+    rng = torch.Generator().manual_seed(3 * seed + offset)
+    return torch.randn(shape, generator=rng)
+
+
+# ── codes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCodes:
+    """What a set of random portraits is drawn from."""
+
+    instyle: Tensor
+    """(n, D) z or (n, L, D) z+: the person."""
+    exstyle: Tensor
+    """(n, L, D) z+: the style."""
+    names: tuple[str, ...]
+    """One a picture, for file names."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def draw_codes(
+    seeds: Sequence[int],
+    style_dim: int,
+    style: Tensor | StyleSampler,
+    *,
+    fixed: frozenset[Part] = frozenset(),
+) -> SampleCodes:
+    """Codes of one picture a seed.
+
+    Args:
+        style: (L, D) z+ of an exemplar, or the network that draws one a picture.
+        fixed: parts that all pictures take from the first seed.
+    """
+
+    def noise(part: Part, width: int) -> Tensor:
+        used = [seeds[0]] * len(seeds) if part in fixed else seeds
+        return torch.stack([_normal(seed, part, width) for seed in used])
+
+    instyle = noise("content", style_dim)
+    if isinstance(style, Tensor):
+        drawn = style.expand(len(seeds), -1, -1)
+    else:
+        width = style.config.noise_dim
+        with torch.inference_mode():
+            drawn = style(noise("structure", width), noise("color", width))
+    return SampleCodes(instyle, drawn, tuple(f"seed{seed:04d}" for seed in seeds))
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def save_codes(path: Path, codes: SampleCodes) -> None:
+    """Write codes as safetensors: `instyle`, `exstyle`, and the names in the header."""
+    with written_whole(path) as temporary:
+        save_file(
+            {"instyle": codes.instyle.contiguous(), "exstyle": codes.exstyle.contiguous()},
+            temporary,
+            metadata={"names": json.dumps(codes.names)},
+        )
+
+
+def load_codes(path: Path) -> SampleCodes:
+    """What `save_codes` wrote.
+
+    Raises:
+        SourceMissingError, SourceError: no such file, or another kind of file.
+    """
+    if not path.is_file():
+        raise SourceMissingError(f"no codes at {path}; `dsg sample --save-codes` writes them")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = tuple(json.loads(file.metadata()["names"]))
+            codes = SampleCodes(file.get_tensor("instyle"), file.get_tensor("exstyle"), names)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{path} holds no codes of `dsg sample --save-codes` ({error})"
+        ) from None
+    if not len(names) == len(codes.instyle) == len(codes.exstyle):
+        raise SourceError(f"{path} names {len(names)} pictures and holds {len(codes.exstyle)} codes")
+    return codes
