@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GLOG_minloglevel", "2")
 
 import pytest
 import torch
+from tiny_store import write_tiny_store
 
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
 from dsgcli.runtime import keep_freed_memory
+from dsgcli.store import ModelStore
 
 torch.set_num_threads(1)
 keep_freed_memory()
@@ -64,3 +67,20 @@ def tiny_encoder(tiny_config: GeneratorConfig) -> Encoder:
             head_width=16,
         )
     ).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models for `--pretrained`: two styles on one base, see tests/tiny_store.py."""
+    return write_tiny_store(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def only_tiny_store(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ModelStore:
+    """The same as the only models there are, in a working folder of its own."""
+    monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DSG_PRETRAINED", str(tiny_store))
+    monkeypatch.chdir(tmp_path)
+    return ModelStore.open()
