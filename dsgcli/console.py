@@ -64,7 +64,9 @@ class Terminal:
         if self.json:
             write_json(document)
             return
-        for part in parts:
+        for index, part in enumerate(parts):
+            if index:
+                print()  # noqa: T201
             _print(part)
 
     def summary(self, document: object, *parts: Table | str) -> None:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsgcli.errors import DsgError
+from dsgcli.errors import DsgError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +25,8 @@ if TYPE_CHECKING:
 PACKAGES = (
     *("torch", "mediapipe", "av", "numpy", "pillow", "safetensors", "joblib", "typer", "rich"),
 )
-WANTED_CODECS = {
-    "libx264": "H.264, the default for mp4",
-    "libx265": "HEVC",
-    "libsvtav1": "AV1",
-    "libvpx-vp9": "VP9 for webm",
-    "ffv1": "lossless",
-}
-"""Encoders a person may ask for, and what each is for."""
+WANTED_CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
+"""What a person may give to --codec: for players, for the web, for editing, lossless."""
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 """A 1024 px model with its encoder takes about 1.5 GB while it draws."""
@@ -68,7 +62,7 @@ class Report:
     free_memory_gb: float | None = None
     memory_gb: float | None = None
     free_disk_gb: float | None = None
-    codecs: dict[str, bool] = field(default_factory=dict)
+    codecs: dict[str, str | None] = field(default_factory=dict)
     face_detector: str | None = None
     models: list[dict[str, Any]] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
@@ -171,12 +165,21 @@ def _cores() -> int:
 
 def _codecs(report: Report) -> None:
     with _attempt(report, "PyAV cannot be used", "install it again: pip install --force av"):
-        from dsgcli.media.video_codecs import has_encoder
-
-        report.codecs = {name: has_encoder(name) for name in WANTED_CODECS}
-        if not report.codecs["libx264"]:
-            advice = "pass --codec with one that is there, or install av from PyPI"
+        report.codecs = {name: _encoder(name) for name in WANTED_CODECS}
+        if not report.codecs["h264"]:
+            advice = "pass --codec with one that is there, or install av again"
             report.problems.append(Problem("this PyAV has no H.264 encoder", advice))
+
+
+def _encoder(codec: str) -> str | None:
+    """The encoder that writes a codec here, if there is one."""
+    from dsgcli.media.sinks import SinkOptions
+    from dsgcli.media.video_codecs import choose_encoder
+
+    try:
+        return choose_encoder(Path("any.mkv"), SinkOptions(codec=codec))[0]
+    except UsageError:
+        return None
 
 
 def _face_detector(report: Report) -> None:

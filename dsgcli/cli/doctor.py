@@ -70,8 +70,8 @@ def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> 
 
 
 def _facts(report: Report) -> dict[str, str]:
-    have = [name for name, there in report.codecs.items() if there]
-    lack = [name for name, there in report.codecs.items() if not there]
+    have = [f"{codec} ({encoder})" for codec, encoder in report.codecs.items() if encoder]
+    lack = [codec for codec, encoder in report.codecs.items() if not encoder]
     packages = [f"{name} {number or 'missing'}" for name, number in report.packages.items()]
     return {
         "dsg": f"{report.version}, Python {report.python}, {report.system}",
@@ -81,7 +81,7 @@ def _facts(report: Report) -> dict[str, str]:
         "threads": f"{report.threads} of {report.cores} cores",
         "memory": f"{report.free_memory_gb} of {report.memory_gb} GB free",
         "disk": f"{report.free_disk_gb} GB free here",
-        "video": ", ".join(have) + (f" (not here: {', '.join(lack)})" if lack else ""),
+        "video": ", ".join(have) + (f" ; not here: {', '.join(lack)}" if lack else ""),
         "faces": report.face_detector or "",
         "speed": ", ".join(
             f"{v:g} GFLOP/s {n.removesuffix('_gflops')}" for n, v in report.speed.items()

@@ -151,7 +151,9 @@ def unknown_variables(flags: Flags, environ: Mapping[str, str]) -> list[str]:
     """A sentence for each DSG_* variable that sets nothing; other programs may own it."""
     known = {*_variables(flags), *STORE_VARIABLES}
     strangers = [v for v in sorted(environ) if v.startswith(ENV_PREFIX) and v not in known]
-    return [f"environment variable {v} sets nothing{_near(v, known)}" for v in strangers]
+    return [
+        f"environment variable {v} sets nothing{_near(v, known) or '; unset it'}" for v in strangers
+    ]
 
 
 def _variables(flags: Flags) -> dict[str, tuple[Words, str]]:

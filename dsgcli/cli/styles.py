@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from dsgcli.cli.flags import expand
 from dsgcli.cli.layout import add, group
 from dsgcli.cli.options import FILES_GROUP, Machine, Overwrite, Pretrained, Talk
 from dsgcli.cli.pending import not_available
+from dsgcli.console import Table
+
+if TYPE_CHECKING:
+    from dsgcli.store import StyleInfo
 
 EXAMPLES = """
 Examples:
@@ -32,8 +36,45 @@ StyleName = Annotated[
 
 @expand
 def list_(pretrained: Pretrained = None, *, talk: Talk) -> None:
-    """List the styles in the store, with their exemplars."""
-    not_available("styles list")
+    """List the styles in the store, with their exemplars, size, license and origin."""
+    from dsgcli.store import ModelStore
+
+    found = ModelStore.open(pretrained).styles()
+    rows = [
+        (
+            style.name,
+            len(style.exemplars),
+            style.layout.size_px if style.layout else None,
+            style.license or "unknown",
+            style.root.origin,
+        )
+        for style in found
+        if not style.shadowed
+    ]
+    columns = ("style", "exemplars", "px", "license", "from")
+    hint = "" if rows else "no styles here; `dsg models pull NAME` fetches one"
+    for style in found:
+        if style.problem:
+            talk.terminal.warn(style.problem)
+    talk.terminal.show(
+        {"styles": [_described(style) for style in found]}, hint or Table(columns, rows)
+    )
+
+
+def _described(style: StyleInfo) -> dict[str, object]:
+    return {
+        "name": style.name,
+        "exemplars": style.exemplars,
+        "added": style.num_added,
+        "size_px": style.layout.size_px if style.layout else None,
+        "refined": style.has_refined,
+        "sampler": style.has_sampler,
+        "license": style.license,
+        "path": style.path,
+        "from": style.root.origin,
+        "shadowed": style.shadowed,
+        "problem": style.problem or None,
+    }
 
 
 @expand

@@ -1,0 +1,170 @@
+"""The documents say what is true: commands, flags, links, examples; and nothing of one machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer import TyperException
+from typer.main import get_command
+
+from dsgcli.cli.app import build_app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+
+KNOWN_HOSTS = {
+    *("arxiv.org", "github.com", "keepachangelog.com", "semver.org", "no-color.org"),
+    *("huggingface.co", "drive.google.com", "drive.usercontent.google.com", "docs.google.com"),
+    *("download.pytorch.org", "pytorch.org", "storage.googleapis.com", "raw.githubusercontent.com"),
+    *("creativecommons.org", "opensource.org", "www.apache.org", "www.w3.org"),
+    *("git-lfs.github.com", "localhost", "127.0.0.1", "example.com", "example.org"),
+}
+"""Hosts that files of the repository may name: sources of weights, and documents."""
+TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".txt", ".cfg", ".html", ""}
+
+
+def tracked() -> list[Path]:
+    """Text files under version control; those on disk where there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        names = done.stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        names = [
+            str(p.relative_to(ROOT)) for f in ("dsgcli", "docs") for p in (ROOT / f).rglob("*")
+        ]
+    paths = [ROOT / name for name in names]
+    return [p for p in paths if p.is_file() and p.suffix in TEXT and p.stat().st_size < 2_000_000]
+
+
+# ── the reference of the command line ────────────────────────────────────────────────────────────
+
+
+def load_generator():
+    spec = importlib.util.spec_from_file_location("make_cli", DOCS / "make_cli.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_commands_say(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    written = (DOCS / "cli.md").read_text("utf-8")
+    assert written == load_generator().page(), "run: python docs/make_cli.py"
+
+
+def every_command(command=None, words="dsg"):
+    command = command or get_command(build_app())
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from every_command(below, f"{words} {name}")
+
+
+@pytest.mark.parametrize("words", [words for words, _ in every_command()])
+def test_every_command_and_flag_is_in_the_reference(words):
+    command = dict(every_command())[words]
+    page = (DOCS / "cli.md").read_text("utf-8")
+    section = page.partition(f"### {words}\n")[2].partition("\n### ")[0]
+    flags = [opt for p in command.params if p.param_type_name == "option" for opt in p.opts]
+    assert section
+    assert not [flag for flag in flags if flag not in section]
+
+
+def test_exit_codes_are_documented():
+    from dsgcli import errors
+
+    def codes(kind):
+        return {kind.exit_code}.union(*(codes(sub) for sub in kind.__subclasses__()))
+
+    page = (DOCS / "cli.md").read_text("utf-8")
+    documented = {int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert documented == codes(errors.DsgError) | {0}
+
+
+# ── pages ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """`dsg ...` lines of code blocks and of inline code, as words."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"^```(?:sh|bash|console|text)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"^    (.*)$", text, re.MULTILINE)
+    lines = [line.strip() for block in blocks for line in block.splitlines()] + indented
+    inline = re.findall(r"`(dsg [a-z][^`]*)`", text)
+    found = [line.strip() for line in [*lines, *inline]]
+    found = [re.split(r"\s+#|\s\s+|\s>|\s\|", f)[0] for f in found if re.match(r"dsg [a-z]", f)]
+    return [shlex.split(line)[1:] for line in found]
+
+
+def parse(words: list[str]) -> None:
+    """What Typer thinks of a command line, without running it."""
+    command, parent, name = get_command(build_app()), None, "dsg"
+    while True:
+        context = command.make_context(name, list(words), parent=parent)
+        if not hasattr(command, "commands"):
+            return
+        rest = [*context._protected_args, *context.args]
+        name, command, words = command.resolve_command(context, rest)
+        parent = context
+
+
+@by_page
+def test_commands_on_pages_parse(page):
+    if page.name == "cli.md":
+        pytest.skip("generated; its examples are tested with the commands")
+    for words in commands_in(page):
+        if words[-1:] == ["--help"] or any(re.fullmatch(r"[A-Z|\[\]]+\.*", w) for w in words):
+            continue  # `dsg COMMAND --help`, `dsg models pull NAME`
+        try:
+            parse(words)
+        except TyperException as error:
+            pytest.fail(f"dsg {' '.join(words)}: {error.format_message()}")
+
+
+@by_page
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_layers_of_the_page_are_those_of_the_test():
+    from test_architecture import LAYERS
+
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    table = page.partition("## Layers")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    units = [{u.strip("`/ ") for u in row.split(",")} for row in rows]
+    flat = [unit for row in units for unit in row]
+    assert set(flat) == {unit for layer in LAYERS for unit in layer} - {"__init__"}
+
+
+# ── nothing of one machine ───────────────────────────────────────────────────────────────────────
+
+MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "tmp/", "/home/[a-z]"]))
+
+
+@pytest.mark.parametrize("path", tracked(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_machine_is_named(path):
+    text = path.read_text("utf-8")
+    assert not MACHINE_PATHS.search(text)
+    hosts = set(re.findall(r"https?://([A-Za-z0-9.-]+)", text))
+    assert hosts <= KNOWN_HOSTS
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"])
+def test_a_project_has_these(name):
+    assert len((ROOT / name).read_text("utf-8")) > 500
+
+
+def test_the_changelog_has_what_is_unreleased():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "## [Unreleased]" in text

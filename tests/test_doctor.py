@@ -1,0 +1,109 @@
+"""`dsg doctor`: everything is looked at, whatever is broken, and every trouble has its advice."""
+
+from __future__ import annotations
+
+import pytest
+from command import dsg
+
+from dsgcli import doctor
+from dsgcli.doctor import Problem, Report, examine
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """One run for all tests that only read it: it loads torch and MediaPipe."""
+    folder = tmp_path_factory.mktemp("machine")
+    here, home = folder / "here", folder / "home"
+    here.mkdir()
+    home.mkdir()
+    (here / "dsg.toml").write_text('device = "cpu"\n[stylize]\ncrff = 3\n', "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setenv("DSG_HOME", str(home))
+        patch.setenv("DSG_SEED", "7")
+        patch.setenv("DSG_SEDE", "7")
+        patch.delenv("DSG_PRETRAINED", raising=False)
+        return dsg("doctor", "--json", "--no-speed")
+
+
+def test_doctor_knows_the_machine(machine):
+    assert machine.exit_code == 0
+    report = machine.json
+    assert report["packages"]["torch"]
+    assert report["device"] == "cpu"
+    assert report["precision"] in ("float32", "bfloat16")
+    assert report["precision_reason"]
+    assert report["threads"] >= 1
+    assert report["codecs"]["h264"] == "libx264"
+    assert report["free_disk_gb"] > 0
+    assert report["face_detector"]
+
+
+def test_settings_are_shown_with_their_origin(machine):
+    settings = {s["key"]: s for s in machine.json["settings"]}
+    assert settings["device"]["value"] == "cpu"
+    assert settings["device"]["from"].endswith("dsg.toml")
+    assert settings["seed"]["from"] == "DSG_SEED"
+
+
+def test_what_is_wrong_with_the_settings_is_told_and_stops_nothing(machine):
+    problems = " ".join(machine.json["problems"])
+    assert "'crf'" in problems
+    assert "DSG_SEDE" in problems
+
+
+def test_every_trouble_has_advice(machine):
+    assert all(";" in problem for problem in machine.json["problems"])
+
+
+@pytest.fixture
+def no_checks(monkeypatch):
+    """Checks that find nothing, to break one at a time."""
+    for name in ("_packages", "_codecs", "_face_detector", "_memory_and_disk"):
+        monkeypatch.setattr(doctor, name, lambda report: None)
+    monkeypatch.setattr(doctor, "_models", lambda report, pretrained: None)
+    monkeypatch.setattr(doctor, "_torch", lambda *args: None)
+
+
+def test_low_memory_is_a_problem(monkeypatch):
+    report = Report(version="1")
+    monkeypatch.setattr(doctor, "memory_gb", lambda: (0.5, 8.0))
+    doctor._memory_and_disk(report)
+    assert [p.what for p in report.problems] == ["only 0.5 GB of memory are free"]
+
+
+def test_a_package_that_is_not_there_is_a_problem(monkeypatch):
+    report = Report(version="1")
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
+    doctor._packages(report)
+    assert report.packages["no-such-package"] is None
+    assert [p.what for p in report.problems] == ["the package no-such-package is not installed"]
+
+
+def test_a_check_that_breaks_becomes_a_problem_and_the_others_go_on(no_checks, monkeypatch):
+    def broken(report, pretrained):
+        with doctor._attempt(report, "the models cannot be listed", "dsg models verify"):
+            raise RuntimeError("bad header")
+
+    monkeypatch.setattr(doctor, "_models", broken)
+    report = examine()
+    assert report.problems == [
+        Problem("the models cannot be listed: RuntimeError: bad header", "dsg models verify")
+    ]
+
+
+def test_an_unknown_device_is_a_problem_not_a_crash():
+    report = Report(version="1")
+    doctor._torch(report, "tpu", "auto", 0)
+    assert "--device takes" in report.problems[0].what
+
+
+def test_the_speed_test_measures_and_ends():
+    import time
+
+    import torch
+
+    started = time.perf_counter()
+    rates = doctor.speed(torch.device("cpu"), torch.float32, 0.2)
+    assert 0.1 < time.perf_counter() - started < 5
+    assert rates["float32_gflops"] > 0
