@@ -164,33 +164,35 @@ class ResolvedStyle:
     """(L, D): the intrinsic code of the same exemplars, where the style has them."""
 
 
-def blend(codes: Codes, ref: StyleRef, style: str) -> ResolvedStyle:
+def blend(codes: Codes, ref: StyleRef, name: str) -> ResolvedStyle:
     """Sum of share_i * code_i in z+, row by row, for the exemplars that `ref` names.
+
+    Args:
+        name: of the style, which `ref` may call otherwise ("default", a path).
 
     Raises:
         StyleRefError: an exemplar that is not there.
     """
-    indices = [find_exemplar(codes.names, term.exemplar, ref.style) for term in ref.terms]
+    indices = [find_exemplar(codes.names, term.exemplar, name) for term in ref.terms]
     shares = torch.tensor([term.share for term in ref.terms])[:, None, None]
     names = tuple(codes.names[i] for i in indices)
     instyle = None if codes.instyle is None else (shares * codes.instyle[indices]).sum(dim=0)
     return ResolvedStyle(
         exstyle=(shares * codes.default[indices]).sum(dim=0),
-        style=style,
-        label=_label(ref, names),
+        style=ref.style,
+        label=_label(name, ref, names),
         exemplars=names,
         instyle=instyle,
     )
 
 
-def _label(ref: StyleRef, names: Sequence[str]) -> str:
+def _label(name: str, ref: StyleRef, names: Sequence[str]) -> str:
     """`arcane-Jinx_02`, or `arcane-Jinx_02-60-Vi_11-40` for a blend of 60 and 40 %."""
     stems = [_safe(Path(name).stem) for name in names]
-    style = _safe(Path(ref.style).stem)
     if len(stems) == 1:
-        return f"{style}-{stems[0]}"
+        return f"{_safe(name)}-{stems[0]}"
     shares = [f"{stem}-{term.share * 100:.0f}" for stem, term in zip(stems, ref.terms, strict=True)]
-    return "-".join([style, *shares])
+    return "-".join([_safe(name), *shares])
 
 
 def _safe(text: str) -> str:

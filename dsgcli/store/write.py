@@ -220,6 +220,7 @@ def save_codes(
     header = Header(
         kind="overlay" if overlay else "codes",
         name=name or path.stem,
+        config={"style_dim": codes.exstyle.shape[2]},
         layout=layout,
         names=codes.names,
         provenance=provenance,

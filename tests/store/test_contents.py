@@ -40,6 +40,10 @@ from dsgcli.store.networks import (
 )
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "state_dicts.json"
+ADAM_STATE = {
+    "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2)}},
+    "param_groups": [{"lr": 0.002, "betas": (0.0, 0.99), "params": [0]}],
+}
 LEGACY = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 
 
@@ -101,8 +105,7 @@ def test_any_dualstylegan_is_rebuilt_from_its_shapes(size_px, style_layers):
         last_structure=4,
         style_layers=style_layers,
     )
-    with torch.device("meta"):
-        state = DualStyleGAN.of(config).state_dict()
+    state = DualStyleGAN.of(config).state_dict()
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     assert dual_config(shapes, Path("x.pt")) == config
 
@@ -122,8 +125,7 @@ def test_any_encoder_with_four_widths_is_rebuilt_from_its_shapes(input_px, num_l
         units=(1, 2, 3, 1),
         head_width=6,
     )
-    with torch.device("meta"):
-        state = Encoder(config).state_dict()
+    state = Encoder(config).state_dict()
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     found = encoder_config(shapes, Path("x.pt"), space="w+", latent_avg=False)
     assert found == config
@@ -162,12 +164,11 @@ def test_stylegan2_checkpoint_loads_with_its_discriminator(
 
 
 def test_pretrain_checkpoint_loads_with_optimizers_beside(tmp_path, dual, discriminator):
-    optimizer = torch.optim.Adam(discriminator.parameters())
     content = {
         "g": dual.state_dict(),
         "d": discriminator.state_dict(),
         "g_ema": dual.state_dict(),
-        "d_optim": optimizer.state_dict(),
+        "d_optim": ADAM_STATE,
         "ada_aug_p": 0.0,
     }
     path = save_pt(tmp_path / "generator-pretrain.pt", content)
@@ -265,6 +266,16 @@ def test_bare_state_dict_loads_whether_wrapped_or_not(tmp_path, dual):
     assert same_weights(load_dualstylegan(save_pt(tmp_path / "ddp.pt", wrapped)), dual)
 
 
+def test_loading_draws_no_random_numbers_and_keeps_constants(tmp_path, generator):
+    """What a constructor would draw is replaced by the file's; FIR kernels are the same anyway."""
+    path = save_pt(tmp_path / "g.pt", {"g_ema": generator.state_dict()})
+    before = torch.get_rng_state()
+    loaded = load_generator(path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same_weights(loaded, generator)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
 def test_loaded_weights_do_not_depend_on_their_file(tmp_path, dual):
     path = save_pt(tmp_path / "generator.pt", {"g_ema": dual.state_dict()})
     loaded = load_dualstylegan(path)
@@ -301,9 +312,8 @@ def test_file_of_another_kind_says_what_it_is(tmp_path, dual, generator, discrim
         load_dualstylegan(encoder)
     with pytest.raises(ModelMismatchError, match="looks like a StyleGAN2 discriminator alone"):
         open_model(save_pt(tmp_path / "d.pt", discriminator.state_dict()))
-    optimizer = torch.optim.Adam(discriminator.parameters()).state_dict()
     with pytest.raises(ModelMismatchError, match="looks like the state of an optimizer"):
-        open_model(save_pt(tmp_path / "o.pt", optimizer))
+        open_model(save_pt(tmp_path / "o.pt", ADAM_STATE))
     with pytest.raises(ModelMismatchError, match="no generator under 'g_ema' but an encoder"):
         open_model(save_pt(tmp_path / "x.pt", {"g_ema": small_encoder().state_dict()}))
     with pytest.raises(ModelMismatchError, match="holds list"):

@@ -1,0 +1,196 @@
+"""Names to files: which style, which base, which encoder a name means, and what to say if none.
+
+Built on `catalog`; like it, without torch and without weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from dsgcli.errors import ModelError, ModelMismatchError, ModelMissingError
+from dsgcli.store.catalog import (
+    DEFAULT_SET,
+    FileKind,
+    ModelFile,
+    StyleInfo,
+    own_file,
+    own_style,
+    published_style,
+    scan,
+    styles_in,
+)
+from dsgcli.store.header import Kind, read_header
+from dsgcli.store.manifest import read_manifest
+from dsgcli.store.places import Root, user_folder
+
+Space = Literal["auto", "z+", "w+"]
+_SUGGESTIONS = 3
+
+
+class Lookup:
+    """The files of some roots, by name."""
+
+    def __init__(self, roots: list[Root]) -> None:
+        self.roots = roots
+
+    @cached_property
+    def files(self) -> list[ModelFile]:
+        return scan(self.roots)
+
+    @cached_property
+    def styles(self) -> list[StyleInfo]:
+        return styles_in(self.files)
+
+    def find(self, name: str, *kinds: FileKind) -> ModelFile:
+        """A model file of these kinds (any, if none): by name, SET/NAME, or file name.
+
+        Raises:
+            ModelMissingError: with what there is instead.
+        """
+        wanted = [f for f in self.files if not kinds or f.kind in kinds]
+        for file in wanted:
+            if name in (file.name, file.qualified, file.path.name, file.path.stem):
+                return file
+        near = get_close_matches(name, [f.name for f in wanted], n=_SUGGESTIONS)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`dsg models list` shows what is"
+        raise ModelMissingError(f"no model {name!r} in the store; {hint}")
+
+    def path_of(self, name: str, *kinds: FileKind) -> Path:
+        """A file in the store, or any file by path."""
+        return Path(name) if Path(name).is_file() else self.find(name, *kinds).path
+
+    def info(self, name: str) -> StyleInfo:
+        """A style by name, by SET/NAME, or by path (its file, or its folder if published).
+
+        "default" is the first style of the shipped default model, unless a style is called so.
+
+        Raises:
+            ModelMissingError: no such style; with near names, or with how to get it.
+            ModelError: it is there and cannot be used.
+        """
+        style = self.by_name(name) or self._default(name) or self._by_path(name)
+        if style is None:
+            raise ModelMissingError(self._unknown(name))
+        if style.problem:
+            raise ModelMismatchError(style.problem)
+        return style
+
+    def by_name(self, name: str) -> StyleInfo | None:
+        by_name = (style for style in self.styles if name in (style.name, style.qualified))
+        return next(by_name, None)
+
+    def _default(self, name: str) -> StyleInfo | None:
+        if name != DEFAULT_SET:
+            return None
+        shipped = [style for style in self.styles if style.set_name == DEFAULT_SET]
+        bases = (
+            f.header for f in self.files if f.set_name == DEFAULT_SET and f.kind == "generator"
+        )
+        first = next((h.provenance.extra.get("default_style") for h in bases if h), None)
+        return next((s for s in shipped if s.name == first), shipped[0] if shipped else None)
+
+    def _by_path(self, name: str) -> StyleInfo | None:
+        path = Path(name)
+        root = Root(path.parent, "named by path")
+        if path.is_dir() and (path / "generator.pt").is_file():
+            return published_style(path, root, path.name)
+        if path.suffix != ".safetensors" or not path.exists():
+            return None
+        file = own_file(path, root, "")
+        if file.kind != "style":
+            raise ModelMismatchError(file.problem or f"{path} holds no style ({file.kind})")
+        return own_style(file)
+
+    def _unknown(self, name: str) -> str:
+        known = [style.name for style in self.styles]
+        if read_manifest().has_style(name):
+            return (
+                f"the style {name!r} is published and not on this machine: get it with "
+                f"`dsg models pull {name}`, or put its files into {user_folder() / name} "
+                f"(looked in {self._looked()})"
+            )
+        near = get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
+        if near:
+            return f"no style {name!r} in the store; did you mean {' or '.join(near)}?"
+        have = f"it has {', '.join(known)}" if known else "it has none"
+        return f"no style {name!r} in the store; {have} (looked in {self._looked()})"
+
+    def _looked(self) -> str:
+        return ", ".join(str(root.path) for root in self.roots) or "no folder: there is none"
+
+    def base_of(self, info: StyleInfo) -> Path:
+        """The file of the base that one of our own styles names.
+
+        Raises:
+            ModelMissingError: no file has its hash.
+        """
+        assert info.base is not None
+        beside = sorted(info.path.parent.glob("*.safetensors"))
+        for path in [*beside, *(f.path for f in self.files if f.kind == "generator")]:
+            try:
+                header, _ = read_header(path)
+            except ModelError:
+                continue  # not the one: told by `dsg models verify`
+            if header.kind == "generator" and header.sha256 == info.base.sha256:
+                return path
+        raise ModelMissingError(
+            f"the base {info.base.name!r} ({info.base.sha256[:12]}) of {info.path} is missing: put "
+            f"its file into {info.path.parent}, or make the style again on a base that is there"
+        )
+
+    def encoder_for(self, info: StyleInfo, space: Space) -> Path:
+        """The encoder that goes with a style: of its own set, else a general one of a root.
+
+        Raises:
+            ModelMissingError: there is none of that space.
+        """
+        found = next(self._encoders(info, space), None)
+        if found is None:
+            raise self._missing_encoder(info, space)
+        return found
+
+    def _encoders(self, info: StyleInfo, space: Space) -> Iterator[Path]:
+        """Those of the style's own folder, then the general ones; z+ before w+ in each."""
+        files = [f for f in self.files if f.kind == "encoder"]
+        if info.root not in self.roots:  # a style named by path
+            files = [*scan([Root(info.path.parent, info.root.origin)]), *files]
+        own = [f for f in files if f.path.parent == info.path.parent and f.kind == "encoder"]
+        general = [f for f in files if not f.set_name and f not in own]
+        for group in (own, general):
+            for wanted in ("z+", "w+") if space == "auto" else (space,):
+                yield from (f.path for f in group if encoder_space(f) == wanted)
+
+    def _missing_encoder(self, info: StyleInfo, space: Space) -> ModelMissingError:
+        logical = "encoder_wplus" if space == "w+" else "encoder"
+        kind = "an encoder" if space == "auto" else f"a {space} encoder"
+        return ModelMissingError(
+            f"photographs cannot be drawn in the style {info.name} without {kind}, and none is "
+            f"here: get the published one with `dsg models pull {logical}`, or put {logical}.pt "
+            f"into {user_folder()} (looked in {self._looked()})"
+        )
+
+    def network_file(self, kind: Kind) -> Path:
+        """The file of a network of which there is one kind: identity, vgg16, vgg19, lpips.
+
+        Raises:
+            ModelMissingError: with how to get it.
+        """
+        found = next((file.path for file in self.files if file.kind == kind), None)
+        if found is None:
+            entry = read_manifest().of_kind(kind)
+            raise ModelMissingError(
+                f"{entry.file} is missing: get it with `dsg models pull {entry.name}`, or put it "
+                f"into {user_folder()} (looked in {self._looked()})"
+            )
+        return found
+
+
+def encoder_space(file: ModelFile) -> str:
+    """The latent space of an encoder's codes: what its header says, or its published name."""
+    if file.header is not None:
+        return str(file.header.config.get("latent_space", "z+"))
+    return "w+" if "wplus" in file.path.stem.lower() else "z+"

@@ -1,0 +1,62 @@
+"""Where models are looked for, and where what a user fetches is kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsgcli.errors import ModelMissingError
+
+ENV_HOME, ENV_PRETRAINED = "DSG_HOME", "DSG_PRETRAINED"
+USER_ORIGIN = "your data folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder that is searched for models."""
+
+    path: Path
+    origin: str
+    """Why it is searched: "--pretrained", "DSG_PRETRAINED", ..."""
+
+
+def user_folder() -> Path:
+    """Where what a user fetches, imports or adds is kept: in DSG_HOME, or the system's place."""
+    import platformdirs
+
+    home = os.environ.get(ENV_HOME)
+    return (Path(home) if home else platformdirs.user_data_path("dsg", False)) / "pretrained"
+
+
+def shipped_folder() -> Path:
+    """The models that came with dsg: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "pretrained"
+    return inside if inside.is_dir() else package.parent / "pretrained"
+
+
+def search_roots(pretrained: Path | None = None) -> list[Root]:
+    """The folders that are searched, first to last; each once, and only those that exist.
+
+    Raises:
+        ModelMissingError: a folder that was named and is not there.
+    """
+    named = [(pretrained, "--pretrained")] if pretrained else []
+    if value := os.environ.get(ENV_PRETRAINED):
+        named.append((Path(value), ENV_PRETRAINED))
+    for path, origin in named:
+        if path is not None and not path.is_dir():
+            raise ModelMissingError(
+                f"{origin} names {path}, which is no folder; name one of models"
+            )
+    usual = [
+        (Path("pretrained"), "./pretrained"),
+        (user_folder(), USER_ORIGIN),
+        (shipped_folder(), "shipped with dsg"),
+    ]
+    roots: dict[Path, Root] = {}
+    for path, origin in (*named, *usual):
+        if path is not None and path.is_dir():
+            roots.setdefault(path.resolve(), Root(path, origin))
+    return list(roots.values())
