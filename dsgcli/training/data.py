@@ -1,10 +1,10 @@
 """Portraits for training: packed once as memory-mapped bytes, drawn in a reproducible order.
 
-Flow: prepared portraits -> pack (one .npy of uint8 a size, one JSON of names) -> Pack -> batches.
+Flow: prepared portraits -> pack (one file of uint8 a size, one JSON of names) -> Pack -> batches.
 
 Conventions
-    pack        (N, S, S, 3) uint8 RGB in `portraits-S.npy`; smaller sizes are made from it on
-                first use and kept beside it
+    pack        (N, S, S, 3) uint8 RGB, row by row, in `portraits-S.bin`; smaller sizes are made
+                from it on first use and kept beside it
     draw        number of a sample in the whole run: iteration * batch_size + row. What is drawn is
                 a function of (seed, draw) alone, so the position of a killed run is its iteration,
                 and processes and micro-batches see what one process with the whole batch would.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,10 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from dsgcli.errors import TrainingError
+from dsgcli.store.files import written_whole
 from dsgcli.training.stage import Batch, Pictures, Plan
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Pack:
     def level(self, size_px: int) -> Pixels:
         """(N, S, S, 3) uint8, memory-mapped: the portraits at this size."""
         assert self.size_px % size_px == 0, f"{size_px} px does not divide {self.size_px}"
-        return _open_level(self.folder, size_px, self.size_px)
+        return _open_level(self.folder, size_px, self.size_px, len(self))
 
     def with_weights(self, weights: Sequence[float]) -> Pack:
         """The same portraits, drawn more or less often."""
@@ -73,13 +72,14 @@ class Pack:
 
 
 @lru_cache(maxsize=16)
-def _open_level(folder: Path, size_px: int, full_px: int) -> Pixels:
-    path = folder / f"portraits-{size_px}.npy"
+def _open_level(folder: Path, size_px: int, full_px: int, count: int) -> Pixels:
+    path = folder / f"portraits-{size_px}.bin"
     if not path.exists():
-        full = np.load(folder / f"portraits-{full_px}.npy", mmap_mode="r")
-        _write_level(path, len(full), size_px, (_block_mean(p, size_px) for p in full))
-    level: Pixels = np.load(path, mmap_mode="r")
-    return level
+        full = _open_level(folder, full_px, full_px, count)
+        with written_whole(path) as partial, partial.open("wb") as file:
+            for pixels in full:
+                file.write(_block_mean(pixels, size_px).tobytes())
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=(count, size_px, size_px, 3))
 
 
 def _block_mean(pixels: Pixels, size_px: int) -> Pixels:
@@ -90,29 +90,20 @@ def _block_mean(pixels: Pixels, size_px: int) -> Pixels:
     return mean
 
 
-def _write_level(path: Path, count: int, size_px: int, portraits: Iterable[Pixels]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # processes may race here
-    shape = (count, size_px, size_px, 3)
-    packed = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
-    for index, pixels in enumerate(portraits):
-        packed[index] = pixels
-    packed.flush()
-    del packed
-    partial.replace(path)
-
-
-def write_pack(
-    folder: Path, size_px: int, names: Sequence[str], portraits: Iterable[Pixels]
-) -> Pack:
-    """Pack portraits of (S, S, 3) uint8 under `folder`; the index comes last and makes it valid."""
+def write_pack(folder: Path, size_px: int, portraits: Iterable[tuple[str, Pixels]]) -> Pack:
+    """Pack named portraits of (S, S, 3) uint8; the index is written last and makes it valid."""
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / INDEX, *folder.glob("portraits-*.npy")]:
+    for stale in [folder / INDEX, *folder.glob("portraits-*.bin")]:
         stale.unlink(missing_ok=True)
     _open_level.cache_clear()
-    _write_level(folder / f"portraits-{size_px}.npy", len(names), size_px, portraits)
-    partial = folder / f".{INDEX}.partial"
-    partial.write_text(json.dumps({"size_px": size_px, "names": list(names)}), "utf-8")
-    partial.replace(folder / INDEX)
+    names = []
+    with written_whole(folder / f"portraits-{size_px}.bin") as partial, partial.open("wb") as file:
+        for name, pixels in portraits:
+            assert pixels.shape == (size_px, size_px, 3), f"{name}: {pixels.shape}"
+            file.write(pixels.tobytes())
+            names.append(name)
+    with written_whole(folder / INDEX) as partial:
+        partial.write_text(json.dumps({"size_px": size_px, "names": names}), "utf-8")
     return open_pack(folder)
 
 

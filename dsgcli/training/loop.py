@@ -189,7 +189,7 @@ class Loop:
         low = self.settings.autocast
         with torch.autocast(device.type, low) if low else nullcontext():
             loss, scalars = phase.loss(part, draws, self.processes)
-        (loss * share).backward()  # type: ignore[no-untyped-call]
+        (loss * share).backward()
         return scalars | {f"loss/{phase.name}": loss.detach()}
 
     def _only(self, trained: Sequence[nn.Parameter]) -> None:

@@ -41,7 +41,7 @@ class Processes:
             return value
         from torch.distributed.nn.functional import all_reduce
 
-        total = cast(Tensor, all_reduce(value.contiguous()))  # type: ignore[no-untyped-call]
+        total = cast(Tensor, all_reduce(value.contiguous()))
         return total / self.count
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -10,16 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import dsgcli
 import pytest
 import torch
+from training import toys
+from training.toys import ToyGan, run
+
+import dsgcli
 from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.training import checkpoint
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.loop import stop_signals
 from dsgcli.training.record import METRICS, read_metrics
-from training import toys
-from training.toys import ToyGan, run
 
 TOYS = Path(toys.__file__)
 

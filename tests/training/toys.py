@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
 from dsgcli.training.loop import Loop, Settings
 from dsgcli.training.processes import join, leave
 from dsgcli.training.record import Files
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, Scalars
-from torch import Tensor, nn
-from torch.optim import Adam
 
 SIZE_PX = 8
 

@@ -1,0 +1,170 @@
+"""`dsg train`: from a folder of portraits to a style, by a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dsgcli.cli.flags import expand
+from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Device, Pretrained, Talk
+
+if TYPE_CHECKING:
+    from dsgcli.console import Cell, Table
+    from dsgcli.training.run import RunPlan, TrainSummary
+
+RUN_GROUP = "What to run"
+
+EXAMPLES = """
+Examples:
+  dsg train recipes/cartoon.toml --data faces/ --dry-run   what it would do, what is missing
+  dsg train recipes/cartoon.toml --data faces/             all stages; the same command goes on
+  dsg train recipes/cartoon.toml --stage transfer --set transfer.lambda_id=4
+  torchrun --nproc-per-node 8 -m dsgcli train recipes/cartoon.toml
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which part of the recipe runs, and how."""
+
+    stage: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Run only this stage; may be repeated.",
+            show_default="all of the recipe",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = field(default_factory=list)
+    again: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Run this stage although it is done; may be repeated.",
+            show_default="",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = field(default_factory=list)
+    set: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TABLE.KEY=VALUE",
+            help="Change one value of the recipe; may be repeated.",
+            show_default="",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = field(default_factory=list)
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the plan, what is missing and the resolved recipe; start nothing.",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = False
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Go on although the recipe has changed since the run began.",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = False
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the recipe's folders of portraits lie.",
+            show_default="the recipe's data.root",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the run keeps everything.",
+            show_default="runs/NAME",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None
+
+
+@expand
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, see recipes/.")],
+    *,
+    choice: Choice,
+    device: Device = "auto",
+    pretrained: Pretrained = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Threads of the processor.",
+            show_default="all cores",
+            rich_help_panel=MACHINE_GROUP,
+        ),
+    ] = None,
+    talk: Talk,
+) -> None:
+    """Train a style, or a base, from a folder of portraits.
+
+    What is done is not done again; a run that was stopped or killed goes on where it was.
+    """
+    from dsgcli.recipe import read_recipe
+    from dsgcli.runtime import set_threads
+    from dsgcli.training.run import TrainOptions, plan_of
+    from dsgcli.training.run import train as run
+
+    overrides = list(choice.set)
+    if choice.data is not None:
+        overrides.append(f"data.root={_quoted(choice.data)}")
+    wanted = read_recipe(recipe, overrides)
+    set_threads(threads)
+    options = TrainOptions(
+        folder=choice.run or Path("runs") / wanted.run.name,
+        stages=tuple(choice.stage),
+        again=tuple(choice.again),
+        force=choice.force,
+        device=device,
+        pretrained=pretrained,
+    )
+    if choice.dry_run:
+        plan = plan_of(wanted, options)
+        talk.terminal.show(plan.as_document(), *_plan_tables(plan))
+        plan.check(force=choice.force)
+        return
+    with talk.terminal.progress() as progress:
+        summary = run(wanted, options, progress)
+    talk.terminal.summary(summary, *_summary(summary))
+
+
+def _quoted(path: Path) -> str:
+    import json
+
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def _plan_tables(plan: RunPlan) -> list[Table | str]:
+    from dsgcli.console import Table
+    from dsgcli.recipe import recipe_values, write_toml
+
+    columns = ("stage", "status", "steps", "time", "memory")
+    rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
+    return [
+        Table(columns, rows),
+        *(f"missing: {problem}" for problem in plan.problems),
+        *(f"changed: {change}" for change in plan.changed),
+        "\n# the resolved recipe\n" + write_toml(recipe_values(plan.recipe)),
+    ]
+
+
+def _summary(summary: TrainSummary) -> list[Table | str]:
+    made = [f"{name}: {path}" for name, path in summary.artifacts.items()]
+    done = ", ".join(summary.done) or "nothing left to do"
+    return [f"done: {done}", *made, f"report: {summary.folder / 'report.html'}"]

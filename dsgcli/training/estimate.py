@@ -1,0 +1,165 @@
+"""About how long a stage takes and how much memory it needs, before anything is built.
+
+Flow: recipe -> floating-point operations and activations of its networks -> hours, GiB.
+
+The operations are counted from the layers' sizes; the machine's speed is taken from a short
+convolution. Good to a factor of two: enough to see whether it is minutes, hours or weeks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from dsgcli.recipe import ModelRecipe, Recipe
+from dsgcli.types import LatentLayout
+
+EFFICIENCY = 0.4
+"""Share of the probed speed that a training step reaches: it also moves memory."""
+ACTIVATIONS_KEPT = 4
+"""Copies of each layer's output that a training step holds until its backward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate."""
+
+    hours: float
+    memory_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one pass forward of a picture costs."""
+
+    flops: float
+    activations: float
+    """Numbers that come out of layers."""
+    parameters: float
+
+    def __add__(self, other: Load) -> Load:
+        return Load(
+            self.flops + other.flops,
+            self.activations + other.activations,
+            self.parameters + other.parameters,
+        )
+
+
+NOTHING = Load(0, 0, 0)
+
+
+def channels_at(model: ModelRecipe, side: int) -> int:
+    """Channels of the generator at a resolution."""
+    return min(model.channel_base // side, model.max_channels)
+
+
+def generator_load(model: ModelRecipe, size_px: int) -> Load:
+    """Of the generator: two convolutions a resolution."""
+    load = NOTHING
+    for side in LatentLayout(size_px, model.last_structure).resolutions_px:
+        here, below = channels_at(model, side), channels_at(model, max(4, side // 2))
+        load += _conv(below, here, side) + _conv(here, here, side)
+    mapping = model.mapping_layers * model.style_dim**2
+    return load + Load(2 * mapping, 0, mapping)
+
+
+def discriminator_load(model: ModelRecipe, size_px: int) -> Load:
+    """Of the discriminator: the generator's mirror image."""
+    load = NOTHING
+    for side in LatentLayout(size_px, model.last_structure).resolutions_px:
+        here, below = channels_at(model, side), channels_at(model, max(4, side // 2))
+        load += _conv(here, here, side) + _conv(here, below, max(4, side // 2))
+    linear = channels_at(model, 4) ** 2 * 16
+    return load + Load(2 * linear, 0, linear)
+
+
+def encoder_load(model: ModelRecipe) -> Load:
+    """Of the encoder: its body, and a head for each row."""
+    load, side, before = NOTHING, model.encoder_px, model.encoder_widths[0]
+    sides = []
+    for width, units in zip(model.encoder_widths[1:], model.encoder_units, strict=True):
+        load += _conv(before, width, side) + _conv(width, width, side // 2)
+        side //= 2
+        for _ in range(units - 1):
+            load += _conv(width, width, side) + _conv(width, width, side)
+        before = width
+        sides.append(side)
+    rows = LatentLayout(model.size_px, model.last_structure).num_latents
+    for row in range(rows):
+        first = sides[3] if row < 3 else sides[2] if row < 7 else sides[1]
+        load += _conv(before, model.encoder_head_width, first // 2)
+    return load
+
+
+def _conv(inside: int, outside: int, side: int) -> Load:
+    weights = 9 * inside * outside
+    return Load(2.0 * weights * side**2, float(outside * side**2), float(weights))
+
+
+# ── stages ───────────────────────────────────────────────────────────────────────────────────────
+
+ADVERSARIAL_PASSES = (5.0, 9.0)
+"""Passes forward of generator and discriminator that an adversarial step costs, backward passes
+(twice a forward one) and the lazy penalties' share included."""
+
+
+def estimate(stage: str, recipe: Recipe) -> Cost | None:
+    """Of a whole stage; None for stages whose cost the recipe does not tell."""
+    model, table = recipe.model, getattr(recipe, stage)
+    g, d = generator_load(model, model.size_px), discriminator_load(model, model.size_px)
+    e = encoder_load(model)
+    made_g, made_d = ADVERSARIAL_PASSES
+    adversarial = made_g * g.flops + made_d * d.flops
+    if stage == "base":
+        grown = [_growth_flops(model, growth) for growth in table.growth]
+        flops = sum(grown) + table.steps * table.batch_size * adversarial
+    elif stage in ("finetune", "pretrain", "transfer"):
+        flops = table.steps * table.batch_size * (adversarial + g.flops)
+    elif stage == "encoder":
+        flops = table.steps * table.batch_size * 3 * (e.flops + g.flops)
+    else:
+        return None
+    networks = [g, d, e] if stage in ("base", "encoder") else [g, d]
+    memory = _memory_gib(networks, _at_once(recipe, table.batch_size))
+    return Cost(flops / (EFFICIENCY * probed_flops(recipe.run.precision)) / 3600, memory)
+
+
+def _growth_flops(model: ModelRecipe, growth: object) -> float:
+    size_px: int = growth.size_px  # type: ignore[attr-defined]
+    g, d = generator_load(model, size_px), discriminator_load(model, size_px)
+    image = 3 * (g.flops + encoder_load(model).flops)
+    if growth.lambda_adv or growth.lambda_sample:  # type: ignore[attr-defined]
+        image += 3 * g.flops + 10 * d.flops
+    return image * growth.steps * growth.batch_size  # type: ignore[attr-defined, no-any-return]
+
+
+def _at_once(recipe: Recipe, batch_size: int) -> int:
+    return min(batch_size, recipe.run.device_batch or batch_size)
+
+
+def _memory_gib(networks: Iterable[Load], batch: int) -> float:
+    total = sum(networks, NOTHING)
+    weights = 5 * 4 * total.parameters  # weights, average, gradient, two moments
+    return (weights + ACTIVATIONS_KEPT * 4 * batch * total.activations) / 2**30
+
+
+@lru_cache(maxsize=2)
+def probed_flops(precision: str) -> float:
+    """Floating-point operations a second of a convolution of usual size, on the default device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    x = torch.randn(4, 128, 64, 64, device=device, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, device=device, dtype=dtype)
+    done, started = 0, 0.0
+    for turn in range(8):
+        if turn == 2:  # the first ones choose and prepare
+            started = time.perf_counter()
+        torch.nn.functional.conv2d(x, weight, padding=1).sum().item()
+        done += turn >= 2
+    operations = 2.0 * 9 * 128 * 128 * 64 * 64 * 4 * done
+    return operations / (time.perf_counter() - started)

@@ -1,0 +1,20 @@
+"""Every stage by its name: one line each, in the order they run.
+
+To add a stage: a file in `stages/`, a table in `recipe/stages.py`, a line here.
+"""
+
+from __future__ import annotations
+
+from dsgcli.recipe import STAGES
+from dsgcli.training.prepare import Prepare
+from dsgcli.training.stage import Stage
+from dsgcli.training.stages.base import BaseStage
+
+_ALL: tuple[Stage, ...] = (Prepare(), BaseStage())
+_BY_NAME = {stage.name: stage for stage in _ALL}
+
+
+def stage_named(name: str) -> Stage:
+    """The stage that the recipe's table [name] belongs to."""
+    assert name in STAGES, name
+    return _BY_NAME[name]

@@ -1,0 +1,228 @@
+"""A run: the stages of a recipe, one after the other, each from where it stopped.
+
+Flow: Recipe + folder -> plan (what is done, what is missing) -> stages -> artifacts and a report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dsgcli.errors import TrainingError
+from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.recipe import STAGES, Recipe, recipe_values
+from dsgcli.runtime import pick_device
+from dsgcli.training.data import open_pack
+from dsgcli.training.folder import RunFolder, tables_of
+from dsgcli.training.loop import Loop, Settings
+from dsgcli.training.plan import RunPlan, find_start, make_plan, makes
+from dsgcli.training.prepare import weights_of
+from dsgcli.training.processes import Processes, join, leave
+from dsgcli.training.record import Deaf, Files
+from dsgcli.training.report import write_report
+from dsgcli.training.stage import Pictures, Plan, Stage, Trainable
+
+if TYPE_CHECKING:
+    from dsgcli.store import ModelStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What the command line adds to a recipe."""
+
+    folder: Path
+    """The run folder."""
+    stages: tuple[str, ...] = ()
+    """Run only these; empty runs all that the recipe has."""
+    again: tuple[str, ...] = ()
+    """Run these although they are done."""
+    force: bool = False
+    """Go on although the recipe has changed."""
+    device: str = "auto"
+    pretrained: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSummary:
+    """What a run has come to."""
+
+    folder: Path
+    done: tuple[str, ...]
+    """Stages that were run now."""
+    skipped: tuple[str, ...]
+    """Stages that were done before."""
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+
+@dataclass
+class Context:
+    """The run as one stage sees it (`RunContext`)."""
+
+    stage: str
+    recipe: Recipe
+    run: RunFolder
+    store: ModelStore
+    processes: Processes
+    progress: Progress = SILENT
+    _task: Task | None = None
+    _done: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.processes.device
+
+    @property
+    def folder(self) -> Path:
+        return self.run.stage(self.stage)
+
+    def find(self, artifact: str) -> Path:
+        """An artifact of an earlier stage, or of the recipe's [start].
+
+        Raises:
+            TrainingError: neither has it.
+        """
+        own = self.run.find(artifact, before=self.stage)
+        path = own or find_start(artifact, self.recipe, self.run, self.store)
+        if path is None:
+            raise TrainingError(
+                f"stage {self.stage!r} needs {artifact!r}, which no earlier stage of the recipe "
+                f"makes; name one in [start] or add the stage"
+            )
+        return path
+
+    def target(self, artifact: str) -> Path:
+        return self.run.artifact(self.stage, artifact)
+
+    def pictures(self, name: str) -> Pictures:
+        pack = open_pack(self.run.stage("prepare") / name)
+        return pack.with_weights(weights_of(pack.names, name, self.recipe.data))
+
+    def train(self, trainable: Trainable, pictures: Pictures, plan: Plan) -> None:
+        run, first = self.recipe.run, self.processes.is_first
+        settings = Settings(
+            checkpoint=self.folder / "checkpoints" / f"{plan.label}.safetensors",
+            seed=run.seed,
+            device_batch=run.device_batch,
+            checkpoint_minutes=run.checkpoint_minutes,
+            sample_every=run.sample_every,
+            sample_count=run.sample_count,
+            autocast=torch.bfloat16 if run.precision == "bf16" else None,
+            recipe=self._values(),
+        )
+        plan = replace(plan, mirror=plan.mirror and self.recipe.data.mirror)
+        recorder = Files(self.folder, plan.label) if first else Deaf()
+        Loop(
+            trainable,
+            pictures,
+            plan,
+            settings,
+            processes=self.processes,
+            recorder=recorder,
+            progress=self.progress,
+        ).run()
+
+    def _values(self) -> dict[str, object]:
+        values = recipe_values(self.recipe)
+        return {name: values[name] for name in tables_of(self.stage)}
+
+    def advance(self, done: int, total: int, message: str = "") -> None:
+        if self._task is None:
+            self._task = self.progress.task(self.stage, total=total).__enter__()
+        self._task.set_total(total)
+        self._task.advance(done - self._done, **({"now": message} if message else {}))
+        self._done = done
+
+
+def plan_of(recipe: Recipe, options: TrainOptions) -> RunPlan:
+    """What `train` would do, and what stands in its way."""
+    from dsgcli.store import ModelStore
+
+    store = ModelStore.open(options.pretrained)
+    run = RunFolder(options.folder)
+    return make_plan(recipe, run, store, only=options.stages, again=options.again)
+
+
+def train(recipe: Recipe, options: TrainOptions, progress: Progress = SILENT) -> TrainSummary:
+    """Run the recipe's stages; those that are done are skipped, a started one goes on.
+
+    Raises:
+        TrainingError: before the first step, with everything that is missing or does not fit; or
+            later, from a stage.
+        InterruptedRunError: Ctrl-C; the same command goes on.
+    """
+    from dsgcli.store import ModelStore
+
+    plan = plan_of(recipe, options)
+    plan.check(force=options.force)
+    processes = join(pick_device(options.device))
+    progress = progress if processes.is_first else SILENT
+    store = ModelStore.open(options.pretrained)
+    run = RunFolder(options.folder)
+    started = time.monotonic()
+    try:
+        if processes.is_first:
+            run.describe(recipe, str(processes.device))
+        for name in plan.to_do:
+            context = Context(name, recipe, run, store, processes, progress)
+            _run_stage(plan.stages[name].stage, context)
+    finally:
+        if processes.is_first:
+            write_report(run, recipe)
+        leave(processes)
+    return TrainSummary(
+        folder=run.path,
+        done=tuple(plan.to_do),
+        skipped=tuple(plan.skipped),
+        artifacts=_artifacts(run, plan),
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _run_stage(stage: Stage, context: Context) -> None:
+    """Run one stage and note it done; the report is up to date after each."""
+    first = context.processes.is_first
+    if first:
+        context.run.begin(context.stage, context.recipe)
+    context.processes.wait()
+    started = time.monotonic()
+    stage.run(context)
+    context.processes.wait()
+    if first:
+        spent = context.run.state(context.stage).get("elapsed_s", 0.0)
+        elapsed_s = spent + time.monotonic() - started
+        context.run.note(context.stage, done=True, elapsed_s=round(elapsed_s, 1))
+        write_report(context.run, context.recipe)
+        context.progress.note(f"{context.stage}: done in {_duration(elapsed_s)}")
+
+
+def _artifacts(run: RunFolder, plan: RunPlan) -> dict[str, Path]:
+    return {
+        artifact: run.artifact(name, artifact)
+        for name in STAGES
+        if name in plan.stages
+        for artifact in makes(plan.stages[name].stage, plan.recipe)
+        if run.artifact(name, artifact).is_file()
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )
+
+
+def stage_names(chosen: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
+    """The chosen stages in the order they run; all of the recipe's if none is chosen."""
+    return tuple(name for name in STAGES if name in (chosen or recipe.stages))
