@@ -107,7 +107,8 @@ class Adversary:
 
         def loss(batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
             with torch.no_grad():
-                seen, fakes = real(batch, draws), make_fakes(batch, draws)
+                fakes = make_fakes(batch, draws)
+                seen = real(batch, draws)
             return self._loss(seen, fakes, draws)
 
         def penalty(batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:

@@ -34,8 +34,6 @@ PATH_DECAY = 0.01
 """Weight of a new path length in the running mean."""
 SMALLEST_NOISE_PX = 8
 """Noise maps are halved while they are larger than this (arXiv:1912.04958, appendix D)."""
-FACE_ROWS, FACE_COLUMNS = slice(35, 223), slice(32, 220)
-"""Of a 256 px crop: what the identity network looks at."""
 
 # ── adversarial ──────────────────────────────────────────────────────────────────────────────────
 
@@ -125,13 +123,18 @@ def contextual_loss(
         band: h, the width of the kernel.
         across: mean over processes for the features' center; None if there is one.
     """
-    y = y.detach()
+    x, y = _exact(x), _exact(y.detach())
     center = y.mean(dim=(0, 2, 3), keepdim=True)
     if across is not None:
         center = across(center)
     pairs = zip(x - center, y - center, strict=True)
-    losses = [_one_contextual(a.flatten(1), b.flatten(1), band) for a, b in pairs]
+    with torch.autocast(x.device.type, enabled=False):  # distances are differences of near ones
+        losses = [_one_contextual(a.flatten(1), b.flatten(1), band) for a, b in pairs]
     return torch.stack(losses).mean()
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _one_contextual(x: Tensor, y: Tensor, band: float) -> Tensor:
@@ -161,12 +164,6 @@ def relative_distance(distance: Tensor) -> Tensor:
 def contextual_affinity(relative: Tensor, band: float = CONTEXTUAL_BAND) -> Tensor:
     """CX_ij: exp((1 - d~) / h) over its sum in the row (the same, eq. 3 and 4), a softmax."""
     return torch.softmax((1.0 - relative) / band, dim=1)
-
-
-def face_region(images: Tensor) -> Tensor:
-    """(B, 3, 256, 256) -> (B, 3, 112, 112): what IR-SE50 was trained to see."""
-    face = images[:, :, FACE_ROWS, FACE_COLUMNS]
-    return F.adaptive_avg_pool2d(face, (112, 112))
 
 
 def identity_loss(generated: Tensor, reference: Tensor) -> Tensor:

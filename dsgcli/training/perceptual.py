@@ -1,12 +1,39 @@
 """Frozen networks that tell how alike two pictures are, and how alike two faces.
 
-Flow: pictures -> feature maps, distances, embeddings -> losses.py.
+Flow: pictures -> feature maps, distances, embeddings -> losses.py. The published ones are VGG19,
+LPIPS and IR-SE50, whose weights are not ours to ship. In their place the discriminator or the
+encoder of the run's own base can serve: they know faces of this domain, and need no download. The
+recipe chooses ([features]), and what it chose is part of the run.
+
+Conventions
+    pictures  (B, 3, S, S) in [-1, 1], any size; each network takes them at its own
+    maps      five of them, at 1, 1/2, 1/4, 1/8 and 1/16 of the resolution, shallow to deep
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from dsgcli.models.encoder import Encoder
+from dsgcli.models.features import LPIPS, VGG19
+from dsgcli.models.irse import IRSE50
+from dsgcli.models.stylegan2 import Discriminator
+from dsgcli.store.networks import load_discriminator, load_encoder
+from dsgcli.training.stage import Pictures, RunContext
+
+PUBLISHED_PX = 256
+"""What the published networks are shown."""
+NUM_MAPS = 5
+CENTER_PICTURES = 64
+"""Portraits whose mean code is the center of identities."""
+EPSILON = 1e-6
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def fit(images: Tensor, size_px: int) -> Tensor:
@@ -15,3 +42,184 @@ def fit(images: Tensor, size_px: int) -> Tensor:
     if images.shape[2] == size_px:
         return images
     return F.adaptive_avg_pool2d(images, size_px)
+
+
+def frozen(network: Network) -> Network:
+    """In inference mode, without gradients of its own."""
+    return network.eval().requires_grad_(False)
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Features(Protocol):
+    """How alike two pictures are."""
+
+    name: str
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Five feature maps (B, C_k, H / 2^k, W / 2^k)."""
+        ...
+
+    def distance(self, images: Tensor, target: Tensor) -> Tensor:
+        """(B,): perceptual distance of each picture to its target."""
+        ...
+
+
+class VggFeatures:
+    """As published: VGG19's maps, and LPIPS for the distance, at 256 px."""
+
+    name = "vgg"
+
+    def __init__(self, vgg: VGG19, lpips: LPIPS) -> None:
+        self.vgg, self.lpips = frozen(vgg), frozen(lpips)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.vgg(fit(images, PUBLISHED_PX))
+        return maps
+
+    def distance(self, images: Tensor, target: Tensor) -> Tensor:
+        a, b = fit(images, PUBLISHED_PX), fit(target, PUBLISHED_PX)
+        distance: Tensor = self.lpips(a, b)
+        return distance.flatten()
+
+
+class DiscriminatorFeatures:
+    """Maps of a discriminator that has learnt what real portraits look like."""
+
+    name = "discriminator"
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        self.discriminator = frozen(discriminator)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        images = fit(images, self.discriminator.config.size_px)
+        return _in_proportion(self.discriminator.features(images)[:NUM_MAPS])
+
+    def distance(self, images: Tensor, target: Tensor) -> Tensor:
+        return _distance(self.maps(images), self.maps(target))
+
+
+class EncoderFeatures:
+    """Maps of an encoder's body, which has learnt what makes one face differ from another."""
+
+    name = "encoder"
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = frozen(encoder)
+        self._ends = (encoder.config.units[0] - 1, *encoder.config.taps)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        x = self.encoder.input_layer(fit(images, self.encoder.config.input_px))
+        maps = [x]
+        for index, unit in enumerate(self.encoder.body):
+            x = unit(x)
+            if index in self._ends:
+                maps.append(x)
+        return _in_proportion(maps)
+
+    def distance(self, images: Tensor, target: Tensor) -> Tensor:
+        return _distance(self.maps(images), self.maps(target))
+
+
+def _in_proportion(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Each place's vector of channels scaled to a mean square of one: maps that were not trained to
+    be compared have no scale of their own."""
+    wide = [m.float() if m.dtype == torch.bfloat16 else m for m in maps]
+    return [m * torch.rsqrt(m.square().mean(dim=1, keepdim=True) + EPSILON) for m in wide]
+
+
+def _distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """(B,): mean squared distance of the maps, mean over maps; between 0 and 4."""
+    pairs = zip(a, b, strict=True)
+    return torch.stack([(x - y).square().mean(dim=(1, 2, 3)) for x, y in pairs]).mean(dim=0)
+
+
+# ── faces ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Identity(Protocol):
+    """How alike two faces are."""
+
+    name: str
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Pictures -> (B, E) of unit length, near each other for the same person."""
+        ...
+
+
+class IrseIdentity:
+    """As published: a face recognition network on the face in a 256 px crop."""
+
+    name = "irse50"
+
+    def __init__(self, network: IRSE50) -> None:
+        self.network = frozen(network)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.network.of_crop(fit(images, PUBLISHED_PX))
+
+
+class EncoderIdentity:
+    """The structure rows of an encoder's code, relative to the mean face's.
+
+    Args:
+        rows: rows that carry the face's shape, not its colors.
+        center: (L, D) mean code; without it all faces would look alike.
+    """
+
+    name = "encoder"
+
+    def __init__(self, encoder: Encoder, rows: slice, center: Tensor) -> None:
+        self.encoder, self.rows, self.center = frozen(encoder), rows, center
+
+    def embed(self, images: Tensor) -> Tensor:
+        codes = self.encoder(fit(images, self.encoder.config.input_px)) - self.center
+        return F.normalize(codes[:, self.rows].float().flatten(1), dim=1)
+
+
+@torch.no_grad()
+def mean_code(encoder: Encoder, images: Tensor) -> Tensor:
+    """(L, D): mean of the codes of pictures."""
+    codes: Tensor = encoder.eval()(fit(images, encoder.config.input_px))
+    return codes.mean(dim=0)
+
+
+# ── from the recipe ──────────────────────────────────────────────────────────────────────────────
+
+
+def load_features(context: RunContext) -> Features:
+    """The recipe's choice for pictures.
+
+    Raises:
+        ModelError: its weights are not there, with the command that gets them.
+    """
+    choice, device = context.recipe.features.perceptual, context.device
+    if choice == "vgg":
+        vgg = context.store.vgg(19, device)
+        assert isinstance(vgg, VGG19)
+        return VggFeatures(vgg, context.store.lpips(device))
+    if choice == "discriminator":
+        return DiscriminatorFeatures(load_discriminator(context.find("base"), device))
+    return EncoderFeatures(load_encoder(context.find("encoder"), device))
+
+
+def load_identity(context: RunContext, pictures: Pictures) -> Identity | None:
+    """The recipe's choice for faces; None if it wants no identity loss.
+
+    Args:
+        pictures: portraits of the stage, whose mean code centers an encoder's.
+
+    Raises:
+        ModelError: its weights are not there, with the command that gets them.
+    """
+    choice, device = context.recipe.features.identity, context.device
+    if choice == "none":
+        return None
+    if choice == "irse50":
+        return IrseIdentity(context.store.identity(device))
+    encoder = load_encoder(context.find("encoder"), device)
+    first = list(range(min(CENTER_PICTURES, len(pictures))))
+    images = pictures.get(first, encoder.config.input_px).to(device)
+    rows = slice(0, context.recipe.model.last_structure + 1)
+    return EncoderIdentity(encoder, rows, mean_code(encoder, images))

@@ -127,9 +127,3 @@ def test_code_spread_is_zero_for_a_z_code_and_pulls_rows_together() -> None:
     spread = losses.code_spread(codes)
     (gradient,) = torch.autograd.grad(spread, codes)
     assert losses.code_spread(codes - 0.1 * gradient) < spread
-
-
-def test_face_region_of_a_filled_crop_is_that_crop() -> None:
-    image = torch.zeros(1, 3, 256, 256)
-    image[:, :, 35:223, 32:220] = 1.0
-    assert losses.face_region(image).min() == pytest.approx(1.0)
