@@ -18,6 +18,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
@@ -181,8 +182,13 @@ def _log_to_stderr(level: int, *, on: bool) -> None:
 # ── documents ────────────────────────────────────────────────────────────────────────────────────
 
 
+_document_written: ContextVar[bool] = ContextVar("document_written", default=False)
+"""Whether this command has printed its one document: an error after it must not print another."""
+
+
 def write_json(document: object) -> None:
     """One JSON document and a newline on stdout."""
+    _document_written.set(True)
     sys.stdout.write(json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
@@ -217,9 +223,10 @@ NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
     """Run `command`; turn what goes wrong into a message on stderr and an exit code.
 
-    With `as_json`, stdout gets `{"error": {"type", "message"}, "exit_code"}` besides. What is not
-    expected keeps its traceback: it is a bug.
+    With `as_json`, stdout gets `{"error": {"type", "message"}, "exit_code"}`, unless the command
+    has printed its document before. What is not expected keeps its traceback: it is a bug.
     """
+    _document_written.set(False)
     try:
         return command()
     except DsgError as error:
@@ -241,7 +248,7 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
 
 
 def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> int:
-    if as_json:
+    if as_json and not _document_written.get():
         described = {"type": type(error).__name__, "message": message}
         write_json({"error": described, "exit_code": exit_code})
     _say(message, "error")

@@ -189,6 +189,17 @@ def test_expected_errors_are_one_document_with_json(kind, capsys):
     assert document["error"]["message"]
 
 
+def test_an_error_after_the_document_prints_no_second_one(capsys):
+    from dsgcli.console import Terminal
+
+    def command():
+        Terminal(json=True).show({"plan": []})
+        raise errors.TrainingError("three files are missing")
+
+    assert exit_code_of(command, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out) == {"plan": []}
+
+
 def test_bugs_keep_their_traceback(capsys):
     assert exit_code_of(raising(KeyError("latent"))) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -6,6 +6,10 @@ wrong offers nothing; the command itself says what it is.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -58,3 +62,41 @@ def _styles(ctx: typer.Context) -> list[StyleInfo]:
 def _described(style: StyleInfo) -> str:
     size = f"{style.layout.size_px} px, " if style.layout else ""
     return f"{size}{len(style.exemplars)} exemplars"
+
+
+# ── bash ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_bash() -> bool:
+    """Whether bash asks what could come next."""
+    return os.environ.get("_DSG_COMPLETE") == "complete_bash"
+
+
+def in_bash(run: Callable[[], int]) -> int:
+    """Answer bash, for which `ink:fox` is three words: it wants only what follows the colon."""
+    words, current = _joined(os.environ.get("COMP_WORDS", "").split(), _cursor())
+    os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(words), str(current)
+    typed = words[current] if current < len(words) else ""
+    stays = len(typed[: typed.rfind(":") + 1])
+    answer = io.StringIO()
+    with contextlib.redirect_stdout(answer), contextlib.suppress(SystemExit):
+        run()
+    print("\n".join(line[stays:] for line in answer.getvalue().splitlines()))  # noqa: T201
+    return 0
+
+
+def _cursor() -> int:
+    return int(os.environ.get("COMP_CWORD") or 0)
+
+
+def _joined(words: list[str], current: int) -> tuple[list[str], int]:
+    """Words that bash split at colons, whole again, and which of them holds the cursor."""
+    joined: list[str] = []
+    at = current
+    for index, word in enumerate(words):
+        if joined and (word == ":" or joined[-1].endswith(":")):
+            joined[-1] += word
+            at -= index <= current
+        else:
+            joined.append(word)
+    return joined, at
