@@ -16,6 +16,7 @@ import typer
 from typer.main import get_command
 
 from dsgcli import __version__
+from dsgcli.cli.completion import in_bash, is_bash
 from dsgcli.cli.layout import add, group, show_help_if_alone
 from dsgcli.cli.settings import Settings, flags_of, read_settings
 from dsgcli.console import exit_code_of
@@ -36,7 +37,7 @@ Settings: flags, then DSG_* variables, then dsg.toml; `dsg doctor` shows them.
 
 def build_app() -> typer.Typer:
     """The whole command line; nothing heavy is imported for it."""
-    from dsgcli.cli import destylize, doctor, interpolate, sample, styles, stylize
+    from dsgcli.cli import destylize, doctor, interpolate, sample, styles, stylize, train
 
     app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
@@ -44,6 +45,7 @@ def build_app() -> typer.Typer:
     add(app, sample.sample, sample.EXAMPLES)
     add(app, interpolate.interpolate, interpolate.EXAMPLES)
     add(app, destylize.destylize, destylize.EXAMPLES)
+    add(app, train.train, train.EXAMPLES)
     app.add_typer(styles.styles)
     add(app, doctor.doctor, doctor.EXAMPLES)
     return app
@@ -72,6 +74,8 @@ def _dsg(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dsg` with `argv` (None: the process's own); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if is_bash():
+        return in_bash(lambda: run(arguments))
     return exit_code_of(lambda: run(arguments), as_json="--json" in arguments)
 
 
