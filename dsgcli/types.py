@@ -202,6 +202,11 @@ class LatentLayout:
         """Rows of the block at 8 * 2^block px: its first and second convolution, its ToRGB."""
         return 2 * block + 1, 2 * block + 2, 2 * block + 3
 
+    @property
+    def rgb_rows(self) -> tuple[int, ...]:
+        """Rows that drive a ToRGB, from 4x4 up."""
+        return tuple(range(1, self.num_latents, 2))
+
     def blocks_to(self, size_px: int) -> int:
         """How many blocks lead from 4x4 to this resolution."""
         return size_px.bit_length() - 3

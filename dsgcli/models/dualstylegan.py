@@ -18,14 +18,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsgcli.models.bound import BoundGenerator, BoundStyle
+from dsgcli.models.bound_layers import BoundModRes
+from dsgcli.models.layers import MappingNetwork
 from dsgcli.models.ops import EqualConv2d, EqualLinear, FusedLeakyReLU
-from dsgcli.models.stylegan2 import Generator, GeneratorConfig, MappingNetwork
+from dsgcli.models.stylegan2 import Generator, GeneratorConfig
 from dsgcli.types import LatentLayout
 
 NEAR_ZERO = 0.01
@@ -81,9 +84,14 @@ class AdaIN(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """(B, C, H, W), (B or 1, D) -> (B, C, H, W)."""
-        gamma, beta = self.style(style)[:, :, None, None].chunk(2, dim=1)
+        gamma, beta = self.affine(style)
         y: Tensor = gamma * F.instance_norm(x) + beta
         return y.to(x.dtype)
+
+    def affine(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) -> gamma and beta, (B, C, 1, 1) each."""
+        gamma, beta = self.style(style)[:, :, None, None].chunk(2, dim=1)
+        return gamma, beta
 
 
 class ModRes(nn.Module):
@@ -91,7 +99,7 @@ class ModRes(nn.Module):
 
     def __init__(self, channels: int, style_dim: int) -> None:
         super().__init__()
-        self.conv, self.conv2 = _near_zero_conv(channels), _near_zero_conv(channels)
+        self.conv, self.conv2 = NearZeroConv(channels), NearZeroConv(channels)
         self.norm, self.norm2 = AdaIN(channels, style_dim), AdaIN(channels, style_dim)
 
     def forward(self, x: Tensor, style: Tensor, weight: float | Tensor = 1.0) -> Tensor:
@@ -103,12 +111,26 @@ class ModRes(nn.Module):
         z: Tensor = x + weight * y
         return z
 
+    def bind(self, style: Tensor, strength: float, dtype: torch.dtype) -> BoundModRes:
+        """For one known code (1, D) and weight."""
+        convs = self.conv.scaled(), self.conv2.scaled()
+        norms = self.norm.affine(style), self.norm2.affine(style)
+        return BoundModRes(convs, norms, strength, dtype)
 
-def _near_zero_conv(channels: int) -> nn.Sequential:
-    conv = EqualConv2d(channels, channels, 3, padding=1, bias=False)
-    with torch.no_grad():
-        conv.weight.mul_(NEAR_ZERO)
-    return nn.Sequential(conv, FusedLeakyReLU(channels))
+
+class NearZeroConv(nn.Sequential):
+    """Convolution, bias and activation that give next to nothing when fresh."""
+
+    def __init__(self, channels: int) -> None:
+        conv = EqualConv2d(channels, channels, 3, padding=1, bias=False)
+        with torch.no_grad():
+            conv.weight.mul_(NEAR_ZERO)
+        super().__init__(conv, FusedLeakyReLU(channels))
+
+    def scaled(self) -> tuple[Tensor, Tensor]:
+        """Weights as they are used, and bias."""
+        conv, activate = cast(EqualConv2d, self[0]), cast(FusedLeakyReLU, self[1])
+        return conv.weight * conv.scale, activate.bias
 
 
 def _color_transform(style_dim: int) -> EqualLinear:
@@ -183,6 +205,41 @@ class DualStyleGAN(nn.Module):
         """The photographic generator alone: the same as all weights 0."""
         picture: Tensor = self.generator(ws, noise)
         return picture
+
+    def bind(
+        self,
+        exstyle_ws: Tensor,
+        weights: Weights | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        size_px: int | None = None,
+    ) -> BoundGenerator:
+        """The same network for one exemplar, made for speed: `bound(ws, noise)`.
+
+        Args:
+            exstyle_ws: (1, D) or (1, L, D), extrinsic code in W or W+.
+            weights: (L,), as in `forward`. With color rows at 0, codes that were blended by `blend`
+                (colors that depend on the face) can be given as `ws`.
+            dtype: of the feature maps.
+            size_px: of the pictures, for a smaller one than the network's; None is all.
+        """
+        assert len(exstyle_ws) == 1, "a generator is bound to one exemplar"
+        numbers = [float(weight) for weight in weights_by_row(weights, self.layout)]
+        with torch.no_grad():
+            structure = self.structure_codes(exstyle_ws)
+            bends = {
+                row: cast(ModRes, self.res[row]).bind(structure[:, row], numbers[row], dtype)
+                for row in range(self.layout.num_structure)
+                if numbers[row] != 0.0
+            }
+            codes = {
+                row: (self.color_code(row, exstyle_ws), numbers[row])
+                for row in range(self.layout.num_structure, self.layout.num_latents)
+                if numbers[row] != 0.0
+            }
+        return BoundGenerator(
+            self.generator, BoundStyle(bends, codes), dtype=dtype, size_px=size_px
+        )
 
     def structure_codes(self, exstyle_ws: Tensor) -> Tensor:
         """T_s of the structure rows: (B, D) or (B, L, D) -> (B, L_structure, D)."""

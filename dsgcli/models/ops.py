@@ -115,8 +115,11 @@ def _resample(
             return F.conv2d(x, weight, stride=down[::-1], padding=(y0, x0), groups=channels)
         return F.conv2d(F.pad(x, pads), weight, stride=down[::-1], groups=channels)
     weight = kernel.expand(channels, 1, kh, kw)
-    y = F.conv_transpose2d(x, weight, stride=up[::-1], groups=channels)  # every overlap of the two
-    y = F.pad(y, (x0 - kw + 1, x1 - kw + up[0], y0 - kh + 1, y1 - kh + up[1]))
+    edges = (x0 - kw + 1, x1 - kw + up[0], y0 - kh + 1, y1 - kh + up[1])
+    crop = -edges[0] if len(set(edges)) == 1 and edges[0] <= 0 else 0
+    y = F.conv_transpose2d(x, weight, stride=up[::-1], padding=crop, groups=channels)
+    if crop == 0 and any(edges):
+        y = F.pad(y, edges)
     return y if down == (1, 1) else y[:, :, :: down[1], :: down[0]]
 
 

@@ -16,30 +16,27 @@ Pictures are (B, 3, S, S), RGB, about [-1, 1] and not clamped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
+from dsgcli.models.bound import BoundGenerator
+from dsgcli.models.layers import ConstantInput, MappingNetwork, StyledConv, ToRGB
 from dsgcli.models.ops import (
     EPSILON,
     Blur,
     EqualConv2d,
     EqualLinear,
     FusedLeakyReLU,
-    ModulatedConv2d,
-    PixelNorm,
-    Upsample,
     lowered,
 )
 from dsgcli.types import LatentLayout
 
-MAPPING_LR_MUL = 0.01
-"""The mapping network learns a hundred times slower than the rest."""
 OFFICIAL_CHANNELS = {
     4: 512,
     8: 512,
@@ -122,80 +119,6 @@ class GeneratorConfig:
         )
 
 
-# ── layers ───────────────────────────────────────────────────────────────────────────────────────
-
-
-class MappingNetwork(nn.Sequential):
-    """PixelNorm and slow linear layers: z to w, and (two layers) DualStyleGAN's T_s."""
-
-    def __init__(self, style_dim: int, num_layers: int) -> None:
-        layers = [
-            EqualLinear(style_dim, style_dim, lr_mul=MAPPING_LR_MUL, activation=True)
-            for _ in range(num_layers)
-        ]
-        super().__init__(PixelNorm(), *layers)
-
-    def rows(self, code: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D): every row by itself, as PixelNorm wants it."""
-        mapped: Tensor = self(code.flatten(0, 1))  # (B*L, D)
-        return mapped.view(code.shape)
-
-
-class ConstantInput(nn.Module):
-    """The learnt 4x4 map that every picture starts from."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
-
-    def forward(self, batch: int) -> Tensor:
-        """(batch, C, 4, 4)."""
-        return self.input.expand(batch, -1, -1, -1)
-
-
-class NoiseInjection(nn.Module):
-    """Adds one noise map to every channel, with a learnt strength that starts at zero."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """(B, C, H, W), (B or 1, 1, H, W) -> (B, C, H, W)."""
-        return x + (self.weight * noise).to(x.dtype)
-
-
-class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, activation."""
-
-    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, up: bool) -> None:
-        super().__init__()
-        self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, up=up)
-        self.noise = NoiseInjection()
-        self.activate = FusedLeakyReLU(out_channels)
-
-    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        """(B, in, H, W), (B, D), (B or 1, 1, H', W') -> (B, out, H', W')."""
-        y: Tensor = self.activate(self.noise(self.conv(x, style), noise))
-        return y
-
-
-class ToRGB(nn.Module):
-    """Feature map to a picture, added to the enlarged picture of the resolution below."""
-
-    def __init__(self, in_channels: int, style_dim: int, *, up: bool) -> None:
-        super().__init__()
-        if up:
-            self.upsample = Upsample()
-        self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
-
-    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
-        """(B, in, H, W), (B, D), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
-        rgb: Tensor = self.conv(x, style).to(self.bias.dtype) + self.bias  # sums in full precision
-        return rgb if skip is None else rgb + self.upsample(skip)
-
-
 # ── generator ────────────────────────────────────────────────────────────────────────────────────
 
 Bend = Callable[[int, Tensor], Tensor]
@@ -221,6 +144,16 @@ class Generator(nn.Module):
             self.to_rgbs.append(ToRGB(channels[high], width, up=True))
         for i, side in enumerate(self.layout.noise_sizes_px):
             self.noises.register_buffer(f"noise_{i}", torch.randn(1, 1, side, side))
+
+    @property
+    def styled_convs(self) -> list[StyledConv]:
+        """The convolutions, in the order of their rows."""
+        return [self.conv1, *cast(Iterable[StyledConv], self.convs)]
+
+    @property
+    def rgb_layers(self) -> list[ToRGB]:
+        """The ToRGB of each resolution."""
+        return [self.to_rgb1, *cast(Iterable[ToRGB], self.to_rgbs)]
 
     # spaces
 
@@ -304,6 +237,12 @@ class Generator(nn.Module):
             x = bend(second, self.convs[2 * block + 1](x, ws[:, second], noises[second]))
             rgb = self.to_rgbs[block](x, ws[:, last], rgb)
         return x, rgb
+
+    def bind(
+        self, *, dtype: torch.dtype = torch.float32, size_px: int | None = None
+    ) -> BoundGenerator:
+        """The same network made for speed; see `bound.py`."""
+        return BoundGenerator(self, dtype=dtype, size_px=size_px)
 
 
 def _unbent(row: int, x: Tensor) -> Tensor:

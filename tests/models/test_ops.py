@@ -7,6 +7,7 @@ import torch
 from reference import golden
 from torch.autograd import gradcheck, gradgradcheck
 
+from dsgcli.models.layers import StyledConv, ToRGB
 from dsgcli.models.ops import (
     Blur,
     Downsample,
@@ -19,7 +20,6 @@ from dsgcli.models.ops import (
     fused_leaky_relu,
     upfirdn2d,
 )
-from dsgcli.models.stylegan2 import StyledConv, ToRGB
 
 
 @pytest.mark.golden("ops.upfirdn2d")

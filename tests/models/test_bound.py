@@ -1,0 +1,160 @@
+"""A bound generator draws what its module draws, for every weight, size, batch and noise."""
+
+import pytest
+import torch
+
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.models.stylegan2 import GeneratorConfig
+
+WEIGHTS = {
+    "published": [0.75] * 7 + [1.0] * 3,
+    "between": [0.3] * 10,
+    "ones": [1.0] * 10,
+    "zeros": [0.0] * 10,
+    "structure": [1.0] * 7 + [0.0] * 3,
+    "color": [0.0] * 7 + [1.0] * 3,
+    "every kind": [0.0, 1.0, -0.5, 1.5, 0.0, 0.2, 1.0, 1.0, 0.5, 0.0],
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def narrow() -> DualStyleGAN:
+    """64 px with few channels; noise, biases and the extrinsic path all matter."""
+    network = DualStyleGAN(GeneratorConfig.compact(64, base=1024, most=24, style_dim=20)).eval()
+    for name, value in network.named_parameters():
+        if name.endswith(("noise.weight", "bias")):
+            value.add_(0.3 * torch.randn_like(value))
+        if ".conv.0." in name or ".conv2.0." in name:
+            value.normal_()
+    return network
+
+
+def codes(network, batch=3):
+    shape = network.layout.num_latents, network.config.generator.style_dim
+    return torch.randn(batch, *shape), torch.randn(1, *shape)
+
+
+def distance(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+def psnr(a, b):
+    """In dB, on 8 bits, of pictures as spread as photographs are."""
+    gain = 0.5 / b.std()
+    a, b = (((x * gain).clamp(-1, 1) * 127.5 + 127.5).round() for x in (a, b))
+    return (10 * torch.log10(255**2 / (a - b).square().mean())).item()
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+def test_bound_generator_draws_what_the_module_draws(narrow, weights):
+    ws, exstyle_ws = codes(narrow)
+    expected = narrow(ws, exstyle_ws, weights)
+    picture = narrow.bind(exstyle_ws, weights)(ws)
+    assert picture.dtype == torch.float32 and picture.shape == expected.shape
+    assert distance(picture, expected) < 1e-5
+    torch.testing.assert_close(
+        picture, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+    )
+
+
+@pytest.mark.slow
+def test_bound_full_width_agrees_in_fp32_and_keeps_its_looks_in_bf16(dual64):
+    ws, exstyle_ws = codes(dual64, 2)
+    ws, exstyle_ws = dual64.generator.map_plus(ws), dual64.generator.map_plus(exstyle_ws)
+    expected = dual64(ws, exstyle_ws, WEIGHTS["published"])
+    assert distance(dual64.bind(exstyle_ws, WEIGHTS["published"])(ws), expected) < 1e-5
+    low = dual64.bind(exstyle_ws, WEIGHTS["published"], dtype=torch.bfloat16)(ws)
+    assert low.dtype == torch.float32
+    assert psnr(low, expected) > 48
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+def test_bf16_keeps_45_db(narrow, weights):
+    ws, exstyle_ws = codes(narrow)
+    picture = narrow.bind(exstyle_ws, weights, dtype=torch.bfloat16)(ws)
+    assert psnr(picture, narrow(ws, exstyle_ws, weights)) > 45
+
+
+def test_bound_plain_generator_draws_what_the_module_draws(narrow):
+    ws, _ = codes(narrow)
+    assert distance(narrow.generator.bind()(ws), narrow.plain(ws)) < 1e-5
+
+
+@pytest.mark.parametrize("size_px", [4, 8, 32, 64])
+def test_bound_generator_stops_early(narrow, size_px):
+    ws, exstyle_ws = codes(narrow)
+    bound = narrow.bind(exstyle_ws, [0.0] * 10, size_px=size_px)
+    _, expected = narrow.generator.synthesize(ws, size_px=size_px)
+    assert distance(bound(ws), expected) < 1e-5
+    assert len(bound.convs) == 1 + 2 * narrow.layout.blocks_to(size_px)
+
+
+def test_bound_generator_takes_explicit_noise(narrow):
+    ws, exstyle_ws = codes(narrow)
+    bound = narrow.bind(exstyle_ws)
+    for batch in (1, len(ws)):
+        noise = narrow.generator.make_noise(batch)
+        assert distance(bound(ws, noise), narrow(ws, exstyle_ws, noise=noise)) < 1e-5
+    assert distance(bound(ws, noise), bound(ws)) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bound_generator_adds_noise_of_each_sample_in_any_format(narrow, dtype):
+    ws, exstyle_ws = codes(narrow)
+    bound, noise = narrow.bind(exstyle_ws, dtype=dtype), narrow.generator.make_noise(len(ws))
+    assert psnr(bound(ws, noise), narrow(ws, exstyle_ws, noise=noise)) > 45
+
+
+def test_bound_generator_draws_each_sample_by_itself(narrow):
+    ws, exstyle_ws = codes(narrow)
+    bound = narrow.bind(exstyle_ws, WEIGHTS["between"])
+    alone = torch.cat([bound(one[None]) for one in ws])
+    assert distance(bound(ws), alone) < 1e-5
+
+
+def test_bound_generator_repeats_itself(narrow):
+    ws, exstyle_ws = codes(narrow)
+    bound = narrow.bind(exstyle_ws)
+    assert bound(ws).equal(bound(ws))
+
+
+def test_bound_generator_does_not_share_weights(narrow):
+    ws, exstyle_ws = codes(narrow)
+    bound = narrow.bind(exstyle_ws, WEIGHTS["between"])
+    before = bound(ws)
+    for parameter in narrow.parameters():
+        parameter.zero_()
+    assert bound(ws).equal(before)
+
+
+def test_bound_generator_takes_one_w_code(narrow):
+    ws, w = codes(narrow)[0], torch.randn(1, 20)
+    assert distance(narrow.bind(w)(ws), narrow(ws, w)) < 1e-5
+
+
+def test_colors_of_the_face_are_blended_outside(narrow):
+    """Where the extrinsic color rows come from each face, `blend` gives codes for a generator that
+    is bound to the structure alone."""
+    ws, exstyle_ws = codes(narrow)
+    color, weights = narrow.layout.color, WEIGHTS["between"]
+    own = exstyle_ws.repeat(len(ws), 1, 1)
+    own[:, color] = torch.randn_like(own[:, color])
+    structure = [*weights[narrow.layout.structure], *[0.0] * narrow.layout.num_color]
+    bound = narrow.bind(exstyle_ws, structure)
+    assert distance(bound(narrow.blend(ws, own, weights)), narrow(ws, own, weights)) < 1e-5
+
+
+@pytest.mark.parametrize("last_structure", [4, 8])
+def test_bound_generator_follows_the_layout(last_structure):
+    config = GeneratorConfig.compact(64, base=512, most=12, style_dim=8, mapping_layers=1)
+    network = DualStyleGAN(config, last_structure)
+    ws, exstyle_ws = codes(network)
+    weights = torch.rand(10).tolist()
+    expected = network(ws, exstyle_ws, weights)
+    assert distance(network.bind(exstyle_ws, weights)(ws), expected) < 1e-5
