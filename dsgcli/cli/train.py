@@ -13,7 +13,8 @@ from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Device, Pretrained, T
 
 if TYPE_CHECKING:
     from dsgcli.console import Cell, Table
-    from dsgcli.training.run import RunPlan, TrainSummary
+    from dsgcli.training.plan import RunPlan
+    from dsgcli.training.run import TrainSummary
 
 RUN_GROUP = "What to run"
 
@@ -137,7 +138,6 @@ def train(
     if choice.dry_run:
         plan = plan_of(wanted, options)
         talk.terminal.show(plan.as_document(), *_plan_tables(plan))
-        plan.check(force=choice.force)
         return
     with talk.terminal.progress() as progress:
         summary = run(wanted, options, progress)

@@ -5,17 +5,17 @@ Flow: Recipe + run folder + store -> RunPlan -> `--dry-run` prints it, `train` c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dsgcli.errors import DsgError, TrainingError, UsageError
-from dsgcli.recipe import STAGES, Recipe, StartRecipe, recipe_values
+from dsgcli.errors import TrainingError, UsageError
+from dsgcli.recipe import Recipe, recipe_values
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.folder import RunFolder
-from dsgcli.training.prepare import SETS, fingerprint, list_set, read_audit, smallest_set
 from dsgcli.training.registry import stage_named
+from dsgcli.training.requirements import data_problems, model_problems
 from dsgcli.training.stage import Stage
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def make_plan(
     stages = {name: _stage_plan(name, run, only, again) for name in recipe.stages}
     to_do = [name for name, p in stages.items() if p.chosen and p.status != "done"]
     problems = [
-        *_data_problems(recipe, run, to_do),
-        *_missing(recipe, run, store, stages),
+        *data_problems(recipe, run, to_do),
+        *model_problems(recipe, run, store, {n: stages[n].stage for n in to_do}),
     ]
     changed = [
         f"[{name}] {change}"
@@ -147,18 +147,15 @@ def _stage_plan(name: str, run: RunFolder, only: Sequence[str], again: Sequence[
 def _line(name: str, plan: StagePlan, recipe: Recipe) -> PlanLine:
     from dsgcli.training.estimate import estimate
 
-    steps = amount_of(getattr(recipe, name))
-    if plan.status == "done" or not plan.chosen:
-        status = plan.status if plan.status == "done" else "not chosen"
-        return PlanLine(stage=name, status=status, steps=steps, hours=None, memory_gib=None)
-    cost = estimate(name, recipe)
-    status = f"started ({plan.reached})" if plan.reached else "to do"
+    to_run = plan.chosen and plan.status != "done"
+    cost = estimate(name, recipe) if to_run else None
+    status = "done" if plan.status == "done" else "to do" if to_run else "not chosen"
     return PlanLine(
         stage=name,
-        status=status,
-        steps=steps,
-        hours=cost and cost.hours,
-        memory_gib=cost and cost.memory_gib,
+        status=f"started ({plan.reached})" if to_run and plan.reached else status,
+        steps=amount_of(getattr(recipe, name)),
+        hours=cost.hours if cost else None,
+        memory_gib=cost.memory_gib if cost else None,
     )
 
 
@@ -185,127 +182,3 @@ def _reached(folder: Path) -> str:
     return ", ".join(
         f"{label}: step {read_progress(path).iteration}" for label, path in latest.items() if path
     )
-
-
-# ── what is missing ──────────────────────────────────────────────────────────────────────────────
-
-
-def _missing(
-    recipe: Recipe, run: RunFolder, store: ModelStore, stages: dict[str, StagePlan]
-) -> Iterator[str]:
-    """Artifacts and models that a stage to do needs, and nobody has or will make."""
-    made: set[str] = set()
-    for name, plan in stages.items():
-        if plan.chosen and plan.status != "done":
-            for artifact in plan.stage.needs:
-                if artifact not in made and run.find(artifact, name) is None:
-                    yield from _start_problem(artifact, name, recipe, run, store)
-            made.update(makes(plan.stage, recipe))
-
-
-def makes(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
-    """Artifacts that a stage will make; an autoencoder makes the encoder with the base."""
-    base = recipe.base
-    if stage.name == "base" and base is not None and base.start == "autoencoder":
-        return (*stage.makes, "encoder")
-    return stage.makes
-
-
-def _start_problem(
-    artifact: str, stage: str, recipe: Recipe, run: RunFolder, store: ModelStore
-) -> Iterator[str]:
-    try:
-        if find_start(artifact, recipe, run, store) is None:
-            yield (
-                f"stage {stage!r} needs {artifact!r}: add the stage that makes it, run that one "
-                f"too, or name a file in [start]"
-            )
-    except DsgError as error:
-        yield f"stage {stage!r} needs {artifact!r}: {error}"
-
-
-def find_start(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
-    """The file that [start] names for an artifact; None if it names none.
-
-    A value is a file, the folder of another run, the name of a run beside this one, or a name in
-    the store.
-
-    Raises:
-        TrainingError: it names something that is not there.
-    """
-    if artifact not in {f.name for f in fields(StartRecipe)}:
-        return None
-    value = getattr(recipe.start, artifact)
-    if not value:
-        return None
-    for place in (Path(value), run.path.parent / value):
-        if place.is_file():
-            return place
-        if place.is_dir() and (found := _in_run(place, artifact)):
-            return found
-    return _in_store(value, artifact, store)
-
-
-def _in_run(folder: Path, artifact: str) -> Path | None:
-    other = RunFolder(folder)
-    paths = (other.artifact(stage, artifact) for stage in reversed(STAGES))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _in_store(value: str, artifact: str, store: ModelStore) -> Path:
-    for model in store.models():
-        if value in (model.name, model.path.name):
-            return Path(model.path)
-    raise TrainingError(
-        f"[start] {artifact} = {value!r} is no file, no run and not in the store; "
-        f"`dsg models list` shows what is there"
-    )
-
-
-# ── data ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Iterator[str]:
-    if recipe.data.drawn:
-        yield from _too_few_drawn(recipe)
-        return
-    for name in SETS:
-        packed = run.is_done("prepare")
-        users = [s for s in to_do if s in USERS[name]]
-        if "prepare" in to_do or (users and packed):
-            yield from _folder_problems(recipe, run, name, packed=packed)
-        if users and not packed and "prepare" not in to_do:
-            yield f"stage {users[0]!r} needs prepared portraits: run the stage 'prepare' first"
-
-
-USERS = {
-    "base": ("base", "encoder", "pretrain"),
-    "style": ("finetune", "destylize", "transfer", "refine"),
-}
-"""Stages that read each data set."""
-
-
-def _folder_problems(recipe: Recipe, run: RunFolder, name: str, *, packed: bool) -> Iterator[str]:
-    from dsgcli.training.prepare import folders_of
-
-    root = Path(recipe.data.root)
-    wanted = smallest_set(recipe, name)
-    folders = folders_of(recipe.data, name)
-    missing = [f for f in folders if not (root / f).is_dir()]
-    if packed and missing:
-        return  # the pack is complete without its pictures
-    yield from (f"no folder {root / f} ([data] root and {name})" for f in missing)
-    listed = list_set(root, recipe.data, name)
-    if folders and not missing and len(listed) < wanted:
-        where = ", ".join(str(root / f) for f in folders)
-        yield f"{len(listed)} picture(s) in {where}, and the recipe needs at least {wanted}"
-    audit = read_audit(run.stage("prepare") / name)
-    if packed and audit and audit["fingerprint"] != fingerprint(listed):
-        yield f"the pictures of {name!r} have changed since `prepare`; pass --again prepare"
-
-
-def _too_few_drawn(recipe: Recipe) -> Iterator[str]:
-    for name in SETS:
-        wanted = smallest_set(recipe, name)
-        if recipe.data.drawn < wanted:
-            yield f"[data] drawn is {recipe.data.drawn}, and the recipe needs at least {wanted}"

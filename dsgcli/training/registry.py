@@ -9,8 +9,10 @@ from dsgcli.recipe import STAGES
 from dsgcli.training.prepare import Prepare
 from dsgcli.training.stage import Stage
 from dsgcli.training.stages.base import BaseStage
+from dsgcli.training.stages.pretrain import PretrainStage
+from dsgcli.training.stages.transfer import TransferStage
 
-_ALL: tuple[Stage, ...] = (Prepare(), BaseStage())
+_ALL: tuple[Stage, ...] = (Prepare(), BaseStage(), PretrainStage(), TransferStage())
 _BY_NAME = {stage.name: stage for stage in _ALL}
 
 

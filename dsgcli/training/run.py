@@ -20,11 +20,12 @@ from dsgcli.runtime import pick_device
 from dsgcli.training.data import open_pack
 from dsgcli.training.folder import RunFolder, tables_of
 from dsgcli.training.loop import Loop, Settings
-from dsgcli.training.plan import RunPlan, find_start, make_plan, makes
+from dsgcli.training.plan import RunPlan, make_plan
 from dsgcli.training.prepare import weights_of
 from dsgcli.training.processes import Processes, join, leave
 from dsgcli.training.record import Deaf, Files
 from dsgcli.training.report import write_report
+from dsgcli.training.requirements import find_start, makes
 from dsgcli.training.stage import Pictures, Plan, Stage, Trainable
 
 if TYPE_CHECKING:

@@ -1,0 +1,213 @@
+"""What a run needs and does not have: folders, portraits, models; all of it found before it starts.
+
+Flow: recipe + run folder + store -> sentences, each with what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsgcli.errors import DsgError, ModelMissingError
+from dsgcli.recipe import STAGES, Recipe, StartRecipe
+from dsgcli.training.folder import RunFolder
+from dsgcli.training.prepare import (
+    SETS,
+    fingerprint,
+    folders_of,
+    list_set,
+    read_audit,
+    smallest_set,
+)
+from dsgcli.training.stage import Stage
+
+if TYPE_CHECKING:
+    from dsgcli.store import ModelStore
+
+# ── models ───────────────────────────────────────────────────────────────────────────────────────
+
+JUDGED_BY_FEATURES = ("encoder", "destylize", "pretrain", "transfer", "refine")
+JUDGED_BY_IDENTITY = ("encoder", "destylize", "transfer")
+"""Stages whose losses look at pictures, and at faces, through the networks of [features]."""
+
+
+def model_problems(
+    recipe: Recipe, run: RunFolder, store: ModelStore, stages: Mapping[str, Stage]
+) -> Iterator[str]:
+    """What the stages to run lack: artifacts that nobody has or will make, networks of losses,
+    files of another size."""
+    made: set[str] = set()
+    named: dict[str, Path] = {}
+    for name, stage in stages.items():
+        for artifact in needs(stage, recipe):
+            if artifact in made or run.find(artifact, name) is not None:
+                continue
+            try:
+                path = find_start(artifact, recipe, run, store)
+            except DsgError as error:
+                yield f"stage {name!r} needs {artifact!r}: {error}"
+                continue
+            if path is None:
+                yield (
+                    f"stage {name!r} needs {artifact!r}: run the stage that makes it too, or name "
+                    f"a file in [start]"
+                )
+            else:
+                named[artifact] = path
+        made.update(makes(stage, recipe))
+    yield from _size_problems(recipe, named)
+    yield from _network_problems(recipe, store, tuple(stages))
+
+
+def needs(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
+    """Artifacts that a stage cannot do without, those that [features] asks for included."""
+    found = list(stage.needs)
+    if stage.name == "base" and recipe.base is not None and recipe.base.start == "checkpoint":
+        found.append("base")
+    if stage.name in JUDGED_BY_FEATURES and recipe.features.perceptual == "discriminator":
+        found.append("base")
+    own = (recipe.features.perceptual, recipe.features.identity)
+    if stage.name in JUDGED_BY_FEATURES[1:] and "encoder" in own:
+        found.append("encoder")
+    return tuple(dict.fromkeys(found))
+
+
+def makes(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
+    """Artifacts that a stage will make; an autoencoder makes the encoder with the base."""
+    base = recipe.base
+    if stage.name == "base" and base is not None and base.start == "autoencoder":
+        return (*stage.makes, "encoder")
+    return stage.makes
+
+
+def find_start(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
+    """The file that [start] names for an artifact; None if it names none.
+
+    A value is a file, the folder of another run, the name of a run beside this one, or a name in
+    the store.
+
+    Raises:
+        ModelMissingError: it names something that is not there.
+    """
+    if artifact not in {f.name for f in fields(StartRecipe)}:
+        return None
+    value = getattr(recipe.start, artifact)
+    if not value:
+        return None
+    for place in (Path(value), run.path.parent / value):
+        if place.is_file():
+            return place
+        if place.is_dir() and (found := _in_run(place, artifact)):
+            return found
+    return _in_store(value, artifact, store)
+
+
+def _in_run(folder: Path, artifact: str) -> Path | None:
+    other = RunFolder(folder)
+    paths = (other.artifact(stage, artifact) for stage in reversed(STAGES))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _in_store(value: str, artifact: str, store: ModelStore) -> Path:
+    from dsgcli.store.manifest import read_manifest
+
+    for model in store.models():
+        if value in (model.name, model.path.name):
+            return Path(model.path)
+    entry = read_manifest().named(value)
+    how = (
+        f"get it with `dsg models pull {entry.name}`"
+        if entry
+        else "it is no file, no run beside this one, and not in the store (`dsg models list`)"
+    )
+    raise ModelMissingError(f"[start] {artifact} = {value!r} is missing: {how}")
+
+
+def _size_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:
+    """Files of [start] that make pictures of another size than the recipe's."""
+    from dsgcli.store.contents import open_model
+
+    wanted = recipe.model.size_px
+    for artifact, path in named.items():
+        try:
+            layout = open_model(path).header.layout
+        except DsgError as error:
+            yield f"[start] {artifact}: {error}"
+            continue
+        if artifact != "encoder" and layout is not None and layout.size_px != wanted:
+            yield (
+                f"[start] {artifact}: {path} is of {layout.size_px} px, and model.size_px is "
+                f"{wanted}"
+            )
+
+
+def _network_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) -> Iterator[str]:
+    """Networks of the losses that are not in the store, with the command that gets them."""
+    wanted: list[str] = []
+    if recipe.features.perceptual == "vgg" and set(stages) & set(JUDGED_BY_FEATURES):
+        wanted += ["vgg19", "vgg16", "lpips"]
+    if recipe.features.identity == "irse50" and set(stages) & set(JUDGED_BY_IDENTITY):
+        wanted.append("identity")
+    for kind in wanted:
+        try:
+            store.lookup.network_file(kind)  # type: ignore[arg-type]
+        except ModelMissingError as error:
+            yield f"[features] needs {kind}: {error}"
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────
+
+USERS = {
+    "base": ("base", "encoder", "pretrain"),
+    "style": ("finetune", "destylize", "transfer", "refine"),
+}
+"""Stages that read each data set."""
+
+
+def data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Iterator[str]:
+    """Folders that are missing or hold too little, and portraits that are not prepared."""
+    packed = run.is_done("prepare") and "prepare" not in to_do
+    for name in SETS:
+        users = [stage for stage in to_do if stage in USERS[name]]
+        if users and not folders_of(recipe.data, name):
+            key = "style" if name == "style" else "source"
+            yield f"stage {users[0]!r} needs portraits: name their folder in [data] {key}"
+        elif users and not packed and "prepare" not in to_do:
+            yield f"stage {users[0]!r} needs prepared portraits: run the stage 'prepare' first"
+        elif packed and users:
+            yield from _changed_pictures(recipe, run, name)
+        elif "prepare" in to_do:
+            yield from _drawn_problems(recipe, name)
+            yield from _folder_problems(recipe, name)
+
+
+def _folder_problems(recipe: Recipe, name: str) -> Iterator[str]:
+    if recipe.data.drawn:
+        return
+    root, wanted = Path(recipe.data.root), smallest_set(recipe, name)
+    folders = folders_of(recipe.data, name)
+    missing = [f for f in folders if not (root / f).is_dir()]
+    for folder in missing:
+        yield f"no folder {root / folder}: say with --data where {folder!r} lies"
+    count = len(list_set(root, recipe.data, name))
+    if folders and not missing and count < wanted:
+        where = ", ".join(str(root / f) for f in folders)
+        yield f"{count} picture(s) in {where}, and the recipe needs at least {wanted}"
+
+
+def _drawn_problems(recipe: Recipe, name: str) -> Iterator[str]:
+    drawn, wanted = recipe.data.drawn, smallest_set(recipe, name)
+    if drawn and folders_of(recipe.data, name) and drawn < wanted:
+        yield f"[data] drawn is {drawn}, and the recipe needs at least {wanted}"
+
+
+def _changed_pictures(recipe: Recipe, run: RunFolder, name: str) -> Iterator[str]:
+    """Only where the folders are still there: a pack is complete without its pictures."""
+    root = Path(recipe.data.root)
+    audit = read_audit(run.stage("prepare") / name)
+    if recipe.data.drawn or not all((root / f).is_dir() for f in folders_of(recipe.data, name)):
+        return
+    if audit and audit["fingerprint"] != fingerprint(list_set(root, recipe.data, name)):
+        yield f"the pictures of {name!r} have changed since `prepare`; pass --again prepare"
