@@ -168,3 +168,9 @@ def test_a_project_has_these(name):
 def test_the_changelog_has_what_is_unreleased():
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert "## [Unreleased]" in text
+
+
+def test_every_known_bug_of_the_original_has_its_row():
+    page = (DOCS / "differences.md").read_text("utf-8")
+    rows = [int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
+    assert rows == list(range(1, 24))
