@@ -1,0 +1,222 @@
+"""Animated pictures: GIF, WebP and PNG in, WebP out (Pillow).
+
+Data flow: path -> Frame, Frame, ...; and back. Disposal and blending of the parts of an animation
+are Pillow's work: every frame comes whole. WebP is written frame by frame, each a whole picture in
+its own ANMF chunk (as the WebP container specification has it), because encoders that compress
+between frames hold them all and merge those that look alike.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from dsgcli.errors import SinkError, SourceError
+from dsgcli.media.files import Beside, sink_error
+from dsgcli.media.images import (
+    BROKEN,
+    WEBP_QUALITY,
+    exif_bytes,
+    load_frame,
+    num_frames,
+    open_picture,
+)
+from dsgcli.media.sinks import Sink, SinkOptions
+from dsgcli.media.sources import ContextManaged, SourceInfo, trimmed
+from dsgcli.types import Frame
+
+if TYPE_CHECKING:
+    from dsgcli.types import Pixels
+
+SHORTEST_MS = 10
+"""Frames of at most this long are shown for `INSTEAD_MS`, as every browser does: files that say 0
+mean "unspecified"."""
+INSTEAD_MS = 100
+MAX_WEBP_SIDE_PX = 1 << 14
+MAX_WEBP_DURATION_MS = (1 << 24) - 1
+
+
+class AnimationSource(ContextManaged):
+    """The frames of an animated GIF, WebP, PNG or AVIF."""
+
+    def __init__(
+        self, path: Path, *, start: Fraction | None, end: Fraction | None, skip: int
+    ) -> None:
+        self._path, self._skip = path, skip
+        with open_picture(path) as image:
+            durations = _durations(image)
+            total = sum(durations, Fraction(0))
+            self._info = SourceInfo(
+                kind="animation",
+                path=path,
+                size_px=image.size,
+                rate=len(durations) / total,
+                container=(image.format or "").lower(),
+                codec=(image.format or "").lower(),
+                time_base=Fraction(1, 1000),
+                start=start or Fraction(0),
+                end=end,
+                has_alpha=image.has_transparency_data or image.format == "GIF",
+            )
+        self._info.duration = min(end or total, total) - self._info.start
+        if self._info.duration <= 0:
+            raise SourceError(f"{path} lasts {float(total):g} s; nothing is left of it")
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
+
+    def __iter__(self) -> Iterator[Frame]:
+        return trimmed(self._all(), self._info.start, self._info.end, self._skip)
+
+    def _all(self) -> Iterator[Frame]:
+        time = Fraction(0)
+        with open_picture(self._path) as image:
+            for number in _playable(image):
+                try:
+                    duration = _duration(image, number)
+                    frame = load_frame(image.convert("RGBA"), self._path)
+                except (SourceError, *BROKEN):
+                    self._info.truncated = True
+                    self._info.warn(f"it is cut off or damaged after {number} frames")
+                    return
+                yield Frame(
+                    pixels=frame.pixels,
+                    alpha=None if _opaque(frame.alpha) else frame.alpha,
+                    time=time,
+                    duration=duration,
+                )
+                time += duration
+
+
+def _playable(image: Image.Image) -> range:
+    """A PNG may begin with a picture for viewers that know no animations."""
+    return range(1 if image.info.get("default_image") else 0, num_frames(image))
+
+
+def _durations(image: Image.Image) -> list[Fraction]:
+    """Of the frames up to the first damaged one; at least one value."""
+    durations: list[Fraction] = []
+    for number in _playable(image):
+        try:
+            durations.append(_duration(image, number))
+        except BROKEN:
+            break
+    return durations or [Fraction(INSTEAD_MS, 1000)]
+
+
+def _duration(image: Image.Image, number: int) -> Fraction:
+    """Seconds of a frame; moves the picture there."""
+    image.seek(number)
+    said_ms = Fraction(str(round(image.info.get("duration", 0), 3)))
+    return (said_ms if said_ms > SHORTEST_MS else Fraction(INSTEAD_MS)) / 1000
+
+
+def _opaque(alpha: Pixels | None) -> bool:
+    return alpha is None or bool((alpha == 255).all())
+
+
+class WebPSink(Sink):
+    """An animated WebP, written as the frames come."""
+
+    def __init__(self, path: Path, options: SinkOptions) -> None:
+        self.path, self.notes, self.num_frames = path, list[str](), 0
+        self._options = options
+        self._beside = Beside(path)
+        self._file: BinaryIO | None = None
+        self._pending: Frame | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Take a frame; it is stored when the next says how long it lasts."""
+        try:
+            if self._pending is None:
+                self._begin(frame)
+            else:
+                self._store(self._pending, frame.time - self._pending.time)
+        except OSError as error:
+            raise sink_error(self.path, error) from error
+        self._pending = frame
+        self.num_frames += 1
+
+    def close(self) -> None:
+        if self._pending is None or self._file is None:
+            self.abort()
+            raise SinkError(f"{self.path}: there was no frame to write")
+        try:
+            self._store(self._pending, self._pending.duration or self._usual_duration())
+            if self._options.metadata:
+                self._file.write(_chunk(b"EXIF", exif_bytes(dict(self._options.metadata))))
+            size = self._file.tell()
+            self._file.seek(4)
+            self._file.write(struct.pack("<I", size - 8))
+            self._file.close()
+        except OSError as error:
+            self.abort()
+            raise sink_error(self.path, error) from error
+        self._beside.commit()
+
+    def abort(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._beside.discard()
+
+    def _usual_duration(self) -> Fraction:
+        assert self._pending is not None
+        earlier = self.num_frames - 1
+        return self._pending.time / earlier if earlier else Fraction(INSTEAD_MS, 1000)
+
+    def _begin(self, frame: Frame) -> None:
+        width, height = frame.size_px
+        if max(width, height) >= MAX_WEBP_SIDE_PX:
+            raise SinkError(f"{self.path}: a WebP has at most {MAX_WEBP_SIDE_PX - 1} px a side")
+        self._file = self._beside.temporary.open("wb")
+        flags = 0x02 | 0x10 | (0x08 if self._options.metadata else 0)  # animation, alpha, EXIF
+        extended = struct.pack("<I", flags) + _three(width - 1) + _three(height - 1)
+        self._file.write(b"RIFF\0\0\0\0WEBP")
+        self._file.write(_chunk(b"VP8X", extended))
+        self._file.write(_chunk(b"ANIM", struct.pack("<IH", 0, self._options.loop)))
+
+    def _store(self, frame: Frame, duration: Fraction) -> None:
+        assert self._file is not None
+        # rounding the ends, not the lengths, keeps errors from adding up
+        begin_ms, end_ms = round(frame.time * 1000), round((frame.time + duration) * 1000)
+        lasts_ms = min(max(1, end_ms - begin_ms), MAX_WEBP_DURATION_MS)
+        width, height = frame.size_px
+        place = _three(0) + _three(0) + _three(width - 1) + _three(height - 1)
+        flags = b"\x02"  # replace the frame before, do not blend with it
+        picture = _webp_chunks(frame, self._options)
+        self._file.write(_chunk(b"ANMF", place + _three(lasts_ms) + flags + picture))
+
+
+def _three(value: int) -> bytes:
+    return struct.pack("<I", value)[:3]
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def _webp_chunks(frame: Frame, options: SinkOptions) -> bytes:
+    """The image chunks (ALPH, VP8, VP8L) of a still WebP of this frame."""
+    alpha = frame.alpha if options.alpha else None
+    stored = frame.pixels if alpha is None else np.dstack([frame.pixels, alpha])
+    quality = WEBP_QUALITY if options.quality is None else options.quality
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(stored)).save(
+        file, "WEBP", quality=quality, lossless=quality == 100, method=4
+    )
+    data, chunks, at = file.getvalue(), b"", len(b"RIFF....WEBP")
+    while at < len(data):
+        name, size = data[at : at + 4], struct.unpack("<I", data[at + 4 : at + 8])[0]
+        padded = 8 + size + size % 2
+        if name in (b"ALPH", b"VP8 ", b"VP8L"):
+            chunks += data[at : at + padded]
+        at += padded
+    return chunks

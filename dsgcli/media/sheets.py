@@ -1,0 +1,107 @@
+"""Contact sheets: many pictures -> one, in rows and columns, with labels (Pillow)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from dsgcli.types import Pixels
+
+INK, PAPER = (40, 40, 40), (255, 255, 255)
+LABEL_SHARE = 14
+"""A label is a fourteenth as high as a cell, and at least `SMALLEST_LABEL_PX`."""
+SMALLEST_LABEL_PX = 10
+
+
+def make_sheet(
+    pictures: Sequence[Pixels],
+    *,
+    columns: int | None = None,
+    labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    cell_px: int | None = None,
+    gap_px: int = 4,
+) -> Pixels:
+    """Arrange pictures row by row.
+
+    Args:
+        pictures: (H, W, 3) uint8 each, of any sizes; each is fitted into its cell, centered.
+        columns: about a square sheet if None.
+        labels: under each picture; as many as pictures.
+        row_labels: left of each row.
+        cell_px: longer side of a cell; of the largest picture if None.
+        gap_px: between cells, and around the sheet.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    assert pictures, "a sheet has at least one picture"
+    assert labels is None or len(labels) == len(pictures), "one label a picture"
+    columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    width, height = _cell_size(pictures, cell_px)
+    text_px = max(SMALLEST_LABEL_PX, max(width, height) // LABEL_SHARE)
+    below = round(1.5 * text_px) if labels else 0
+    left = _widest(row_labels or (), text_px) + (2 * gap_px if row_labels else 0)
+    sheet = Image.new(
+        "RGB",
+        (
+            left + gap_px + columns * (width + gap_px),
+            gap_px + rows * (height + below + gap_px),
+        ),
+        PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    for number, picture in enumerate(pictures):
+        x = left + gap_px + number % columns * (width + gap_px)
+        y = gap_px + number // columns * (height + below + gap_px)
+        fitted = _fit(picture, width, height)
+        sheet.paste(fitted, (x + (width - fitted.width) // 2, y + (height - fitted.height) // 2))
+        if labels:
+            text = _shorten(labels[number], width, text_px)
+            draw.text((x + width // 2, y + height + below // 2), text, INK, _font(text_px), "mm")
+    for row, text in enumerate(list(row_labels or ())[:rows]):
+        y = gap_px + row * (height + below + gap_px) + height // 2
+        draw.text((gap_px, y), text, INK, _font(text_px), "lm")
+    return np.array(sheet)
+
+
+def _cell_size(pictures: Sequence[Pixels], cell_px: int | None) -> tuple[int, int]:
+    width = max(p.shape[1] for p in pictures)
+    height = max(p.shape[0] for p in pictures)
+    if cell_px is None:
+        return width, height
+    scale = cell_px / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _fit(picture: Pixels, width: int, height: int) -> Image.Image:
+    """Scale to fit into a cell; pictures that have its size stay as they are."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    scale = min(width / image.width, height / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+@lru_cache(maxsize=8)
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)
+
+
+def _widest(texts: Sequence[str], text_px: int) -> int:
+    return max((math.ceil(_font(text_px).getlength(text)) for text in texts), default=0)
+
+
+def _shorten(text: str, width: int, text_px: int) -> str:
+    """Cut a label that is wider than its picture, and say so with an ellipsis."""
+    if _widest([text], text_px) <= width:
+        return text
+    while text and _widest([text + "…"], text_px) > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,298 @@
+"""Between the pictures of codecs (YUV of many kinds) and frames (upright sRGB, square pixels).
+
+Data flow: av.VideoFrame -> pixels, alpha (reading); pixels, alpha -> av.VideoFrame (writing).
+
+Conventions
+    codes   of matrix, primaries and transfer: ITU-T H.273, as in `ColorFacts`
+    SDR     R'G'B' values are taken as sRGB, as every player shows them; only wide gamuts (bt2020,
+            P3) are converted. Chroma is interpolated with accurate rounding: swscale's fast paths
+            darken by one level each way, and a round trip would show it.
+    HDR     PQ and HLG are tone-mapped to SDR by swscale ("perceptual": BT.2390's curve in a
+            perceptual space, from the mastering metadata where there is some)
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import Interpolation as Flag
+
+from dsgcli.errors import SourceError
+from dsgcli.media.sources import ColorFacts
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+    from dsgcli.types import Pixels
+
+UNKNOWN = 2
+"""H.273's "not said"."""
+RGB, BT709, BT470BG, BT601, BT2020 = 0, 1, 5, 6, 9
+WIDE_PRIMARIES = (9, 11, 12)
+"""bt2020 and two kinds of P3."""
+
+SCALING = (
+    Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP | Flag.BITEXACT
+)
+
+_MATRICES = {
+    BT709: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    BT470BG: Colorspace.ITU601,
+    BT601: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    BT2020: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+
+
+def color_facts(frame: VideoFrame, context: VideoCodecContext) -> ColorFacts:
+    """How the first frame of a stream stores its colors; the frame's own tags come first."""
+
+    def said(name: str) -> int:
+        own = int(getattr(frame, name))
+        return own if own != UNKNOWN else int(getattr(context, name))
+
+    transfer, primaries, matrix = said("color_trc"), said("color_primaries"), said("colorspace")
+    guessed = matrix == UNKNOWN
+    if frame.format.is_rgb:
+        matrix, guessed = RGB, False
+    elif guessed:
+        matrix = _guess_matrix(frame, transfer)
+    full = frame.color_range or context.color_range
+    return ColorFacts(
+        matrix=matrix,
+        primaries=BT2020 if transfer in (16, 18) and primaries == UNKNOWN else primaries,
+        transfer=transfer,
+        full_range=full == ColorRange.JPEG or matrix == RGB or frame.format.name.startswith("yuvj"),
+        bits=max(c.bits for c in frame.format.components),
+        guessed=guessed,
+    )
+
+
+def _guess_matrix(frame: VideoFrame, transfer: int) -> int:
+    if transfer in (16, 18):
+        return BT2020
+    return BT709 if frame.width >= 1280 or frame.height > 576 else BT601
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Whether the pixel format has an alpha component."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
+# ── orientation ──────────────────────────────────────────────────────────────────────────────────
+
+
+def orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, each -1, 0 or 1.
+
+    Angles in between are rounded to the next quarter turn.
+    """
+    try:
+        said = bytes(frame.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]
+    except KeyError:
+        return 1, 0, 0, 1
+    a, b, _, c, d = struct.unpack("<5i", said[:20])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _sign(a), 0, 0, _sign(d)
+    return 0, _sign(b), _sign(c), 0
+
+
+def _sign(value: int) -> int:
+    return -1 if value < 0 else 1
+
+
+def turn(pixels: Pixels, matrix: tuple[int, int, int, int]) -> Pixels:
+    """Apply an orientation to (H, W) or (H, W, C)."""
+    a, b, c, d = matrix
+    if b:
+        pixels = pixels.swapaxes(0, 1)
+        a, d = c, b  # after the exchange, c mirrors along x and b along y
+    return np.ascontiguousarray(pixels[::d, ::a])
+
+
+def display_size(
+    frame: VideoFrame, aspect: Fraction | None, matrix: tuple[int, int, int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((width, height) with square pixels before turning, the same after turning).
+
+    Pixels are made square by stretching, never by shrinking, so that nothing is lost; to an even
+    size, which every encoder takes.
+    """
+    width, height = frame.width, frame.height
+    if aspect and aspect != 1:
+        if aspect > 1:
+            width = 2 * round(width * aspect / 2)
+        else:
+            height = 2 * round(height / aspect / 2)
+    upright = (height, width) if matrix[1] else (width, height)
+    return (width, height), upright
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class FrameReader:
+    """Decoded pictures of one stream -> (pixels (H, W, 3) uint8, alpha (H, W) uint8 or None)."""
+
+    def __init__(
+        self,
+        color: ColorFacts,
+        size_px: tuple[int, int],
+        matrix: tuple[int, int, int, int],
+        *,
+        with_alpha: bool,
+    ) -> None:
+        self._color, self._size, self._turn = color, size_px, matrix
+        self._with_alpha = with_alpha
+        self._reformatter = VideoReformatter()
+        self._tone_mapper: _ToneMapper | None = None
+
+    def __call__(self, frame: VideoFrame) -> tuple[Pixels, Pixels | None]:
+        """Convert one picture.
+
+        Raises:
+            SourceError: its colors are stored in a way that cannot be converted.
+        """
+        try:
+            if self._color.hdr:
+                frame = self._map_tones(frame)
+            stored = self._to_rgb(frame)
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"the colors of {frame.format.name} with matrix {self._color.matrix} cannot be "
+                f"converted; convert the video to H.264 first"
+            ) from error
+        upright = turn(stored, self._turn)
+        if not self._with_alpha:
+            return upright, None
+        return np.ascontiguousarray(upright[..., :3]), np.ascontiguousarray(upright[..., 3])
+
+    def _map_tones(self, frame: VideoFrame) -> VideoFrame:
+        if self._tone_mapper is None or not self._tone_mapper.fits(frame):
+            self._tone_mapper = _ToneMapper(frame, self._color)
+        return self._tone_mapper(frame)
+
+    def _to_rgb(self, frame: VideoFrame) -> Pixels:
+        color = self._color
+        wide = color.primaries in WIDE_PRIMARIES and not color.hdr
+        if wide and frame.color_trc == UNKNOWN:
+            frame.color_trc = BT709
+        if wide:
+            frame.color_primaries = color.primaries
+        plain_rgb = frame.format.is_rgb
+        converted = self._reformatter.reformat(
+            frame,
+            width=self._size[0],
+            height=self._size[1],
+            format="rgba" if self._with_alpha else "rgb24",
+            interpolation=SCALING,
+            src_colorspace=None if plain_rgb else _MATRICES.get(color.matrix),
+            src_color_range=ColorRange.JPEG if plain_rgb or color.full_range else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
+            dst_color_trc=ColorTrc(frame.color_trc) if wide else None,
+        )
+        pixels: Pixels = converted.to_ndarray()  # type: ignore[assignment]
+        return pixels
+
+
+class _ToneMapper:
+    """PQ or HLG in any pixel format -> SDR, 8-bit sRGB."""
+
+    def __init__(self, frame: VideoFrame, color: ColorFacts) -> None:
+        self._color = color
+        self._shape = (frame.width, frame.height, frame.format.name)
+        self._graph = Graph()
+        space = "" if frame.format.is_rgb else f":colorspace={color.matrix}"
+        nodes = [
+            self._graph.add(
+                "buffer",
+                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
+                f":time_base=1/1000:pixel_aspect=1/1{space}:range={2 if color.full_range else 1}",
+            ),
+            self._graph.add(
+                "scale",
+                "flags=bicubic+accurate_rnd+full_chroma_int:intent=perceptual"
+                ":out_primaries=bt709:out_transfer=iec61966-2-1",
+            ),
+            self._graph.add("format", "rgb24"),
+            self._graph.add("buffersink"),
+        ]
+        self._graph.link_nodes(*nodes)
+        self._graph.configure()
+
+    def fits(self, frame: VideoFrame) -> bool:
+        return self._shape == (frame.width, frame.height, frame.format.name)
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        frame.color_trc, frame.color_primaries = self._color.transfer, self._color.primaries
+        frame.colorspace = self._color.matrix
+        frame.color_range = ColorRange.JPEG if self._color.full_range else ColorRange.MPEG
+        self._graph.vpush(frame)
+        return self._graph.vpull()
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class FramePainter:
+    """Pixels -> pictures for an encoder, in its pixel format, with its matrix and range."""
+
+    def __init__(self, size_px: tuple[int, int], pix_fmt: str, color: ColorFacts) -> None:
+        self._size, self._pix_fmt, self._color = size_px, pix_fmt, color
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, pixels: Pixels, alpha: Pixels | None) -> VideoFrame:
+        """Convert one frame; a last column or row is repeated where the size asks for it."""
+        stored = pixels if alpha is None else np.dstack([pixels, alpha])
+        stored = _pad(np.ascontiguousarray(stored), self._size)
+        picture = VideoFrame.from_ndarray(stored, "rgb24" if alpha is None else "rgba")
+        picture.colorspace, picture.color_range = RGB, ColorRange.JPEG
+        color = self._color
+        painted = self._reformatter.reformat(
+            picture,
+            format=self._pix_fmt,
+            interpolation=SCALING,
+            src_color_range=ColorRange.JPEG,
+            dst_colorspace=_MATRICES.get(color.matrix),
+            dst_color_range=ColorRange.JPEG if color.full_range else ColorRange.MPEG,
+        )
+        painted.colorspace = color.matrix
+        painted.color_range = ColorRange.JPEG if color.full_range else ColorRange.MPEG
+        painted.color_primaries, painted.color_trc = color.primaries, color.transfer
+        return painted
+
+
+def _pad(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
+    height, width = pixels.shape[:2]
+    right, below = size_px[0] - width, size_px[1] - height
+    if right == 0 and below == 0:
+        return pixels
+    assert right in (0, 1) and below in (0, 1), "frames of one video have one size"
+    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
+
+
+def output_color(source: ColorFacts | None, pix_fmt: str) -> ColorFacts:
+    """How to store the frames of a source: with its own SDR tags, else as bt709."""
+    rgb = av.VideoFormat(pix_fmt).is_rgb
+    full = rgb or pix_fmt.startswith("yuvj")
+    if source is None or source.hdr or source.primaries in WIDE_PRIMARIES:
+        return ColorFacts(
+            matrix=RGB if rgb else BT709, primaries=BT709, transfer=BT709, full_range=full
+        )
+    kept = source.matrix if source.matrix in (BT709, BT470BG, BT601) else BT709
+    return ColorFacts(
+        matrix=RGB if rgb else kept,
+        primaries=source.primaries,
+        transfer=source.transfer,
+        full_range=full,
+    )

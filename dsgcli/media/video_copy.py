@@ -1,0 +1,209 @@
+"""Everything but the picture: sound, subtitles, chapters, attachments and metadata of a source.
+
+Data flow: source file -> packets -> the container that a video is written to, in step with its
+frames, so that memory stays constant. Packets are copied as they are where the container can hold
+them; sound and text that it cannot hold are re-encoded, and said so; the rest is left out, and said
+so.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+from av.audio.stream import AudioStream
+from av.container.core import Chapter
+from av.container.output import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.subtitles.stream import SubtitleStream
+
+from dsgcli.media.sinks import SinkOptions
+from dsgcli.media.sources import SourceInfo
+from dsgcli.media.times import JUMP_S
+from dsgcli.media.video_codecs import Container
+from dsgcli.media.video_decode import open_container
+from dsgcli.media.video_tracks import (
+    MILLISECOND,
+    CopiedTrack,
+    EncodedAudio,
+    EncodedText,
+    Track,
+    Window,
+)
+
+AUDIO_BITS_PER_CHANNEL = 96_000
+"""Bits a second of re-encoded sound: 192 kbit/s in stereo, transparent for AAC and Opus."""
+
+
+class Copier:
+    """Copies into a container whose header is not written yet.
+
+    Args:
+        source: a video; its file is read a second time, without its picture.
+    """
+
+    def __init__(
+        self,
+        source: SourceInfo,
+        options: SinkOptions,
+        output: OutputContainer,
+        container: Container,
+    ) -> None:
+        assert source.path is not None
+        self.notes: list[str] = []
+        self._output, self._container = output, container
+        self._window = Window(source)
+        self._input = open_container(source.path)
+        self._tracks: dict[int, Track] = {}
+        skipped = {"video", "data"} | ({"audio"} if options.audio == "none" else set())
+        for stream in self._input.streams:
+            if stream.type not in skipped and not self._is_cover(source, stream):
+                self._add(stream)
+        self._say_left_out(source)
+        self._copy_texts(source)
+        self._packets = self._demux()
+        self._next = next(self._packets, None)
+
+    def pump(self, until: Fraction | None) -> None:
+        """Mux what is due before a time of the output; all that is left if None."""
+        while self._next is not None:
+            packet, time = self._next
+            if until is not None and time > until:
+                return
+            track = self._tracks[packet.stream.index]
+            for made in track.feed(packet):
+                self._output.mux(made)
+            self._next = next(self._packets, None)
+        if until is None:
+            for track in self._tracks.values():
+                for made in track.flush():
+                    self._output.mux(made)
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _demux(self) -> Iterator[tuple[Packet[Stream], Fraction]]:
+        """Packets with their output time; an error of the container ends them, like a cut."""
+        if not self._tracks:
+            return
+        wanted = [track.stream for track in self._tracks.values()]
+        if self._window.trims_start:
+            self._input.seek(int(self._window.begin * av.time_base))
+        time = Fraction(0)
+        packets = self._input.demux(wanted)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                return
+            if packet is None:
+                return
+            if packet.size == 0 or packet.is_corrupt:
+                continue
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if stamp is not None:
+                time = stamp * packet.time_base - self._window.begin
+            if self._window.end is not None and time > self._window.end + JUMP_S:
+                return
+            yield packet, time
+
+    def _add(self, stream: Stream) -> None:
+        track = self._copied(stream) or self._encoded(stream)
+        if track is None:
+            codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+            self.notes.append(
+                f"{stream.type} in {codec} is left out: {self._container.format} cannot hold it"
+            )
+        elif stream.type != "attachment":
+            self._tracks[stream.index] = track
+
+    def _copied(self, stream: Stream) -> Track | None:
+        if stream.type == "attachment":
+            if self._container.format != "matroska":
+                return None
+            return CopiedTrack(stream, self._output.add_stream_from_template(stream), self._window)
+        if stream.codec_context is None or not _can_hold(self._container.format, stream):
+            return None
+        target = self._output.add_stream_from_template(stream, opaque=True)
+        edit_lists = self._input.format.name.startswith("mov")
+        primed = edit_lists and self._container.format not in ("mp4", "mov")
+        primed = primed and stream.codec_context.codec.canonical_name != "opus"  # has its own
+        return CopiedTrack(stream, target, self._window, drop_priming=primed)
+
+    def _encoded(self, stream: Stream) -> Track | None:
+        if isinstance(stream, AudioStream) and stream.codec_context is not None:
+            target = self._add_audio(stream)
+            self._say_encoded("sound", stream, target)
+            return EncodedAudio(stream, target, self._window)
+        if isinstance(stream, SubtitleStream) and _is_text(stream):
+            text = self._output.add_stream(self._container.subtitles)
+            assert isinstance(text, SubtitleStream)
+            stream.codec_context.open(strict=False)
+            text.codec_context.subtitle_header = stream.codec_context.subtitle_header
+            text.codec_context.time_base = MILLISECOND
+            self._say_encoded("subtitles", stream, text)
+            return EncodedText(stream, text, self._window)
+        return None
+
+    def _add_audio(self, stream: AudioStream) -> AudioStream:
+        rate = 48_000 if self._container.audio == "libopus" else stream.codec_context.sample_rate
+        target = self._output.add_stream(self._container.audio, rate=rate)
+        assert isinstance(target, AudioStream)
+        channels = stream.codec_context.channels
+        layout = {1: "mono", 6: "5.1"}.get(channels, "stereo")
+        target.codec_context.layout = layout
+        target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * {"mono": 1, "5.1": 6}.get(
+            layout, 2
+        )
+        return target
+
+    def _say_encoded(self, what: str, stream: Stream, target: Stream) -> None:
+        old = stream.codec_context.codec.canonical_name
+        new = target.codec_context.codec.canonical_name
+        note = f"{what} re-encoded from {old} to {new}: {self._container.format} cannot hold {old}"
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _is_cover(self, source: SourceInfo, stream: Stream) -> bool:
+        return any(s.index == stream.index and s.kind == "cover" for s in source.streams)
+
+    def _say_left_out(self, source: SourceInfo) -> None:
+        if any(s.kind == "cover" for s in source.streams):
+            self.notes.append("the cover picture is left out")
+        data = [s for s in source.streams if s.kind == "data"]
+        if data and not (len(data) == 1 and self._input.chapters()):  # chapters are one in MP4
+            self.notes.append(f"{len(data)} data streams (timecode, sensors) are left out")
+
+    def _copy_texts(self, source: SourceInfo) -> None:
+        """Chapters, moved and trimmed, and metadata."""
+        moved: list[Chapter] = []
+        for chapter in self._input.chapters():
+            base = chapter["time_base"] or MILLISECOND
+            begin = max(chapter["start"] * base, self._window.begin) - self._window.begin
+            end = min(chapter["end"] * base, self._window.end or chapter["end"] * base)
+            end -= self._window.begin
+            if end > begin:
+                chapter["start"], chapter["end"] = round(begin * 1000), round(end * 1000)
+                chapter["time_base"] = MILLISECOND
+                moved.append(chapter)
+        self._output.set_chapters(moved)
+        self._output.metadata.update(source.metadata)
+
+
+def _is_text(stream: SubtitleStream) -> bool:
+    return stream.codec_context is not None and stream.codec_context.codec.text_sub
+
+
+def _can_hold(format_name: str, stream: Stream) -> bool:
+    """Whether a container takes a stream as it is: tried on a header in memory, because muxers
+    announce codecs that they then refuse."""
+    try:
+        with av.open(io.BytesIO(), "w", format=format_name) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

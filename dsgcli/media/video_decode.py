@@ -1,0 +1,198 @@
+"""Open a container and decode its video, tolerating damage (PyAV).
+
+Data flow: path -> decoded pictures as the codec stores them (YUV, coded size, not turned).
+`video_source.py` makes frames of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+from av.codec.context import ThreadType
+from av.container.input import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from dsgcli.errors import SourceError
+from dsgcli.media.files import check_input
+
+MAX_DAMAGED_IN_A_ROW = 250
+"""Packets that may fail to decode one after the other: ten seconds at 25 frames a second. Scratches
+and lost network packets are far shorter; what lasts longer is a file of which nothing good follows,
+and a video that stands still for minutes helps nobody."""
+
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders of these ignore the alpha that WebM keeps beside the picture."""
+
+PICTURE_BRANDS = ("heic", "heix", "hevc", "mif1", "msf1", "avif", "avis")
+
+
+VideoPacket: TypeAlias = Packet[VideoStream]
+
+
+@dataclass(slots=True)
+class Damage:
+    """What went wrong while decoding."""
+
+    packets: int = 0
+    """Packets that did not decode; their frames are missing."""
+    frames: int = 0
+    """Frames that decoded with errors; they are shown as they are."""
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a video file for reading.
+
+    Raises:
+        SourceMissingError, SourceError: no file, or nothing that can be read as a video.
+    """
+    check_input(path)
+    try:
+        # an absolute path is never taken for a URL, and playlists cannot reach the network
+        container = av.open(
+            str(path.resolve()),
+            "r",
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except av.FFmpegError as error:
+        raise SourceError(_cannot_open(path, error)) from error
+    if container.metadata.get("major_brand") in PICTURE_BRANDS:
+        container.close()
+        raise SourceError(f"{path} is a HEIC picture, which is not read; convert it to JPEG or PNG")
+    return container
+
+
+def pick_video(container: InputContainer, path: Path) -> VideoStream:
+    """The stream that a player would show.
+
+    Raises:
+        SourceError: there is none (only sound, or a cover picture), or no decoder for it.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = " and ".join(sorted({str(stream.type) for stream in container.streams}))
+        raise SourceError(f"{path} holds no moving picture, only {kinds or 'an empty container'}")
+    best = container.streams.best("video")
+    stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
+    if stream.codec_context is None:
+        raise SourceError(f"{path} is coded in a way that cannot be decoded; convert it to H.264")
+    return stream
+
+
+def stamp_of(frame: VideoFrame, time_base: Fraction) -> Fraction | None:
+    """Presentation time in seconds, in the container's clock; None if the stream does not say."""
+    pts = frame.pts if frame.pts is not None else frame.dts
+    return None if pts is None else pts * time_base
+
+
+class Decoder:
+    """The decoded pictures of one pass over a video stream."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._container = open_container(path)
+        try:
+            self.stream = pick_video(self._container, path)
+        except SourceError:
+            self.close()
+            raise
+        self.container = self._container
+        self.damage = Damage()
+        self.time_base = self.stream.time_base or Fraction(1, 1000)
+        self.has_alpha = self.stream.metadata.get("alpha_mode") == "1"
+        self._context = self._choose_context()
+
+    def seek(self, time: Fraction) -> bool:
+        """Go to a key frame at or before a container time; False if the file cannot seek."""
+        try:
+            self._container.seek(int(time / self.time_base), stream=self.stream)
+        except av.FFmpegError:
+            return False
+        return True
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Decode to the end; what cannot be decoded is counted in `damage`.
+
+        Raises:
+            SourceError: more than `MAX_DAMAGED_IN_A_ROW` packets in a row failed.
+        """
+        failed_in_a_row = 0
+        for packet in self._packets():
+            try:
+                pictures = self._context.decode(packet if packet.size else None)
+            except av.EOFError:
+                return
+            except av.FFmpegError as error:
+                failed_in_a_row += 1
+                self.damage.packets += 1
+                if failed_in_a_row > MAX_DAMAGED_IN_A_ROW:
+                    raise SourceError(self._hopeless()) from error
+                continue
+            for picture in pictures:
+                failed_in_a_row = 0
+                self.damage.frames += picture.is_corrupt
+                yield picture
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _choose_context(self) -> VideoCodecContext:
+        context = self.stream.codec_context
+        decoder = ALPHA_DECODERS.get(context.codec.canonical_name)
+        if self.has_alpha and decoder:
+            return av.CodecContext.create(decoder, "r")  # type: ignore[return-value]
+        context.thread_type = ThreadType.AUTO
+        context.thread_count = 0
+        return context
+
+    def _packets(self) -> Iterator[VideoPacket]:
+        """Demux, one packet behind, so that a last one which is cut off is never decoded: behind
+        its error a threaded decoder would lose the good frames that it still holds."""
+        held: VideoPacket | None = None
+        for packet in self._demux():
+            if held is not None and (packet.size or not held.is_corrupt):
+                yield held
+            elif held is not None:
+                self.damage.packets += 1
+            held = packet
+        if held is not None:
+            yield held  # without data: it flushes the decoder
+
+    def _demux(self) -> Iterator[VideoPacket]:
+        """All packets and an empty one; an error of the container ends the stream like a cut."""
+        packets = self._container.demux(self.stream)
+        try:
+            yield from packets
+        except av.FFmpegError:
+            self.damage.packets += 1
+            flush: VideoPacket = Packet()  # type: ignore[assignment]
+            flush.stream = self.stream
+            yield flush
+
+    def _hopeless(self) -> str:
+        return (
+            f"{self._path}: {MAX_DAMAGED_IN_A_ROW} packets in a row cannot be decoded; "
+            f"pass --end to stop before the damaged part"
+        )
+
+
+def _cannot_open(path: Path, error: av.FFmpegError) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and isinstance(error, av.InvalidDataError):
+        return (
+            f"{path} was cut off before its index was written (no 'moov' atom), so nothing of it "
+            f"can be read; copy it again, or repair it with a tool made for that"
+        )
+    if isinstance(error, av.InvalidDataError):
+        return f"{path} is neither a picture nor a video that can be read"
+    return f"{path} cannot be read: {error.strerror or error}"

@@ -1,0 +1,297 @@
+"""Videos in parts, so that an interrupted run can go on: frames -> segments -> one video.
+
+A segment holds the encoded packets of some frames, from a key frame on (the encoder begins anew
+with every segment), exactly as they left the encoder. `join_segments` writes them into the final
+container one after the other, with the sound of the source: no frame is encoded twice, so a run
+that was interrupted gives the same video, bit for bit, as one that was not, as long as both cut at
+the same frames.
+
+Segments are no playable files: containers round times or guess the order of decoding, and some lose
+alpha. The format, all numbers little-endian:
+
+    b"dsgseg01"  u32 length  JSON: {"spec": EncoderSpec, "delay": ..., "alpha": ...}
+    per packet:  u32 size  i64 pts  i64 dts  i64 duration  u8 key  u32 size of alpha  data  alpha
+    b"end!" in place of a packet's size, then u64 number of frames
+
+What GIF and WebP store depends on other frames, so for those (and folders of pictures) a segment
+holds lossless FFV1, which is decoded and written at the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import av
+from av.packet import Packet, PacketSideData, packet_sidedata_type_from_literal
+from av.video.codeccontext import VideoCodecContext
+
+from dsgcli.errors import SinkError
+from dsgcli.media.files import Beside, check_output
+from dsgcli.media.sinks import FrameSink, Sink, SinkOptions, ThreadedSink, open_sink
+from dsgcli.media.sources import ColorFacts, SourceInfo
+from dsgcli.media.video_codecs import CONTAINERS, EncoderSpec, make_spec, open_encoder
+from dsgcli.media.video_color import FrameReader
+from dsgcli.media.video_decode import VideoPacket
+from dsgcli.media.video_sink import FrameEncoder, Muxer, writing
+from dsgcli.types import Frame
+
+MAGIC = b"dsgseg01"
+_END = 0x21646E65
+"""b"end!" as a packet size; no packet has 560 MB."""
+_PACKET = struct.Struct("<IqqqBI")
+_ALPHA: Literal["matroska_block_additional"] = "matroska_block_additional"
+LOSSLESS = "ffv1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentHead:
+    """What a segment says of itself before its packets."""
+
+    spec: EncoderSpec
+    delay: int
+    """Packets between decoding and showing (B-frames)."""
+    alpha: bool
+
+    def as_bytes(self) -> bytes:
+        fields = {"spec": self.spec.as_json(), "delay": self.delay, "alpha": self.alpha}
+        text = json.dumps(fields).encode()
+        return MAGIC + struct.pack("<I", len(text)) + text
+
+
+def open_segment(
+    path: Path, target: Path, options: SinkOptions, source: SourceInfo | None
+) -> FrameSink:
+    """A sink for some frames of `target`; an existing segment is replaced.
+
+    Frames keep the times they have in the whole video.
+
+    Raises:
+        SinkError, UsageError: as `open_sink` of the target.
+    """
+    check_output(path, overwrite=True)
+    return ThreadedSink(SegmentSink(path, target, options, source))
+
+
+def segment_frames(path: Path) -> int | None:
+    """Frames of a complete segment; None if it is missing, incomplete or no segment."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(MAGIC))
+            file.seek(-12, 2)
+            end, count = struct.unpack("<IQ", file.read(12))
+    except (OSError, struct.error):
+        return None
+    return int(count) if begins == MAGIC and end == _END else None
+
+
+def join_segments(
+    segments: Sequence[Path], target: Path, options: SinkOptions, source: SourceInfo | None
+) -> list[str]:
+    """Write the frames of all segments, in order, into the target, with the source's sound.
+
+    Returns notes for the user, as `FrameSink.notes`. The segments stay.
+
+    Raises:
+        OutputExistsError, SinkError: the target cannot be written, or a segment is missing, damaged
+            or made with other settings than the first.
+    """
+    heads = [_check(path) for path in segments]
+    if not heads:
+        raise SinkError(f"{target}: there is no segment to join")
+    head = heads[0]
+    for path, other in zip(segments, heads, strict=True):
+        if (other.spec, other.alpha) != (head.spec, head.alpha):
+            raise SinkError(f"{path} was made with other settings; delete the segments, start anew")
+    if target.suffix.lower() not in CONTAINERS or target.is_dir():
+        return _write_anew(segments, head, target, options, source)
+    check_output(target, overwrite=options.overwrite)
+    with writing(target):
+        muxer = Muxer(target, head.spec, options, source)
+        try:
+            delay = max(other.delay for other in heads)
+            for packet in _restamped(_all_packets(segments, head.spec), delay, head.spec):
+                muxer.mux(packet)
+            muxer.close()
+        except BaseException:
+            muxer.abort()
+            raise
+    return muxer.notes
+
+
+class SegmentSink(Sink):
+    """Encodes frames into a segment."""
+
+    def __init__(
+        self, path: Path, target: Path, options: SinkOptions, source: SourceInfo | None
+    ) -> None:
+        self.path, self.num_frames, self.notes = path, 0, list[str]()
+        self._target, self._options = _stored_as(target, options)
+        self._source = source
+        self._beside = Beside(path)
+        self._file: BinaryIO | None = None
+        self._encoder: FrameEncoder | None = None
+
+    def write(self, frame: Frame) -> None:
+        with writing(self.path):
+            if self._encoder is None:
+                self._begin(frame)
+            assert self._encoder is not None
+            for packet in self._encoder.encode(frame):
+                self._store(packet)
+        self.num_frames += 1
+
+    def close(self) -> None:
+        if self._encoder is None or self._file is None:
+            raise SinkError(f"{self.path}: there was no frame to write")
+        try:
+            with writing(self.path):
+                for packet in self._encoder.flush():
+                    self._store(packet)
+                self._file.write(struct.pack("<IQ", _END, self.num_frames))
+                self._file.close()
+                self._beside.commit()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._beside.discard()
+
+    def _begin(self, frame: Frame) -> None:
+        spec, notes = make_spec(self._target, self._options, self._source, frame.size_px)
+        self.notes += notes
+
+        def make() -> VideoCodecContext:
+            context = av.CodecContext.create(spec.codec, "w")
+            assert isinstance(context, VideoCodecContext)
+            spec.configure(context)
+            context.flags |= av.codec.context.Flags.global_header
+            context.open(strict=False)
+            return context
+
+        context: VideoCodecContext = open_encoder(make, spec)
+        self._encoder = FrameEncoder(spec, context, alpha=self._options.alpha)
+        self._file = self._beside.temporary.open("wb")
+        head = SegmentHead(spec=spec, delay=context.reorder_depth, alpha=self._options.alpha)
+        self._file.write(head.as_bytes())
+
+    def _store(self, packet: VideoPacket) -> None:
+        assert self._file is not None and packet.pts is not None
+        alpha = bytes(packet.get_sidedata(_ALPHA)) if packet.has_sidedata(_ALPHA) else b""
+        dts = packet.pts if packet.dts is None else packet.dts
+        self._file.write(
+            _PACKET.pack(
+                packet.size, packet.pts, dts, packet.duration or 0, packet.is_keyframe, len(alpha)
+            )
+        )
+        self._file.write(bytes(packet))
+        self._file.write(alpha)
+
+
+def _stored_as(target: Path, options: SinkOptions) -> tuple[Path, SinkOptions]:
+    """Name and options by which the encoder of a segment is chosen."""
+    if target.suffix.lower() in CONTAINERS and not target.is_dir():
+        return target, options
+    lossless = replace(
+        options, codec=LOSSLESS, crf=None, preset=None, pix_fmt=None, codec_options={}
+    )
+    return Path("segment.mkv"), lossless
+
+
+def _check(path: Path) -> SegmentHead:
+    if segment_frames(path) is None:
+        raise SinkError(f"{path} is no complete segment; delete it and run the same command again")
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        (length,) = struct.unpack("<I", file.read(4))
+        fields = json.loads(file.read(length))
+    spec = EncoderSpec.from_json(fields["spec"])
+    return SegmentHead(spec=spec, delay=fields["delay"], alpha=fields["alpha"])
+
+
+def _packets(path: Path, spec: EncoderSpec) -> Iterator[VideoPacket]:
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        file.seek(struct.unpack("<I", file.read(4))[0], 1)
+        while True:
+            fields = file.read(_PACKET.size)
+            if struct.unpack("<I", fields[:4])[0] == _END:
+                return
+            size, pts, dts, duration, key, alpha_size = _PACKET.unpack(fields)
+            packet: VideoPacket = Packet(file.read(size))  # type: ignore[assignment]
+            packet.pts, packet.dts, packet.duration = pts, dts, duration
+            packet.time_base, packet.is_keyframe = spec.time_base, bool(key)
+            if alpha_size:
+                _attach_alpha(packet, file.read(alpha_size))
+            yield packet
+
+
+def _all_packets(segments: Sequence[Path], spec: EncoderSpec) -> Iterator[VideoPacket]:
+    for path in segments:
+        yield from _packets(path, spec)
+
+
+def _attach_alpha(packet: VideoPacket, data: bytes) -> None:
+    kind = packet_sidedata_type_from_literal(_ALPHA)
+    side_data = PacketSideData(kind, len(data))  # type: ignore[call-arg]  # missing in its stub
+    side_data.update(data)
+    packet.set_sidedata(side_data)
+
+
+def _restamped(
+    packets: Iterator[VideoPacket], delay: int, spec: EncoderSpec
+) -> Iterator[VideoPacket]:
+    """Give all packets decoding times that rise through the whole video.
+
+    Each encoder began its own clock before its first frame, where the segment before still lasts.
+    The n-th packet is decoded when the (n - delay)-th frame is shown: right for any stream whose
+    frames are shown at most `delay` packets after they are decoded.
+    """
+    shown: list[int] = []
+    usual = round(1 / (spec.rate * spec.time_base))
+    for number, packet in enumerate(packets):
+        assert packet.pts is not None
+        heapq.heappush(shown, packet.pts)
+        if number < delay:
+            packet.dts = shown[0] - (delay - number) * usual
+        else:
+            packet.dts = heapq.heappop(shown)
+        yield packet
+
+
+def _write_anew(
+    segments: Sequence[Path],
+    head: SegmentHead,
+    target: Path,
+    options: SinkOptions,
+    source: SourceInfo | None,
+) -> list[str]:
+    """Decode lossless segments into a sink that cannot be joined."""
+    with open_sink(target, options, source) as sink:
+        for path in segments:
+            for frame in _decode(path, head):
+                sink.write(frame)
+    return sink.notes
+
+
+def _decode(path: Path, head: SegmentHead) -> Iterator[Frame]:
+    spec = head.spec
+    context = av.CodecContext.create(spec.codec, "r")
+    assert isinstance(context, VideoCodecContext)
+    rgb = ColorFacts(matrix=0, full_range=True)
+    read = FrameReader(rgb, spec.size_px, (1, 0, 0, 1), with_alpha=head.alpha)
+    for packet in _packets(path, spec):
+        lasts = (packet.duration or 0) * spec.time_base
+        for picture in context.decode(packet):
+            pixels, alpha = read(picture)
+            time = (picture.pts or 0) * Fraction(spec.time_base)
+            yield Frame(pixels=pixels, alpha=alpha, time=time, duration=lasts or None)

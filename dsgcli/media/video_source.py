@@ -1,0 +1,363 @@
+"""Videos in: path -> SourceInfo and frames, streaming (PyAV).
+
+Data flow of one pass, each step holding a bounded number of pictures:
+
+    decode -> timestamps made usable -> deinterlace -> trim -> RGB, upright -> Frame
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+from av.filter import Graph
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+
+from dsgcli.errors import SourceError
+from dsgcli.media.sources import ContextManaged, SourceInfo, StreamFacts
+from dsgcli.media.times import Timeline
+from dsgcli.media.video_color import FrameReader, color_facts, display_size, has_alpha, orientation
+from dsgcli.media.video_decode import Decoder, stamp_of
+from dsgcli.types import Frame
+
+USUAL_RATE = Fraction(25)
+"""Frames per second where a stream does not say."""
+MAX_RATE = 1000
+"""What a header says above this is a clock, not a frame rate."""
+TRUNCATION_SLACK_FRAMES = 3
+"""A video that ends this many frames before the end its header gives is called truncated; writers
+round, and count the last frame differently."""
+MAX_ASPECT = 8
+"""Sample aspect ratios beyond this are nonsense in the header."""
+OWN_DATA = {
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"),
+}
+"""Metadata that describe a file, not the work in it."""
+
+
+class Picture(NamedTuple):
+    """A decoded picture with its time, in seconds of the presentation."""
+
+    stored: VideoFrame
+    time: Fraction
+    duration: Fraction | None
+
+
+class VideoSource(ContextManaged):
+    """The frames of a video file. See `open_source` for the arguments."""
+
+    def __init__(
+        self, path: Path, *, start: Fraction | None, end: Fraction | None, skip: int
+    ) -> None:
+        self._path, self._skip = path, skip
+        self._open: list[Decoder] = []
+        decoder = self._decoder()
+        try:
+            first = next(decoder.frames(), None)
+            if first is None:
+                raise SourceError(f"{path} has a video stream without a single frame in it")
+            self._turn = orientation(first)
+            self._info = _describe(path, decoder, first)
+            self._square, self._info.size_px = display_size(first, _aspect(decoder), self._turn)
+            self._promised = _promised_end(decoder)
+        finally:
+            decoder.close()
+        self._trim(start, end)
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
+
+    def __iter__(self) -> Iterator[Frame]:
+        return islice(self._frames(), self._skip, None)
+
+    def close(self) -> None:
+        while self._open:
+            self._open.pop().close()
+
+    def frames_from(self, time: Fraction) -> Iterator[Frame]:
+        """Frames from a time (seconds after `start`) on; quick, by seeking."""
+        for index, picture in enumerate(self._pictures(self._info.start + time)):
+            yield self._frame(picture, index, self._reader())
+
+    def _trim(self, start: Fraction | None, end: Fraction | None) -> None:
+        info, whole = self._info, self._info.duration
+        info.start, info.end = start or Fraction(0), end
+        if whole is not None and info.start >= whole + 1:
+            raise SourceError(
+                f"{self._path} lasts {float(whole):.2f} s; nothing is left after --start "
+                f"{float(info.start):g}"
+            )
+        if whole is not None:
+            info.duration = min(end or whole, whole) - info.start
+        elif end is not None:
+            info.duration = end - info.start
+
+    def _decoder(self) -> Decoder:
+        decoder = Decoder(self._path)
+        self._open.append(decoder)
+        return decoder
+
+    def _reader(self) -> FrameReader:
+        assert self._info.color is not None
+        return FrameReader(
+            self._info.color, self._square, self._turn, with_alpha=self._info.has_alpha
+        )
+
+    def _frames(self) -> Iterator[Frame]:
+        """All frames between start and end; those to skip are left unconverted."""
+        reader = self._reader()
+        empty = Frame.__new__(Frame)
+        for index, picture in enumerate(self._pictures(self._info.start)):
+            yield self._frame(picture, index, reader) if index >= self._skip else empty
+
+    def _frame(self, picture: Picture, index: int, reader: FrameReader) -> Frame:
+        pixels, alpha = reader(picture.stored)
+        return Frame(
+            pixels=pixels,
+            alpha=alpha,
+            index=index,
+            time=picture.time - self._info.start,
+            duration=picture.duration,
+        )
+
+    def _pictures(self, begin: Fraction) -> Iterator[Picture]:
+        """Pictures of `begin` <= time < end, with the time of the presentation."""
+        decoder = self._decoder()
+        try:
+            if begin > 0 and not (decoder.seek(self._info.origin + begin) and self._reached(begin)):
+                decoder.close()
+                decoder = self._decoder()
+            last = None
+            for picture in self._timed(decoder):
+                if self._info.end is not None and picture.time >= self._info.end:
+                    return
+                last = picture
+                if picture.time >= begin:
+                    yield picture
+            self._conclude(decoder, last)
+        finally:
+            decoder.close()
+            if decoder in self._open:
+                self._open.remove(decoder)
+
+    def _reached(self, begin: Fraction) -> bool:
+        """Whether seeking lands at or before a time: broken indexes lead past it."""
+        probe = Decoder(self._path)
+        try:
+            if not probe.seek(self._info.origin + begin):
+                return False
+            first = next(probe.frames(), None)
+            stamp = None if first is None else stamp_of(first, probe.time_base)
+            return stamp is not None and stamp - self._info.origin <= begin
+        finally:
+            probe.close()
+
+    def _timed(self, decoder: Decoder) -> Iterator[Picture]:
+        timeline = Timeline[VideoFrame](
+            origin=self._info.origin, nominal=1 / (self._info.rate or USUAL_RATE)
+        )
+        deinterlacer = _Deinterlacer()
+
+        def settled() -> Iterator[Picture]:
+            for stored in decoder.frames():
+                for item, time in timeline.push(stored, stamp_of(stored, decoder.time_base)):
+                    yield Picture(item, time, (item.duration * decoder.time_base) or None)
+            for item, time in timeline.flush():
+                yield Picture(item, time, None)
+
+        for picture in settled():
+            yield from deinterlacer.push(picture)
+        yield from deinterlacer.flush()
+        if timeline.repaired:
+            self._info.warn(
+                f"{timeline.repaired} frames had no usable timestamp; they are spaced evenly"
+            )
+        if timeline.jumps:
+            self._info.warn(f"its clock starts over {timeline.jumps} times; the parts are joined")
+
+    def _conclude(self, decoder: Decoder, last: Picture | None) -> None:
+        """At the end of the file: say what was damaged, and whether it ended too soon."""
+        damage = decoder.damage
+        if damage.packets:
+            self._info.warn(f"{damage.packets} damaged pieces could not be decoded")
+        if damage.frames:
+            self._info.warn(f"{damage.frames} frames are damaged and shown as they decode")
+        if last is None or self._promised is None:
+            return
+        nominal = 1 / (self._info.rate or USUAL_RATE)
+        reached = self._info.origin + last.time + (last.duration or nominal)
+        if self._promised - reached >= TRUNCATION_SLACK_FRAMES * nominal:
+            self._info.truncated = True
+            self._info.warn(
+                f"it ends at {float(reached):.2f} s, where its header promises "
+                f"{float(self._promised):.2f} s: the file is cut off"
+            )
+
+
+class _Deinterlacer:
+    """Passes pictures through until the first interlaced one; from then on, through bwdif.
+
+    One picture comes out for each that goes in. Progressive ones stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self._graph: Graph | None = None
+        self._shape: tuple[object, ...] = ()
+        self._count = 0
+        self._inside: deque[Picture] = deque()
+
+    def push(self, picture: Picture) -> Iterator[Picture]:
+        frame = picture.stored
+        if self._graph is None and not frame.interlaced_frame:
+            yield picture
+            return
+        shape = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or shape != self._shape:
+            yield from self.flush()
+            self._graph, self._shape = _bwdif(frame), shape
+        self._inside.append(picture)
+        self._count += 1  # the filter wants stamps that rise; those of the stream may not
+        frame.pts, frame.time_base = self._count, Fraction(1, 1000)
+        self._graph.vpush(frame)
+        yield from self._ready()
+
+    def flush(self) -> Iterator[Picture]:
+        if self._graph is not None:
+            self._graph.vpush(None)
+            yield from self._ready()
+        self._graph = None
+
+    def _ready(self) -> Iterator[Picture]:
+        while self._graph is not None:
+            try:
+                filtered = self._graph.vpull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            yield self._inside.popleft()._replace(stored=filtered)
+
+
+def _bwdif(frame: VideoFrame) -> Graph:
+    graph = Graph()
+    nodes = [
+        graph.add(
+            "buffer",
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
+            f":time_base=1/1000:pixel_aspect=1/1"
+            f":colorspace={frame.colorspace}:range={frame.color_range}",
+        ),
+        graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes)
+    graph.configure()
+    return graph
+
+
+def sample_video(path: Path, info: SourceInfo, count: int) -> list[Frame]:
+    """`count` frames spread over a video, by seeking; all frames are read if it says no length."""
+    source = VideoSource(path, start=info.start, end=info.end, skip=0)
+    with source:
+        if info.duration is None:
+            held = list(islice(source, 0, None, max(1, count)))
+            return held[:: max(1, len(held) // count)][:count]
+        times = [info.duration * (2 * i + 1) / (2 * count) for i in range(count)]
+        found = [next(source.frames_from(time), None) for time in times]
+    unique = {frame.time: frame for frame in found if frame is not None}
+    return [unique[time] for time in sorted(unique)]
+
+
+# ── facts ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
+    container, stream = decoder.container, decoder.stream
+    rate = _rate(decoder)
+    info = SourceInfo(
+        kind="video",
+        path=path,
+        size_px=(0, 0),
+        rate=rate,
+        container=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        time_base=decoder.time_base,
+        origin=_origin(decoder, first),
+        streams=tuple(_stream_facts(s) for s in container.streams),
+        color=color_facts(first, stream.codec_context),
+        has_alpha=has_alpha(first),
+        interlaced=first.interlaced_frame,
+        metadata={k: v for k, v in container.metadata.items() if k.lower() not in OWN_DATA},
+    )
+    promised = _promised_end(decoder)
+    if promised is None and container.duration:
+        promised = Fraction(container.duration, av.time_base) + info.origin
+    info.duration = None if promised is None else max(promised - info.origin, Fraction(0))
+    if len([s for s in info.streams if s.kind == "video"]) > 1:
+        info.warn(f"it has several video streams; number {stream.index} is used")
+    if info.color is not None and info.color.hdr:
+        info.warn("it is HDR; its colors are mapped to the standard range")
+    return info
+
+
+def _stream_facts(stream: av.stream.Stream) -> StreamFacts:
+    context = stream.codec_context
+    cover = bool(stream.disposition & Disposition.attached_pic)
+    return StreamFacts(
+        index=stream.index,
+        kind="cover" if cover else stream.type,
+        codec=context.codec.canonical_name if context else (stream.name or "unknown"),
+        language=stream.metadata.get("language"),
+        title=stream.metadata.get("title"),
+    )
+
+
+def _rate(decoder: Decoder) -> Fraction | None:
+    for rate in (decoder.stream.average_rate, decoder.stream.guessed_rate):
+        if rate and 0 < rate <= MAX_RATE:
+            return Fraction(rate)
+    return None
+
+
+def _origin(decoder: Decoder, first: VideoFrame) -> Fraction:
+    """The container time that a player shows as 0: the earliest start of picture and sound.
+
+    Sound that starts below 0 is the encoder's priming, which players cut off.
+    """
+    picture = stamp_of(first, decoder.time_base) or Fraction(0)
+    sound = [
+        max(stream.start_time * stream.time_base, Fraction(0))
+        for stream in decoder.container.streams.audio
+        if stream.start_time is not None and stream.time_base
+    ]
+    return min([picture, *sound])
+
+
+def _promised_end(decoder: Decoder) -> Fraction | None:
+    """Where the stream ends by its header, in container time; None if that says nothing of this
+    stream alone, or was estimated from the packets (MPEG streams have no header)."""
+    stream, container = decoder.stream, decoder.container
+    if container.format.name.startswith(("mpegts", "mpeg", "mpegvideo")):
+        return None
+    begin = (stream.start_time or 0) * decoder.time_base
+    if stream.duration:
+        return begin + stream.duration * decoder.time_base
+    tag = stream.metadata.get("DURATION", "")
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        alone = len(container.streams) == 1 and container.duration
+        return Fraction(container.duration or 0, av.time_base) + begin if alone else None
+
+
+def _aspect(decoder: Decoder) -> Fraction | None:
+    aspect = decoder.stream.sample_aspect_ratio
+    if not aspect or aspect <= 0 or not 1 / Fraction(MAX_ASPECT) <= aspect <= MAX_ASPECT:
+        return None
+    return Fraction(aspect)
