@@ -176,14 +176,20 @@ def check_keys(found: Shapes, wanted: Shapes, *, what: str, path: Path) -> None:
         if key in found and found[key] != wanted[key]
     ]
     problems = [
-        f"{len(missing)} keys are missing ({_some(missing)})" if missing else "",
-        f"{len(extra)} keys are too many ({_some(extra)})" if extra else "",
-        f"{len(sizes)} tensors are of another size ({_some(sizes)})" if sizes else "",
+        _counted(missing, "key is missing", "keys are missing"),
+        _counted(extra, "key is too many", "keys are too many"),
+        _counted(sizes, "tensor is of another size", "tensors are of another size"),
     ]
     if told := "; ".join(problem for problem in problems if problem):
         looks = likely(found)
         hint = "" if looks in what else f"; it looks like {looks}"
         raise ModelMismatchError(f"{path} is not {what}: {told}{hint}")
+
+
+def _counted(items: Sequence[str], one: str, several: str) -> str:
+    if not items:
+        return ""
+    return f"{len(items)} {one if len(items) == 1 else several} ({_some(items)})"
 
 
 def _sides(shape: Sequence[int]) -> str:

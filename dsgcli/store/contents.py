@@ -99,22 +99,26 @@ class OwnModel:
         self.parts = tuple(dict.fromkeys(key.partition("/")[0] for key in self._shapes))
 
     def part(self, name: str) -> State:
-        if name not in self.parts:
-            raise _no_part(self.path, name, self.parts)
-        state = without_prefix(self.tensors(), f"{name}/")
-        return own_copy(state, self.path, name)
+        return own_copy(self.stored(name), self.path, name)
 
-    def tensors(self) -> State:
-        """All tensors as they are stored, mapped from the file."""
+    def stored(self, name: str) -> State:
+        """The weights of one part as they are stored, unchecked.
+
+        Raises: as `part`.
+        """
         from safetensors import SafetensorError, safe_open
 
+        if name not in self.parts:
+            raise _no_part(self.path, name, self.parts)
+        keys = [key for key in self._shapes if key.startswith(f"{name}/")]
         try:
             with safe_open(self.path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                tensors = {key: file.get_tensor(key) for key in keys}
         except (SafetensorError, OSError) as error:
             raise ModelCorruptError(
                 f"{self.path} is incomplete or damaged ({error}); fetch or make it again"
             ) from error
+        return without_prefix(tensors, f"{name}/")
 
 
 class PublishedModel:

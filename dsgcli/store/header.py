@@ -6,7 +6,8 @@
 
 A file of kind "style" holds only what its base does not: T_s and the residual path, the codes of
 its exemplars, the sampling network. It names its base by name and by the hash of the base's
-tensors, so that the base's header (license, notes) can change and its weights cannot.
+averaged weights, so that its header (license, notes) can change, a discriminator can be dropped,
+and the weights a style was trained on cannot change unnoticed.
 
 Headers are read without touching a weight, and without torch: this is what makes listing fast.
 """
@@ -73,7 +74,7 @@ class BaseRef:
     name: str
     """Its name in the store, for messages."""
     sha256: str
-    """`Header.sha256` of the file."""
+    """Hash of its averaged weights (`Header.sha256` of its file)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +91,15 @@ class Header:
     names: tuple[str, ...] = ()
     """Exemplars, in the order of the rows of the codes; a number names this position."""
     base: BaseRef | None = None
-    sha256: str = ""
-    """Hash of the tensors (`tensors_sha256`)."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of each part's tensors (`tensors_sha256`)."""
     provenance: Provenance = field(default_factory=Provenance)
     made_by: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of the averaged generator: what a style names its base by."""
+        return self.hashes.get("g_ema", "")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -110,7 +116,7 @@ class Header:
             "layout": layout,
             "names": list(self.names),
             "base": self.base and {"name": self.base.name, "sha256": self.base.sha256},
-            "sha256": self.sha256,
+            "sha256": dict(self.hashes),
             "license": self.provenance.license,
             "source": self.provenance.source,
             "notes": self.provenance.notes,
@@ -131,7 +137,7 @@ class Header:
             layout=layout and LatentLayout(int(layout["size_px"]), int(layout["last_structure"])),
             names=tuple(str(name) for name in values["names"]),
             base=base and BaseRef(name=str(base["name"]), sha256=str(base["sha256"])),
-            sha256=str(values["sha256"]),
+            hashes={str(part): str(value) for part, value in values["sha256"].items()},
             provenance=Provenance(
                 license=str(values["license"]),
                 source=str(values["source"]),

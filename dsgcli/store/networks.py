@@ -256,6 +256,45 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def check_structure(model: OpenModel) -> None:
+    """Whether a file has just the keys and shapes that its network needs.
+
+    Raises:
+        ModelMismatchError: as the loaders, for the averaged weights of generators.
+    """
+    match model.header.kind:
+        case "generator":
+            load_generator(model)
+        case "dualstylegan":
+            load_dualstylegan(model)
+        case "style":
+            _check_style(model)
+        case "encoder":
+            load_encoder(model)
+        case "sampler" if model.header.config:
+            load_sampler(model)
+        case "identity":
+            load_identity(model)
+        case "vgg16":
+            load_vgg16(model)
+        case "vgg19":
+            load_vgg19(model)
+        case "lpips":
+            _load_plain(model, "lpips", LPIPSHeads, CPU)
+
+
+def _check_style(model: OpenModel) -> None:
+    """The extrinsic path without its base, and the sampling network if there is one."""
+    config = configuration(model, DualConfig.from_json)
+    with _Undrawn():
+        wanted = shapes_of(DualStyleGAN.of(config).state_dict())
+    own = {key: shape for key, shape in wanted.items() if not key.startswith("generator.")}
+    what = f"the style of a DualStyleGAN of {config.generator.size_px} px"
+    check_keys(shapes_of(model.part("style_path")), own, what=what, path=model.path)
+    if "color" in model.parts:
+        load_sampler(model)
+
+
 def build(
     factory: Callable[[], Network], state: State, path: Path, what: str, device: torch.device
 ) -> Network:

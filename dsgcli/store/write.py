@@ -56,7 +56,7 @@ def save_generator(
         half: store matrices in half precision.
 
     Returns:
-        The header, whose `sha256` is what a style names its base by.
+        The header as written, whose `sha256` is what a style names its base by.
 
     Raises:
         DsgError: unwritable. ModelCorruptError: weights that are not finite.
@@ -249,7 +249,7 @@ def write(path: Path, header: Header, parts: Parts, *, half: bool = False) -> He
     """Write a file of ours.
 
     Returns:
-        The header as written, with the hash of the tensors.
+        The header as written, with the hash of each part.
 
     Raises:
         UsageError: a name that is no safetensors file's. DsgError: unwritable.
@@ -259,12 +259,14 @@ def write(path: Path, header: Header, parts: Parts, *, half: bool = False) -> He
 
     if path.suffix != ".safetensors":
         raise UsageError(f"{path} has to end in .safetensors")
-    tensors = {
-        f"{part}/{key}": stored_form(value, half, f"{part}/{key}", path)
+    stored = {
+        part: {key: stored_form(value, half, f"{part}/{key}", path) for key, value in state.items()}
         for part, state in parts.items()
-        for key, value in state.items()
     }
-    header = replace(header, sha256=tensors_sha256(tensors))
+    header = replace(header, hashes={part: tensors_sha256(state) for part, state in stored.items()})
+    tensors = {
+        f"{part}/{key}": value for part, state in stored.items() for key, value in state.items()
+    }
     metadata = {METADATA_KEY: json.dumps(header.as_json(), sort_keys=True)}
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)

@@ -296,7 +296,7 @@ def test_missing_and_extra_keys_are_named(tmp_path, dual):
         load_dualstylegan(path)
     assert "7 keys are missing (generator.noises.noise_0, " in str(error.value)
     assert "and 4 more)" in str(error.value)
-    assert "1 keys are too many (surplus.weight)" in str(error.value)
+    assert "1 key is too many (surplus.weight)" in str(error.value)
 
 
 def test_tensor_of_another_size_is_named_with_both_sizes(tmp_path, dual):

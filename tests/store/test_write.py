@@ -132,11 +132,13 @@ def test_half_precision_halves_matrices_and_keeps_vectors(tmp_path, dual):
         torch.testing.assert_close(loaded[key], value, rtol=allowed, atol=1e-7)
 
 
-def test_hash_names_the_tensors_and_not_the_notes(tmp_path, generator):
+def test_hash_names_the_averaged_weights_and_nothing_else(tmp_path, generator, discriminator):
     one = save_generator(tmp_path / "one.safetensors", generator)
     two = save_generator(tmp_path / "two.safetensors", generator, provenance=CARD)
     assert one.sha256 == two.sha256
-    assert one.sha256 == tensors_sha256(OwnModel(tmp_path / "two.safetensors").tensors())
+    assert one.sha256 == tensors_sha256(OwnModel(tmp_path / "two.safetensors").stored("g_ema"))
+    with_d = tmp_path / "three.safetensors"
+    assert save_generator(with_d, generator, discriminator=discriminator).sha256 == one.sha256
     with torch.no_grad():
         generator.conv1.noise.weight.add_(1e-3)
     assert save_generator(tmp_path / "one.safetensors", generator).sha256 != one.sha256
