@@ -12,10 +12,11 @@ from dsgcli.cli.flags import expand
 from dsgcli.cli.layout import add, group
 from dsgcli.cli.options import FILES_GROUP, Machine, Overwrite, Pretrained, Talk
 from dsgcli.cli.pending import not_available
-from dsgcli.console import Table
+from dsgcli.console import Cell, Table
 
 if TYPE_CHECKING:
     from dsgcli.store import StyleInfo
+    from dsgcli.store.exchange import StyleDiff
 
 EXAMPLES = """
 Examples:
@@ -130,29 +131,82 @@ def add_(
 
 @expand
 def export(
-    name: StyleName,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the style.")
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A style.", autocompletion=complete_style)
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write it.",
+            show_default="NAME.safetensors",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     pretrained: Pretrained = None,
     *,
     talk: Talk,
 ) -> None:
-    """Write a style, your own exemplars included, into one file to give away."""
-    not_available("styles export")
+    """Write a style, your own exemplars included, into one file to give away.
+
+    The file needs the base that the style was trained on; it names it, and does not hold it.
+    """
+    from dsgcli.store import ModelStore
+    from dsgcli.store.exchange import export_style
+
+    path = output or Path(f"{name}.safetensors")
+    header = export_style(ModelStore.open(pretrained), name, path, overwrite=overwrite)
+    base = header.base.name if header.base else None
+    document = {"output": path, "exemplars": header.names, "base": base}
+    said = f"{path}: {len(header.names)} exemplars; needs the base {base!r}"
+    talk.terminal.summary(document, said)
 
 
 @expand
 def diff(
-    first: Annotated[str, typer.Argument(metavar="NAME", help="A style.")],
-    second: Annotated[str, typer.Argument(metavar="NAME", help="Another.")],
+    first: Annotated[
+        str, typer.Argument(metavar="NAME", help="A style.", autocompletion=complete_style)
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="OTHER", help="Another.", autocompletion=complete_style)
+    ],
     pretrained: Pretrained = None,
     *,
     talk: Talk,
 ) -> None:
     """Say in what two styles differ: exemplars, codes, weights, base."""
-    not_available("styles diff")
+    from dsgcli.store import ModelStore
+    from dsgcli.store.exchange import diff_styles
+
+    found = diff_styles(ModelStore.open(pretrained), first, second)
+    talk.terminal.show(found, *_diff_parts(found))
+
+
+def _diff_parts(found: StyleDiff) -> list[Table | str]:
+    same = {True: "yes", False: "no", None: "no (other sizes)"}[found.same_base]
+    rows: list[tuple[Cell, ...]] = [
+        ("size", *(f"{px} px" for px in found.size_px)),
+        ("exemplars", *map(str, found.num_exemplars)),
+        ("only here", len(found.only_first), len(found.only_second)),
+        ("license", *(name or "unknown" for name in found.licenses)),
+    ]
+    shared = found.same_codes + len(found.changed)
+    parts: list[Table | str] = [
+        Table(("", *found.names), rows),
+        f"Same base: {same}. Exemplars of both: {shared}, of which {len(found.changed)} differ.",
+    ]
+    if found.weights:
+        weights = ", ".join(f"{name} {100 * off:.3g} %" for name, off in found.weights.items())
+        parts.append(f"Weights are apart by: {weights}.")
+    if found.changed:
+        changed: list[tuple[Cell, ...]] = [
+            (c.exemplar, round(c.structure, 4), round(c.color, 4)) for c in found.changed
+        ]
+        parts.append(Table(("exemplar", "structure", "color"), changed))
+    return parts
 
 
 add(styles, list_, "Examples:\n  dsg styles list\n  dsg styles list --json", name="list")
