@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsgcli.errors import ModelMismatchError, UsageError
-from dsgcli.runtime import Precision, pick_device, pick_precision
+from dsgcli.runtime import Precision, keep_freed_memory, pick_device, pick_precision
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
+    from dsgcli.models.bound import BoundGenerator
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.models.encoder import CodeSpace, Encoder
     from dsgcli.store import ModelStore
@@ -70,7 +71,7 @@ PRESERVE_COLOR_PRESETS = frozenset({"arcane"})
 """Presets that the method's authors show together with the photograph's own colors."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Look:
     """How to draw a face: everything that does not depend on the face."""
 
@@ -125,19 +126,27 @@ def pick_weights(
 class Portraits:
     """The generator of one style and the encoder that goes with it.
 
-    Intrinsic codes are in the encoder's latent space, z+ or w+; noise is the generator's stored
-    maps, so the same code gives the same picture.
+    Drawing binds the generator to a look once and keeps it. Intrinsic codes are in the encoder's
+    latent space, z+ or w+; noise is the generator's stored maps, so the same code gives the same
+    picture.
     """
 
     generator: DualStyleGAN
     encoder: Encoder | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    """Of the feature maps of drawing; pictures are summed up in float32."""
+    size: int | None = None
+    """Side of the portraits, for smaller ones than the model's; None is the model's own."""
+    _bound: dict[Look | None, BoundGenerator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.generator.eval().requires_grad_(False).to(self.device)
         if self.encoder is not None:
             self.encoder.eval().requires_grad_(False).to(self.device)
+        if self.size is not None and self.size not in self.layout.resolutions_px:
+            sizes = ", ".join(map(str, self.layout.resolutions_px))
+            raise UsageError(f"--size of this style is one of {sizes}, got {self.size}")
 
     @property
     def layout(self) -> LatentLayout:
@@ -150,7 +159,8 @@ class Portraits:
 
     @property
     def size_px(self) -> int:
-        return self.layout.size_px
+        """Side of the portraits."""
+        return self.size or self.layout.size_px
 
     @property
     def crop_px(self) -> int:
@@ -196,29 +206,56 @@ class Portraits:
         several[:, color] = instyle[:, color]
         return several
 
-    @torch.inference_mode()
     def draw_images(self, instyle: Tensor, look: Look) -> Tensor:
-        """(m, 3, S, S) portraits in about [-1, 1], not clamped."""
+        """(m, 3, S, S) float32 portraits in about [-1, 1], not clamped, of codes (m, L, D)."""
         instyle = instyle.to(self.device)
         ws = self.intrinsic_ws(instyle, look.truncation)
-        exstyle_ws = self.extrinsic_ws(look, instyle)
-        return self.draw_ws(ws, exstyle_ws.expand(len(ws), -1, -1), look)
+        if look.preserve_color:
+            ws = self._with_colors(ws, instyle, look)
+        images: Tensor = self.bound(look)(ws)
+        return images
 
     @torch.inference_mode()
     def draw_ws(self, ws: Tensor, exstyle_ws: Tensor, look: Look) -> Tensor:
-        """(m, 3, S, S) from intrinsic and extrinsic w+ codes, both (m, L, D)."""
+        """(m, 3, S, S) from w+ codes (m, L, D), intrinsic and extrinsic, with the look's weights:
+        where each picture has a style of its own, so that nothing can be bound."""
         images: Tensor = self.generator(ws, exstyle_ws, look.weights.layers)
-        return images
+        return area_resize(images, self.size_px)
 
     def draw(self, instyle: Tensor, look: Look) -> Pixels:
         """(m, S, S, 3) uint8 portraits of m intrinsic codes (m, L, D)."""
         return to_pixels(self.draw_images(instyle, look))
 
+    @torch.inference_mode()
     def draw_plain(self, instyle: Tensor, truncation: float = 1.0) -> Pixels:
         """(m, S, S, 3) uint8: the extrinsic path off, which is the reconstruction."""
-        with torch.inference_mode():
-            ws = self.intrinsic_ws(instyle.to(self.device), truncation)
-            return to_pixels(self.generator.plain(ws))
+        return to_pixels(self.bound(None)(self.intrinsic_ws(instyle.to(self.device), truncation)))
+
+    def bound(self, look: Look | None) -> BoundGenerator:
+        """The generator made ready for one look, or for none (the extrinsic path off)."""
+        if look not in self._bound:
+            self._bound[look] = self._bind(look)
+        return self._bound[look]
+
+    @torch.no_grad()
+    def _bind(self, look: Look | None) -> BoundGenerator:
+        if look is None:
+            return self.generator.generator.bind(dtype=self.dtype, size_px=self.size)
+        exstyle = look.exstyle.to(self.device)
+        weights = list(look.weights.layers)
+        if look.preserve_color:  # these rows depend on the face, see `_with_colors`
+            weights[self.layout.color] = [0.0] * self.layout.num_color
+        return self.generator.bind(
+            self.generator.generator.map_plus(exstyle[None]),
+            weights,
+            dtype=self.dtype,
+            size_px=self.size,
+        )
+
+    def _with_colors(self, ws: Tensor, instyle: Tensor, look: Look) -> Tensor:
+        """(m, L, D): color rows blended with the photograph's own colors through T_c."""
+        exstyle_ws = self.extrinsic_ws(look, instyle)
+        return self.generator.blend(ws, exstyle_ws, look.weights.layers)
 
 
 def load_portraits(
@@ -228,20 +265,24 @@ def load_portraits(
     encoder: Literal["auto", "z+", "w+"] | None = "auto",
     device: str = "auto",
     precision: Precision = "auto",
+    size: int | None = None,
 ) -> Portraits:
     """The networks of a style from the store.
 
     Args:
         encoder: latent space of the encoder; None loads none, where no photograph is encoded.
+        size: side of the portraits, if smaller than the model's.
 
     Raises:
-        UsageError: a device or precision that is not here.
+        UsageError: a device or precision that is not here, or a size that the model cannot draw.
         ModelError: no such style, or files that are missing or cannot be used.
     """
+    keep_freed_memory()
     place = pick_device(device)
     return Portraits(
         generator=store.generator(style, place),
         encoder=None if encoder is None else store.encoder(style, encoder, place),
         device=place,
         dtype=pick_precision(precision, place),
+        size=size,
     )

@@ -6,7 +6,8 @@ import torch
 from reference import fill, golden
 
 from dsgcli.errors import UsageError
-from dsgcli.generate import SampleCodes, draw_codes, draw_samples, parse_seeds
+from dsgcli.generate.codes import SampleCodes, draw_codes, parse_seeds
+from dsgcli.generate.sample import draw_samples
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
@@ -262,3 +263,29 @@ def test_refining_brings_the_reconstruction_closer(tiny):
 def test_refining_for_no_steps_changes_nothing(tiny):
     start = torch.randn(1, tiny.layout.num_latents, 24)
     assert torch.equal(refine_codes(tiny, list(tiny.draw_plain(start)), start, steps=0), start)
+
+
+# ── the bound form ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("preserve_color", [False, True])
+@pytest.mark.parametrize("color", [0.0, 0.4, 1.0])
+def test_drawing_agrees_with_the_unbound_network(tiny, preserve_color, color):
+    codes = torch.randn(2, tiny.layout.num_latents, 24)
+    weights = StyleWeights.of(tiny.layout, structure=0.6, color=color)
+    style = look(tiny, weights=weights, preserve_color=preserve_color)
+    ws = tiny.intrinsic_ws(codes, style.truncation)
+    exstyle_ws = tiny.extrinsic_ws(style, codes).expand(2, -1, -1)
+    plain = tiny.draw_ws(ws, exstyle_ws, style)
+    torch.testing.assert_close(tiny.draw_images(codes, style), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_size_that_the_model_cannot_draw_is_refused(tiny):
+    with pytest.raises(UsageError, match="4, 8, 16, 32"):
+        Portraits(tiny.generator, size=64)
+
+
+def test_a_smaller_size_is_drawn_at_that_size(tiny):
+    small = Portraits(tiny.generator, tiny.encoder, size=16)
+    codes = torch.randn(1, tiny.layout.num_latents, 24)
+    assert small.draw(codes, look(small)).shape == (1, 16, 16, 3)

@@ -66,7 +66,7 @@ def _expand(item: Path | str, *, recursive: bool) -> list[Source]:
     if path.exists():
         return [Source(path=path)]
     if glob.has_magic(str(item)):
-        matches = sorted(glob.glob(str(path), recursive=True))
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
         if matches:
             return [Source(path=Path(m), listed=True) for m in matches if Path(m).is_file()]
         raise SourceMissingError(f"nothing matches {item}")

@@ -63,7 +63,7 @@ class StylizeOptions:
     alpha: bool = False
     """Write only the stylized head, on a transparent ground."""
     smooth: float | None = None
-    """Seconds over which landmarks and codes of a video are smoothed; 0 is off, None the default."""
+    """Seconds over which the faces of a video are smoothed; 0 is off, None the default."""
     on_missing: OnMissing = "keep"
     """What becomes of frames in which a tracked face is lost."""
 

@@ -7,7 +7,6 @@ look ahead (smoothing) give them on later, in the same order. Threads are put be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
