@@ -57,6 +57,11 @@ class Features(Protocol):
 
     name: str
 
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures that the network is shown."""
+        ...
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """Five feature maps (B, C_k, H / 2^k, W / 2^k)."""
         ...
@@ -70,6 +75,7 @@ class VggFeatures:
     """As published: VGG19's maps, and LPIPS for the distance, at 256 px."""
 
     name = "vgg"
+    size_px = PUBLISHED_PX
 
     def __init__(self, vgg: VGG19, lpips: LPIPS) -> None:
         self.vgg, self.lpips = frozen(vgg), frozen(lpips)
@@ -91,9 +97,10 @@ class DiscriminatorFeatures:
 
     def __init__(self, discriminator: Discriminator) -> None:
         self.discriminator = frozen(discriminator)
+        self.size_px = discriminator.config.size_px
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        images = fit(images, self.discriminator.config.size_px)
+        images = fit(images, self.size_px)
         return _in_proportion(self.discriminator.features(images)[:NUM_MAPS])
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
@@ -107,10 +114,11 @@ class EncoderFeatures:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = frozen(encoder)
+        self.size_px = encoder.config.input_px
         self._ends = (encoder.config.units[0] - 1, *encoder.config.taps)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        x = self.encoder.input_layer(fit(images, self.encoder.config.input_px))
+        x = self.encoder.input_layer(fit(images, self.size_px))
         maps = [x]
         for index, unit in enumerate(self.encoder.body):
             x = unit(x)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dsgcli.recipe import Recipe
     from dsgcli.store import ModelStore
 
+CPU = torch.device("cpu")
 Scalars = dict[str, Tensor]
 """Detached zero-dimensional tensors by name: what a phase reports, means over its samples."""
 
@@ -121,8 +122,8 @@ class SeededDraws:
     ) -> None:
         self._device, self._dtype = device, dtype
         key = f"{seed}/{iteration}/{phase}"
-        self._rows = [_generator(f"{key}/{row}", device) for row in rows]
-        self._shared = _generator(f"{key}/shared", torch.device("cpu"))
+        self._rows = [seeded_generator(f"{key}/{row}", device) for row in rows]
+        self._shared = seeded_generator(f"{key}/shared")
 
     def normal(self, *shape: int) -> Tensor:
         return self._each(shape, torch.randn)
@@ -157,7 +158,8 @@ class SeededDraws:
         return torch.stack([draw(shape[1:], generator=g, **options) for g in self._take(shape)])
 
 
-def _generator(key: str, device: torch.device) -> torch.Generator:
+def seeded_generator(key: str, device: torch.device = CPU) -> torch.Generator:
+    """A generator whose numbers are a function of a text."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 

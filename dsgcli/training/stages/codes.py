@@ -5,15 +5,19 @@ Flow: destylize -> codes file -> transfer, refine, sampler.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
 
+import torch
 from torch import Tensor
 
 from dsgcli.errors import TrainingError
 from dsgcli.store.codes import Codes
 from dsgcli.store.contents import open_model
+from dsgcli.store.write import save_codes
 from dsgcli.training.stage import RunContext
+from dsgcli.types import LatentLayout
 
 
 def open_codes(context: RunContext) -> Codes:
@@ -22,7 +26,16 @@ def open_codes(context: RunContext) -> Codes:
     Raises:
         TrainingError: a file without extrinsic codes.
     """
-    model = open_model(context.find("codes"))
+    return read_part(context.find("codes"))
+
+
+def read_part(path: Path) -> Codes:
+    """The codes in one file.
+
+    Raises:
+        TrainingError: a file without extrinsic codes.
+    """
+    model = open_model(path)
     roles = model.part("codes")
     if "exstyle" not in roles:
         raise TrainingError(f"{model.path} holds no extrinsic codes")
@@ -32,6 +45,56 @@ def open_codes(context: RunContext) -> Codes:
         refined=_wide(roles.get("refined")),
         instyle=_wide(roles.get("instyle")),
     )
+
+
+Make = Callable[[range, Callable[[int], None]], Codes]
+"""(numbers of a batch, who is told how many of its steps are done) -> its codes."""
+
+
+class Parts:
+    """Codes made batch by batch, each written when it is done: a stopped stage goes on after it.
+
+    Args:
+        count: exemplars in all.
+        steps: optimizer steps a batch, for the bar.
+    """
+
+    def __init__(
+        self, context: RunContext, count: int, batch: int, steps: int, layout: LatentLayout
+    ) -> None:
+        self.context, self.steps, self.layout = context, steps, layout
+        self.chunks = [range(i, min(i + batch, count)) for i in range(0, count, batch)]
+        self.folder = context.folder / "parts"
+
+    def run(self, make: Make) -> Codes:
+        """Make what is not there yet; returns all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        total, found = len(self.chunks) * self.steps, []
+        for number, indices in enumerate(self.chunks):
+            path = self.folder / f"{indices.start:06d}-{indices.stop:06d}.safetensors"
+            done = number * self.steps
+            if not path.is_file():
+                codes = make(indices, partial(self._tell, done, total))
+                save_codes(path, codes, layout=self.layout, keep_order=True)
+            self._tell(done, total, self.steps)
+            found.append(read_part(path))
+        return joined(found)
+
+    def _tell(self, done: int, total: int, step: int) -> None:
+        self.context.advance(done + step, total)
+
+
+def joined(parts: Sequence[Codes]) -> Codes:
+    """Codes of several files, one after the other; roles that all of them have."""
+    roles = set.intersection(*(set(part.roles) for part in parts))
+    together = {role: torch.cat([part.roles[role] for part in parts]) for role in sorted(roles)}
+    return Codes(names=tuple(name for part in parts for name in part.names), **together)
+
+
+def exemplar_names(names: Sequence[str]) -> list[str]:
+    """What exemplars are called: file names without folder and ending, where these are unique."""
+    short = [PurePosixPath(name).stem for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def exemplar_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

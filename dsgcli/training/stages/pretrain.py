@@ -1,8 +1,8 @@
 """Stage `pretrain`: color, then structure transfer on the source domain (FACTS: section 7, C).
 
-Flow: a face z1 and a style z2, both random -> the picture with rows below a crossing row from z1 and
-the others from z2 is what the extrinsic path must make of z1 in the style of z2. The crossing row
-goes down level by level, so that color comes first and structure is added.
+Flow: a face z1 and a style z2, both random -> the picture with rows below a crossing row from z1
+and the others from z2 is what the extrinsic path must make of z1 in the style of z2. The crossing
+row goes down level by level, so that color comes first and structure is added.
 
 Shapes: B batch, S size, L rows of a code, D style width.
 """
@@ -128,7 +128,7 @@ class PretrainTraining(DualTraining):
 
     @torch.no_grad()
     def sheets(self, count: int) -> dict[str, Tensor]:
-        """`transfers` has, for each sample: the face, the style, what was made of them, the target."""
+        """`transfers` has, for each sample: face, style, what was made of them, target."""
         dual = self.players.average
         generator = dual.generator
         rng = torch.Generator().manual_seed(0)
@@ -173,7 +173,8 @@ class PretrainStage:
                 size_px=context.recipe.model.size_px,
                 mirror=context.recipe.data.mirror,
             )
-            context.train(training, context.pictures("base"), plan)
+            if steps:
+                context.train(training, context.pictures("base"), plan)
         save_dualstylegan(
             context.target("pretrained"),
             players.average,
