@@ -158,8 +158,12 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
     return [
         Table(columns, rows),
-        *(f"missing: {problem}" for problem in plan.problems),
-        *(f"changed: {change}" for change in plan.changed),
+        "\n".join(
+            [
+                *(f"missing: {problem}" for problem in plan.problems),
+                *(f"changed: {change}" for change in plan.changed),
+            ]
+        ),
         "\n# the resolved recipe\n" + write_toml(recipe_values(plan.recipe)),
     ]
 

@@ -9,10 +9,25 @@ from dsgcli.recipe import STAGES
 from dsgcli.training.prepare import Prepare
 from dsgcli.training.stage import Stage
 from dsgcli.training.stages.base import BaseStage
+from dsgcli.training.stages.destylize import DestylizeStage
+from dsgcli.training.stages.encoder import EncoderStage
+from dsgcli.training.stages.finetune import FinetuneStage
 from dsgcli.training.stages.pretrain import PretrainStage
+from dsgcli.training.stages.refine import RefineStage
+from dsgcli.training.stages.sampler import SamplerStage
 from dsgcli.training.stages.transfer import TransferStage
 
-_ALL: tuple[Stage, ...] = (Prepare(), BaseStage(), PretrainStage(), TransferStage())
+_ALL: tuple[Stage, ...] = (
+    Prepare(),
+    BaseStage(),
+    EncoderStage(),
+    FinetuneStage(),
+    DestylizeStage(),
+    PretrainStage(),
+    TransferStage(),
+    RefineStage(),
+    SamplerStage(),
+)
 _BY_NAME = {stage.name: stage for stage in _ALL}
 
 

@@ -170,7 +170,7 @@ def data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Itera
     """Folders that are missing or hold too little, and portraits that are not prepared."""
     packed = run.is_done("prepare") and "prepare" not in to_do
     for name in SETS:
-        users = [stage for stage in to_do if stage in USERS[name]]
+        users = [stage for stage in to_do if stage in USERS[name] and _looks(recipe, stage)]
         if users and not folders_of(recipe.data, name):
             key = "style" if name == "style" else "source"
             yield f"stage {users[0]!r} needs portraits: name their folder in [data] {key}"
@@ -181,6 +181,11 @@ def data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Itera
         elif "prepare" in to_do:
             yield from _drawn_problems(recipe, name)
             yield from _folder_problems(recipe, name)
+
+
+def _looks(recipe: Recipe, stage: str) -> bool:
+    """Whether a stage looks at portraits: pretraining for no step does not."""
+    return stage != "pretrain" or recipe.pretrain is None or recipe.pretrain.steps > 0
 
 
 def _folder_problems(recipe: Recipe, name: str) -> Iterator[str]:
