@@ -10,15 +10,16 @@ Shapes: B batch, L rows of the code, D style width, C channels, H, W map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
+from dsgcli.models.bound_encoder import BoundEncoder
 from dsgcli.models.irse import IRSE50_UNITS, IRSE50_WIDTHS, input_layer, residual_body
 from dsgcli.models.ops import EqualLinear
 
@@ -127,6 +128,17 @@ class Encoder(nn.Module):
     def _head_side(self, row: int) -> int:
         """Side of the map that the head of this row looks at."""
         return self.config.input_px >> 4 - self._level(row)
+
+    def heads_by_level(self) -> dict[int, list[Head]]:
+        """The heads on each map of the pyramid that has some, in the order of their rows."""
+        levels: dict[int, list[Head]] = {}
+        for row, head in enumerate(cast(Iterable[Head], self.styles)):
+            levels.setdefault(self._level(row), []).append(head)
+        return levels
+
+    def bind(self, dtype: torch.dtype = torch.float32) -> BoundEncoder:
+        """The same network made for speed; see `bound_encoder.py`."""
+        return BoundEncoder(self, dtype, HEAD_SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Faces (B, 3, input_px, input_px) in [-1, 1] -> codes (B, L, D)."""

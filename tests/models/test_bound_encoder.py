@@ -1,0 +1,74 @@
+"""A bound encoder gives the codes of its module."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dsgcli.models.encoder import Encoder, EncoderConfig
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def faces(px, batch=2):
+    return torch.rand(batch, 3, px, px) * 2 - 1
+
+
+def settled(encoder):
+    """With statistics and slopes that matter, as after training."""
+    for name, value in encoder.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            value.normal_(std=0.2)
+        elif value.ndim == 1 and value.is_floating_point():
+            value.uniform_(0.1, 1.2)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("num_latents", [2, 5, 8, 14])
+@pytest.mark.parametrize("coarse_rows", [0, 3])
+def test_bound_encoder_gives_the_modules_codes(num_latents, coarse_rows):
+    config = EncoderConfig(
+        num_latents=num_latents,
+        style_dim=20,
+        input_px=64,
+        stem_width=6,
+        widths=(6, 8, 8, 16),
+        units=(2, 2, 3, 1),
+        head_width=10,
+        coarse_rows=coarse_rows,
+        latent_avg=True,
+    )
+    encoder = settled(Encoder(config))
+    encoder.latent_avg.normal_()
+    x = faces(64)
+    torch.testing.assert_close(encoder.bind()(x), encoder(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_bound_full_encoder_agrees_in_fp32_and_points_the_same_way_in_bf16(encoder18):
+    x = faces(256, batch=1)
+    expected = encoder18(x)
+    codes = encoder18.bind()(x)
+    assert ((codes - expected).norm() / expected.norm()) < 1e-5
+    low = encoder18.bind(torch.bfloat16)(x)
+    assert low.dtype == torch.float32
+    assert F.cosine_similarity(low.flatten(1), expected.flatten(1)).min() > 0.9999
+
+
+def test_bound_encoder_takes_each_face_by_itself(tiny_encoder):
+    x, bound = faces(32, 3), settled(tiny_encoder).bind()
+    alone = torch.cat([bound(face[None]) for face in x])
+    torch.testing.assert_close(bound(x), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_bound_encoder_does_not_share_weights(tiny_encoder):
+    x, bound = faces(32), settled(tiny_encoder).bind()
+    before = bound(x)
+    for value in tiny_encoder.state_dict().values():
+        value.zero_()
+    assert bound(x).equal(before)
