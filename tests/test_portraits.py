@@ -6,8 +6,9 @@ import torch
 from reference import fill, golden
 
 from dsgcli.errors import UsageError
-from dsgcli.generate.codes import SampleCodes, draw_codes, parse_seeds
+from dsgcli.generate.codes import SampleCodes
 from dsgcli.generate.sample import draw_samples
+from dsgcli.generate.scenes import Painter
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
@@ -129,9 +130,9 @@ def test_sampling_agrees_with_the_published_script(dual256, name):
         z = z[:1].expand(2, -1)
         exstyle[:, 7:] = exstyle[:1, 7:]
     codes = SampleCodes(z, exstyle[:, : LAYOUT.num_latents], ("a", "b"))
-    look = Look(exstyle=exstyle[0], weights=StyleWeights.of(LAYOUT), truncation=0.5)
-    images = torch.stack(list(draw_samples(Portraits(dual256), codes, look)))
-    check("script.generate", name, images)
+    painter, weights = Painter(Portraits(dual256)), StyleWeights.of(LAYOUT)
+    images = list(draw_samples(painter, codes, weights=weights, truncation=0.5))
+    check("script.generate", name, torch.stack(images))
 
 
 @pytest.mark.golden("save_image")
@@ -182,51 +183,6 @@ def test_encoding_takes_crops_larger_than_the_encoder(tiny):
     crops = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
     assert tiny.crop_px == 64
     assert tiny.encode(list(crops)).shape == (2, tiny.layout.num_latents, 24)
-
-
-# ── samples ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_seeds_are_numbers_and_ranges():
-    assert parse_seeds("0, 4-6") == (0, 4, 5, 6)
-
-
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1-", "-4", "0-1000000"])
-def test_seeds_that_are_none_are_refused(text):
-    with pytest.raises(UsageError, match="--seeds"):
-        parse_seeds(text)
-
-
-def sampler_for(portraits):
-    config = SamplerConfig(layout=portraits.layout, style_dim=24, noise_dim=8)
-    return StyleSampler(config).eval()
-
-
-def test_a_seed_gives_the_same_codes_whatever_is_drawn_beside_it(tiny):
-    sampler = sampler_for(tiny)
-    some, all_ = draw_codes([5, 9], 24, sampler), draw_codes([1, 9, 5], 24, sampler)
-    torch.testing.assert_close(some.instyle[0], all_.instyle[2])
-    torch.testing.assert_close(some.exstyle[1], all_.exstyle[1])
-
-
-@pytest.mark.parametrize("part", ["content", "structure", "color"])
-def test_a_fixed_part_is_the_first_seeds(tiny, part):
-    codes = draw_codes([1, 2], 24, sampler_for(tiny), fixed=frozenset({part}))
-    layout = tiny.layout
-    rows = {
-        "structure": codes.exstyle[:, layout.structure],
-        "color": codes.exstyle[:, layout.color],
-    }
-    parts = {"content": codes.instyle, **rows}
-    for name, value in parts.items():
-        assert torch.equal(value[0], value[1]) == (name == part)
-
-
-def test_samples_do_not_depend_on_the_batch_size(tiny):
-    codes = draw_codes([0, 1, 2], 24, sampler_for(tiny))
-    one = list(draw_samples(tiny, codes, look(tiny), batch_size=1))
-    many = list(draw_samples(tiny, codes, look(tiny), batch_size=3))
-    torch.testing.assert_close(torch.stack(one), torch.stack(many), atol=1e-4, rtol=1e-4)
 
 
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────

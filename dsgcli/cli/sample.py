@@ -45,15 +45,16 @@ class Samples:
     """Which portraits, and where they go."""
 
     n: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--n",
             min=1,
             metavar="N",
             help="How many, from --seed on.",
+            show_default="16, or what --grid holds",
             rich_help_panel=STYLE_GROUP,
         ),
-    ] = 16
+    ] = None
     seed: Seed = 0
     seeds: Annotated[
         str | None,
@@ -166,7 +167,9 @@ def sample(samples: Samples, machine: Machine, talk: Talk) -> None:
 
     with talk.terminal.progress() as progress:
         done = run(options, progress)
-    talk.terminal.summary(done, f"{len(done['pictures'])} pictures in {done['outputs'][0]}")
+    count = len(done["pictures"])
+    said = f"{count} portraits of {done['size_px']} px ({done['style']}): {done['output']}"
+    talk.terminal.summary(done, said)
 
 
 def options_of(samples: Samples, machine: Machine) -> SampleOptions:

@@ -25,6 +25,10 @@ from dsgcli.store.files import written_whole
 if TYPE_CHECKING:
     from dsgcli.models.style_sampler import StyleSampler
 
+MAX_SEED = (1 << 60) - 1
+"""Three numbers are made of each seed, and these have 64 bits."""
+MAX_SEEDS = 100_000
+
 # ── seeds ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -32,7 +36,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """`0,4-6` -> (0, 4, 5, 6).
 
     Raises:
-        UsageError: anything else, a range that runs backwards, or more than 100,000 seeds.
+        UsageError: anything else, a range that runs backwards, or is longer than `MAX_SEEDS`.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -40,8 +44,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if not first.isdigit() or (dash and not last.isdigit()):
             raise UsageError(f"--seeds takes numbers and ranges like 0,4-6, got {text!r}")
         low, high = int(first), int(last or first)
-        if high < low or high - low >= 100_000:
-            raise UsageError(f"--seeds {part.strip()!r} is no range of at most 100,000 seeds")
+        if high < low or high - low >= MAX_SEEDS:
+            raise UsageError(f"--seeds {part.strip()!r} is no range of at most {MAX_SEEDS:,} seeds")
+        if high > MAX_SEED:
+            raise UsageError(f"--seeds goes up to {MAX_SEED}, got {high}")
         seeds.extend(range(low, high + 1))
     return tuple(seeds)
 
@@ -69,6 +75,8 @@ class SampleCodes:
     """(n, L, D) z+: the style."""
     names: tuple[str, ...]
     """One a picture, for file names."""
+    one_style: bool = False
+    """All have the style of one exemplar, so that it can be bound."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,14 +100,15 @@ def draw_codes(
         used = [seeds[0]] * len(seeds) if part in fixed else seeds
         return torch.stack([_normal(seed, part, width) for seed in used])
 
+    names = tuple(f"seed{seed:04d}" for seed in seeds)
     instyle = noise("content", style_dim)
     if isinstance(style, Tensor):
-        drawn = style.expand(len(seeds), -1, -1)
-    else:
-        width = style.config.noise_dim
-        with torch.inference_mode():
-            drawn = style(noise("structure", width), noise("color", width))
-    return SampleCodes(instyle, drawn, tuple(f"seed{seed:04d}" for seed in seeds))
+        return SampleCodes(instyle, style.expand(len(seeds), -1, -1), names, one_style=True)
+    width = style.config.noise_dim
+    pairs = zip(noise("structure", width), noise("color", width), strict=True)
+    with torch.inference_mode():  # one by one: the last bit depends on the size of a batch
+        drawn = [style(structure[None], color[None])[0] for structure, color in pairs]
+    return SampleCodes(instyle, torch.stack(drawn), names)
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +120,7 @@ def save_codes(path: Path, codes: SampleCodes) -> None:
         save_file(
             {"instyle": codes.instyle.contiguous(), "exstyle": codes.exstyle.contiguous()},
             temporary,
-            metadata={"names": json.dumps(codes.names)},
+            metadata={"names": json.dumps(codes.names), "one_style": json.dumps(codes.one_style)},
         )
 
 
@@ -125,12 +134,20 @@ def load_codes(path: Path) -> SampleCodes:
         raise SourceMissingError(f"no codes at {path}; `dsg sample --save-codes` writes them")
     try:
         with safe_open(path, framework="pt") as file:
-            names = tuple(json.loads(file.metadata()["names"]))
-            codes = SampleCodes(file.get_tensor("instyle"), file.get_tensor("exstyle"), names)
+            said = file.metadata()
+            names, one_style = json.loads(said["names"]), json.loads(said["one_style"])
+            instyle, exstyle = file.get_tensor("instyle"), file.get_tensor("exstyle")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise SourceError(
-            f"{path} holds no codes of `dsg sample --save-codes` ({error})"
-        ) from None
-    if not len(names) == len(codes.instyle) == len(codes.exstyle):
-        raise SourceError(f"{path} names {len(names)} pictures and holds {len(codes.exstyle)} codes")
-    return codes
+        raise SourceError(f"{path} holds no codes of `dsg sample --save-codes` ({error})") from None
+    if not len(names) == len(instyle) == len(exstyle):
+        raise SourceError(f"{path} names {len(names)} pictures and holds {len(exstyle)} codes")
+    if not (instyle.isfinite().all() and exstyle.isfinite().all()):
+        raise SourceError(f"{path} holds numbers that are not finite; save the codes again")
+    if len(set(names)) != len(names) or not all(_is_file_name(name) for name in names):
+        raise SourceError(f"{path} names its pictures in a way that makes no file names")
+    return SampleCodes(instyle, exstyle, tuple(names), one_style is True)
+
+
+def _is_file_name(name: object) -> bool:
+    """A plain name: a file of codes must not decide into which folder we write."""
+    return isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")

@@ -1,38 +1,52 @@
-"""Codes -> pictures: random portraits (`dsg sample`)."""
+"""Seeds -> codes -> pictures: random portraits (`dsg sample`)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from dsgcli.errors import OutputExistsError, RecipeError, UsageError
-from dsgcli.generate.codes import Part, SampleCodes, draw_codes, load_codes, parse_seeds, save_codes
-from dsgcli.media.images import make_sheet, write_image
+from dsgcli.generate.codes import (
+    MAX_SEED,
+    Part,
+    SampleCodes,
+    draw_codes,
+    load_codes,
+    parse_seeds,
+    save_codes,
+)
+from dsgcli.generate.scenes import Painter, Pull, Scene
+from dsgcli.generate.sheets import MOVING_SUFFIXES, check_sheet, is_sheet, near_square
+from dsgcli.media.files import make_folder
+from dsgcli.media.images import write_image
+from dsgcli.media.sheets import make_sheet
 from dsgcli.portraits import Look, Portraits, load_portraits, pick_weights, to_pixels
-from dsgcli.progress import SILENT, Progress
-from dsgcli.runtime import Precision, batched
+from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.runtime import Precision
 from dsgcli.store import ModelStore
+from dsgcli.training.stages.finetune import swapped
 from dsgcli.types import StyleRef, StyleWeights
 
 if TYPE_CHECKING:
+    from dsgcli.models.bound import BoundGenerator
+    from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
 
-SHEET_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-MAX_SHEET_PX = 16_000
-"""Longest side of a sheet: WebP's limit is 16,383."""
+USUAL_COUNT = 16
+SWAP_FROM_PX = 32
+"""First resolution of the layer-swapped blend that is fine-tuned: color and texture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleOptions:
     """Every choice of `dsg sample`; the names are those of its flags."""
 
-    n: int = 16
+    n: int | None = None
+    """How many; None is as many as `grid` holds, or `USUAL_COUNT`."""
     seed: int = 0
     seeds: str | None = None
     """Numbers and ranges, instead of `n` and `seed`."""
@@ -65,24 +79,38 @@ class SampleOptions:
     pretrained: Path | None = None
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.n < 1:
-            problems.append(f"n must be at least 1, got {self.n}")
-        if self.seed < 0:
-            problems.append(f"seed must not be negative, got {self.seed}")
-        if self.plain and (self.style_random or self.layer_swap):
-            problems.append("plain draws without a style; drop style_random and layer_swap")
-        if self.codes is not None and (self.seeds or self.style_random):
-            problems.append("codes names what to draw; drop seeds and style_random")
+        problems = [*self._numbers(), *self._contradictions()]
+        if self.output.suffix.lower() in MOVING_SUFFIXES:
+            problems.append(f"output is a folder or a sheet (.png .jpg .webp), got {self.output}")
         if self.grid is not None and not self.writes_sheet:
             problems.append("grid lays out a sheet; name a file such as -o sheet.png")
         if problems:
             raise RecipeError("the command", problems)
 
+    def _numbers(self) -> Iterator[str]:
+        if self.n is not None and self.n < 1:
+            yield f"n must be at least 1, got {self.n}"
+        if not 0 <= self.seed <= MAX_SEED:
+            yield f"seed lies between 0 and {MAX_SEED}, got {self.seed}"
+        if not 0 <= self.truncation <= 1:
+            yield f"truncation lies between 0 and 1, got {self.truncation:g}"
+
+    def _contradictions(self) -> Iterator[str]:
+        weighs = (self.structure, self.color, self.weights, self.preset) != (None,) * 4
+        off = "plain" if self.plain else "layer_swap"
+        if self.plain and self.layer_swap:
+            yield "plain and layer_swap are two generators; choose one"
+        elif (self.plain or self.layer_swap) and (self.style_random or weighs):
+            yield f"{off} draws without the extrinsic path; drop style_random and weights"
+        if self.codes is not None and (self.seeds is not None or self.n or self.style_random):
+            yield "codes names what to draw; drop n, seeds and style_random"
+        elif self.seeds is not None and self.n is not None:
+            yield "seeds says how many; drop n"
+
     @property
     def writes_sheet(self) -> bool:
         """Whether all pictures go into one file."""
-        return self.output.suffix.lower() in SHEET_SUFFIXES
+        return is_sheet(self.output)
 
     @property
     def fixed(self) -> frozenset[Part]:
@@ -94,99 +122,159 @@ class SampleOptions:
         }
         return frozenset(part for part, fixed in parts.items() if fixed)
 
+    def chosen_seeds(self) -> tuple[int, ...]:
+        """One a picture."""
+        if self.seeds is not None:
+            return parse_seeds(self.seeds)
+        held = self.grid[0] * self.grid[1] if self.grid else USUAL_COUNT
+        return tuple(range(self.seed, self.seed + (self.n or held)))
+
 
 def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
     """Draw the portraits that `options` asks for, and write them.
 
     Returns:
-        What was drawn, for `--json`: outputs, seeds or code names, style, size.
+        What was drawn, for `--json`.
 
     Raises:
-        UsageError, ModelError: before anything is drawn.
+        UsageError, ModelError, MediaError: before anything is drawn.
     """
+    seeds = () if options.codes else options.chosen_seeds()
     store = ModelStore.open(options.pretrained)
     resolved = store.resolve(StyleRef.parse(options.style))
     portraits = load_portraits(
         store,
         resolved.style,
+        encoder=None,
         device=options.device,
         precision=options.precision,
         size=options.size,
-        encoder=None,
-        plain_from="swap" if options.layer_swap else None,
     )
-    codes = _codes(options, store, resolved.style, resolved.exstyle, portraits)
-    look = Look(exstyle=resolved.exstyle, weights=_weights(options, portraits))
-    look = replace(look, truncation=options.truncation)
-    outputs = _outputs(options, codes)
-    pictures = draw_samples(portraits, codes, look, batch_size=options.batch_size or 4)
+    codes = _codes(options, seeds, store, resolved, portraits)
+    bound = _bound(options, store, resolved, codes, portraits)
+    paths = plan_outputs(options, codes.names, portraits.size_px)
+    images = draw_samples(
+        Painter(portraits, options.batch_size),
+        codes,
+        weights=_weights(options, portraits),
+        truncation=options.truncation,
+        bound=bound,
+    )
+    label = _label(options, resolved)
     with progress.task("Drawing", len(codes), unit="portraits") as task:
-        drawn: list[Pixels] = []
-        for image, path in zip(pictures, outputs, strict=True):
-            pixels = to_pixels(image[None])[0]
-            if options.writes_sheet:
-                drawn.append(pixels)
-            else:
-                write_image(path, pixels, overwrite=options.overwrite)
-            task.advance()
-    if options.writes_sheet:
-        sheet = make_sheet(drawn, columns=_columns(options, len(codes)))
-        write_image(options.output, sheet, overwrite=options.overwrite)
-        outputs = [options.output]
-    written = list(outputs)
+        _write(options, _counted(images, task), codes.names, paths, label)
     if options.save_codes:
-        written.append(_codes_path(options))
-        save_codes(written[-1], codes)
+        save_codes(codes_path(options), codes)
     return {
-        "outputs": [str(path) for path in written],
+        "output": str(options.output),
+        "files": sorted({str(path) for path in paths}),
+        "codes": str(codes_path(options)) if options.save_codes else None,
         "pictures": list(codes.names),
-        "style": "plain" if options.plain else "random" if options.style_random else resolved.label,
+        "style": label,
         "size_px": portraits.size_px,
     }
 
 
-@torch.inference_mode()
+def _counted(images: Iterable[Tensor], task: Task) -> Iterator[Pixels]:
+    """(S, S, 3) each, as they are drawn."""
+    for image in images:
+        yield to_pixels(image[None])[0]
+        task.advance()
+
+
+def _write(
+    options: SampleOptions,
+    pictures: Iterable[Pixels],
+    names: Sequence[str],
+    paths: Sequence[Path],
+    style: str,
+) -> None:
+    """One by one as they come, or all on one sheet."""
+    said = {"style": style, "truncation": f"{options.truncation:g}"}
+    if options.writes_sheet:
+        sheet = make_sheet(list(pictures), columns=columns_of(options, len(names)))
+        write_image(options.output, sheet, metadata=said, overwrite=options.overwrite)
+        return
+    for name, path, pixels in zip(names, paths, pictures, strict=True):
+        write_image(path, pixels, metadata=said | {"picture": name}, overwrite=options.overwrite)
+
+
 def draw_samples(
-    portraits: Portraits, codes: SampleCodes, look: Look, *, batch_size: int = 4
+    painter: Painter,
+    codes: SampleCodes,
+    *,
+    weights: StyleWeights,
+    truncation: float,
+    bound: BoundGenerator | None = None,
 ) -> Iterator[Tensor]:
     """(3, S, S) pictures in about [-1, 1], one after the other; not clamped.
 
     z codes are mapped and repeated for all layers, z+ codes are mapped row by row; both are then
-    truncated as `look` says. `look.exstyle` is not used: each picture has its own.
+    truncated.
+
+    Args:
+        bound: draws all of them, where they share a style or have none; else each has its own.
     """
-    network = portraits.generator.generator
-    for rows in batched(range(len(codes)), batch_size):
-        z = codes.instyle[rows].to(portraits.device)
-        ws = network.broadcast(network.map(z)) if z.ndim == 2 else network.map_plus(z)
-        exstyle_ws = network.map_plus(codes.exstyle[rows].to(portraits.device))
-        yield from portraits.draw_ws(network.truncate(ws, look.truncation), exstyle_ws, look)
+    model = painter.portraits.generator
+    network = model.generator
+
+    def ws_of(code: Tensor) -> Tensor:
+        code = code[None].to(painter.device)
+        ws = network.broadcast(network.map(code)) if code.ndim == 2 else network.map_plus(code)
+        return network.truncate(ws, truncation)[0]
+
+    def scene_of(instyle: Tensor, exstyle: Tensor) -> Scene:
+        pull = (Pull(model, network.map_plus(exstyle[None].to(painter.device))[0]),)
+        return Scene(ws=ws_of(instyle), structure=pull, color=pull, weights=weights)
+
+    if bound is not None:
+        return painter.faces(bound, map(ws_of, codes.instyle))
+    return painter.images(map(scene_of, codes.instyle, codes.exstyle))
 
 
 def _codes(
-    options: SampleOptions, store: ModelStore, style: str, exstyle: Tensor, portraits: Portraits
+    options: SampleOptions,
+    seeds: tuple[int, ...],
+    store: ModelStore,
+    resolved: ResolvedStyle,
+    portraits: Portraits,
 ) -> SampleCodes:
     width = portraits.generator.config.generator.style_dim
-    if options.codes is not None:
-        codes = load_codes(options.codes)
-        wanted = (portraits.layout.num_latents, width)
-        if tuple(codes.exstyle.shape[1:]) != wanted or codes.instyle.shape[-1] != width:
-            raise UsageError(
-                f"{options.codes} holds codes of {tuple(codes.exstyle.shape[1:])} and {style} takes "
-                f"{wanted}; draw them with the style that they were saved with"
-            )
-        return codes
-    seeds = (
-        parse_seeds(options.seeds)
-        if options.seeds
-        else tuple(range(options.seed, options.seed + options.n))
-    )
-    source = store.sampler(style) if options.style_random else exstyle
-    return draw_codes(seeds, width, source, fixed=options.fixed)
+    if options.codes is None:
+        source = store.sampler(resolved.style) if options.style_random else resolved.exstyle
+        return draw_codes(seeds, width, source, fixed=options.fixed)
+    codes = load_codes(options.codes)
+    rows = portraits.layout.num_latents
+    people = codes.instyle.shape[1:]
+    if codes.exstyle.shape[1:] != (rows, width) or people not in ((width,), (rows, width)):
+        raise UsageError(
+            f"{options.codes} holds codes of {' x '.join(map(str, codes.exstyle.shape[1:]))} "
+            f"numbers, and {resolved.style} takes {rows} x {width}; draw them in the style that "
+            f"they were saved with"
+        )
+    return codes
+
+
+def _bound(
+    options: SampleOptions,
+    store: ModelStore,
+    resolved: ResolvedStyle,
+    codes: SampleCodes,
+    portraits: Portraits,
+) -> BoundGenerator | None:
+    """The generator of all pictures, where one style, or none, draws all."""
+    if options.plain:
+        return portraits.bound(None)
+    if options.layer_swap:
+        finetuned = store.finetuned(resolved.style, portraits.device)
+        blend = swapped(portraits.generator.generator, finetuned, SWAP_FROM_PX)
+        return blend.bind(dtype=portraits.dtype, size_px=portraits.size_px)
+    if not codes.one_style:
+        return None
+    return portraits.bound(Look(exstyle=codes.exstyle[0], weights=_weights(options, portraits)))
 
 
 def _weights(options: SampleOptions, portraits: Portraits) -> StyleWeights:
-    if options.plain or options.layer_swap:
-        return StyleWeights.of(portraits.layout, structure=0.0, color=0.0)
     return pick_weights(
         portraits.layout,
         structure=options.structure,
@@ -196,28 +284,62 @@ def _weights(options: SampleOptions, portraits: Portraits) -> StyleWeights:
     )
 
 
-def _outputs(options: SampleOptions, codes: SampleCodes) -> list[Path]:
-    """Where each picture goes; refuses what exists before anything is drawn."""
-    paths = [options.output / f"{name}.png" for name in codes.names]
-    wanted = [options.output] if options.writes_sheet else paths
-    if options.save_codes:
-        wanted = [*wanted, _codes_path(options)]
+def _label(options: SampleOptions, resolved: ResolvedStyle) -> str:
+    if options.plain or options.layer_swap:
+        return f"{resolved.style} {'plain' if options.plain else 'layer-swap'}"
+    if options.codes is not None or options.style_random:
+        return f"{resolved.style} {'codes' if options.codes else 'random'}"
+    return resolved.label
+
+
+# ── outputs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def plan_outputs(options: SampleOptions, names: tuple[str, ...], size_px: int) -> list[Path]:
+    """Where each picture goes.
+
+    Raises:
+        OutputExistsError, SinkError, UsageError: something is there, or cannot be written.
+    """
+    if options.writes_sheet:
+        columns = columns_of(options, len(names))
+        rows = -(-len(names) // columns)
+        check_sheet(
+            options.output,
+            columns=columns,
+            rows=rows,
+            cell_px=size_px,
+            overwrite=options.overwrite,
+        )
+        paths = [options.output] * len(names)
+    else:
+        paths = [options.output / f"{name}.png" for name in names]
+    wanted = [*paths, codes_path(options)] if options.save_codes else paths
     for path in wanted:
         if path.exists() and not options.overwrite:
             raise OutputExistsError(path)
+    make_folder(paths[0].parent)
     return paths
 
 
-def _codes_path(options: SampleOptions) -> Path:
+def codes_path(options: SampleOptions) -> Path:
+    """Where `save_codes` writes: in the folder, or beside the sheet."""
     if options.writes_sheet:
         return options.output.with_suffix(".codes.safetensors")
     return options.output / "codes.safetensors"
 
 
-def _columns(options: SampleOptions, count: int) -> int:
+def columns_of(options: SampleOptions, count: int) -> int:
+    """Columns of the sheet.
+
+    Raises:
+        UsageError: the grid is too small.
+    """
     if options.grid is None:
-        return math.ceil(math.sqrt(count))
+        return near_square(count)
     columns, rows = options.grid
     if columns * rows < count:
-        raise UsageError(f"a grid of {columns}x{rows} holds {columns * rows} of {count} pictures")
+        raise UsageError(
+            f"--grid {columns}x{rows} holds {columns * rows} pictures, and there are {count}"
+        )
     return columns

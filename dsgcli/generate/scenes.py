@@ -1,0 +1,176 @@
+"""Scenes -> pictures: everything that may differ from one picture to the next is in its scene.
+
+A scene is a face's code and what pulls at it: one exemplar, or several of models that share their
+photographic generator, each with its share. Structure and color can be pulled by different ones.
+
+    structure row l   x <- x + weight_l * sum_k share_k * ModRes_k,l(x, T_s,k(exstyle_k,l))
+    color row l       ws_l <- weight_l * sum_k share_k * T_c,k,l(exstyle_k,l)
+                              + (1 - weight_l) * ws_l
+
+With one exemplar this is DualStyleGAN as it is (`models/dualstylegan.py`). With two models it mixes
+what they do, not their weights, so that each end of a way between them is exactly one of them.
+
+Shapes: B pictures drawn together, L rows of a code, D style width, S size in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dsgcli.portraits import Portraits
+from dsgcli.runtime import batched
+from dsgcli.types import LatentLayout, StyleWeights
+
+if TYPE_CHECKING:
+    from dsgcli.models.bound import BoundGenerator
+    from dsgcli.models.dualstylegan import DualStyleGAN
+
+GPU_BATCH = 4
+"""Pictures drawn together on a GPU: enough to fill it, small enough for any."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pull:
+    """One exemplar that draws a face towards itself."""
+
+    model: DualStyleGAN
+    exstyle_ws: Tensor
+    """(L, D), extrinsic code in W+."""
+    share: float = 1.0
+    """Of all pulls of a scene's structure, or color; these add up to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """One picture to draw."""
+
+    ws: Tensor
+    """(L, D), intrinsic code in W+, truncated."""
+    structure: tuple[Pull, ...] = ()
+    color: tuple[Pull, ...] = ()
+    """None of either draws the photographic generator's own picture."""
+    weights: StyleWeights = field(default_factory=lambda: StyleWeights(()))
+    """One number a row; unused where nothing pulls."""
+
+    @property
+    def models(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What scenes need in common to be drawn together."""
+        return (
+            tuple(id(pull.model) for pull in self.structure),
+            tuple(id(pull.model) for pull in self.color),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Painter:
+    """Draws scenes with the photographic generator of one style.
+
+    On a CPU pictures are drawn one by one: batches gain nothing there, and the last bit of a sum
+    depends on how many pictures are summed together. So a scene has one picture, to the bit.
+    """
+
+    portraits: Portraits
+    batch_size: int | None = None
+    """Pictures drawn together on a GPU; None is `GPU_BATCH`."""
+
+    @property
+    def layout(self) -> LatentLayout:
+        return self.portraits.layout
+
+    @property
+    def device(self) -> torch.device:
+        return self.portraits.device
+
+    @property
+    def num_together(self) -> int:
+        return 1 if self.device.type == "cpu" else self.batch_size or GPU_BATCH
+
+    def faces(self, bound: BoundGenerator, ws: Iterable[Tensor]) -> Iterator[Tensor]:
+        """(3, S, S) in about [-1, 1] of each code (L, D) in W+, all in the style that `bound` is
+        bound to: faster than `images`, where only faces differ."""
+        for rows in batched(ws, self.num_together):
+            yield from bound(torch.stack(rows).to(self.device))
+
+    def images(self, scenes: Iterable[Scene]) -> Iterator[Tensor]:
+        """(3, S, S) in about [-1, 1], not clamped; one after the other."""
+        for _, alike in groupby(scenes, key=lambda scene: scene.models):
+            while batch := list(islice(alike, self.num_together)):
+                yield from self._draw(batch)
+
+    @torch.inference_mode()
+    def _draw(self, scenes: Sequence[Scene]) -> Tensor:
+        ws = torch.stack([scene.ws for scene in scenes]).to(self.device)
+        weights = [self._numbers([_weight(s, row) for s in scenes]) for row in range(ws.shape[1])]
+        structure = self._together([scene.structure for scene in scenes])
+        codes = [model.structure_codes(exstyle_ws) for model, exstyle_ws, _ in structure]
+
+        def bend(row: int, x: Tensor) -> Tensor:
+            if row >= self.layout.num_structure or not structure or _is_zero(weights[row]):
+                return x
+            pulled = [
+                _over_maps(share) * model.res[row](x, code[:, row], _over_maps(weights[row]))
+                for (model, _, share), code in zip(structure, codes, strict=True)
+            ]
+            return torch.stack(pulled).sum(dim=0) if len(pulled) > 1 else pulled[0]
+
+        colored = self._color(ws, self._together([scene.color for scene in scenes]), weights)
+        network, dtype = self.portraits.generator.generator, self.portraits.dtype
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            images = network.synthesize(colored, bend=bend, size_px=self.portraits.size_px)[1]
+        return images.float()
+
+    def _color(self, ws: Tensor, color: Sequence[Together], weights: Sequence[Number]) -> Tensor:
+        """(B, L, D) with the color rows moved towards what pulls at them."""
+        rows = list(ws.unbind(dim=1))
+        for row in range(*self.layout.color.indices(len(rows)) if color else ()):
+            weight = weights[row]
+            if not _is_zero(weight):
+                codes = [share * model.color_code(row, code) for model, code, share in color]
+                rows[row] = weight * sum(codes[1:], codes[0]) + (1.0 - weight) * rows[row]
+        return torch.stack(rows, dim=1)
+
+    def _together(self, pulls: Sequence[tuple[Pull, ...]]) -> list[Together]:
+        """The pulls of several scenes, one model after the other."""
+        return [
+            (
+                several[0].model,
+                torch.stack([pull.exstyle_ws for pull in several]).to(self.device),
+                self._numbers([pull.share for pull in several]),
+            )
+            for several in zip(*pulls, strict=True)
+        ]
+
+    def _numbers(self, values: Sequence[float]) -> Number:
+        """A number where all agree, so that 0 and 1 can save work; else (B, 1)."""
+        if len(set(values)) == 1:
+            return values[0]
+        return torch.tensor(values, device=self.device)[:, None]
+
+
+Number = float | Tensor
+"""One for all pictures, or (B, 1)."""
+Together = tuple["DualStyleGAN", Tensor, Number]
+"""A model, extrinsic codes (B, L, D), and their shares."""
+
+
+def _weight(scene: Scene, row: int) -> float:
+    return scene.weights.layers[row] if scene.weights.layers else 0.0
+
+
+def _is_zero(number: Number) -> bool:
+    return isinstance(number, float | int) and number == 0.0
+
+
+def _over_maps(number: Number) -> Number:
+    return number[:, :, None, None] if isinstance(number, Tensor) else number
+
+
+def constant(value: float, layout: LatentLayout) -> StyleWeights:
+    """The same weight for every row."""
+    return StyleWeights((value,) * layout.num_latents)
