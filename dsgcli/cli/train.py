@@ -156,14 +156,11 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
 
     columns = ("stage", "status", "steps", "time", "memory")
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
+    found = [f"missing: {problem}" for problem in plan.problems]
+    found += [f"changed: {change}" for change in plan.changed]
     return [
         Table(columns, rows),
-        "\n".join(
-            [
-                *(f"missing: {problem}" for problem in plan.problems),
-                *(f"changed: {change}" for change in plan.changed),
-            ]
-        ),
+        *(["\n".join(found)] if found else []),
         "\n# the resolved recipe\n" + write_toml(recipe_values(plan.recipe)),
     ]
 

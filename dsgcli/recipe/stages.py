@@ -217,7 +217,9 @@ class TransferRecipe(AdversarialRecipe):
     keep_from: Annotated[int, Range(0), Free()] = 1000
     """First step whose weights are kept as a candidate."""
     keep_every: Annotated[int, Range(1), Free()] = 100
-    """Steps between candidates; the best by score is proposed, `--candidate` takes another."""
+    """Steps between candidates."""
+    candidate: Annotated[int, Range(0), Free()] = 0
+    """Step of the candidate that later stages go on with; 0 takes the one with the best score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,8 +270,8 @@ class EvaluateRecipe(Table):
 
     samples: Annotated[int, Range(2)] = 200
     """Portraits made for each figure. KID is unbiased from 50 on; FID wants thousands."""
-    features: Literal["inception", "encoder"] = "encoder"
-    """Network for KID and FID. inception must be in the store; figures with the encoder's
-    features compare runs of one base, nothing else. The name is part of the figures'."""
+    features: Literal["vgg16", "encoder"] = "encoder"
+    """Network for KID and FID. vgg16 must be in the store; figures with the encoder's features
+    compare runs of one base, nothing else. The name is part of the figures'."""
     batch_size: Count = 8
     """Portraits at once."""

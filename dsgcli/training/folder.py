@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,14 @@ class RunFolder:
         """Note what a stage is started with."""
         values = recipe_values(recipe)
         self.note(stage, recipe={name: values[name] for name in tables_of(stage)}, done=False)
+
+    def set_aside(self, stage: str) -> None:
+        """Make room to do a stage again; what it made is kept as STAGE.before, the last only."""
+        folder = self.stage(stage)
+        before = folder.with_name(f"{stage}.before")
+        if folder.is_dir():
+            shutil.rmtree(before, ignore_errors=True)
+            folder.rename(before)
 
     def changes(self, stage: str, recipe: Recipe) -> list[str]:
         """What is different in `recipe` from what the stage was started with."""

@@ -6,6 +6,7 @@ To add a stage: a file in `stages/`, a table in `recipe/stages.py`, a line here.
 from __future__ import annotations
 
 from dsgcli.recipe import STAGES
+from dsgcli.training.evaluate import EvaluateStage
 from dsgcli.training.prepare import Prepare
 from dsgcli.training.stage import Stage
 from dsgcli.training.stages.base import BaseStage
@@ -27,6 +28,7 @@ _ALL: tuple[Stage, ...] = (
     TransferStage(),
     RefineStage(),
     SamplerStage(),
+    EvaluateStage(),
 )
 _BY_NAME = {stage.name: stage for stage in _ALL}
 

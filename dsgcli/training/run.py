@@ -17,9 +17,11 @@ from dsgcli.errors import TrainingError
 from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.recipe import STAGES, Recipe, recipe_values
 from dsgcli.runtime import pick_device
+from dsgcli.training.candidates import chosen_style, propose
 from dsgcli.training.data import open_pack
 from dsgcli.training.folder import RunFolder, tables_of
 from dsgcli.training.loop import Loop, Settings
+from dsgcli.training.package import package
 from dsgcli.training.plan import RunPlan, make_plan
 from dsgcli.training.prepare import weights_of
 from dsgcli.training.processes import Processes, join, leave
@@ -88,6 +90,8 @@ class Context:
         Raises:
             TrainingError: neither has it.
         """
+        if artifact == "style" and (chosen := chosen_style(self.recipe, self.run)):
+            return chosen
         own = self.run.find(artifact, before=self.stage)
         path = own or find_start(artifact, self.recipe, self.run, self.store)
         if path is None:
@@ -169,9 +173,15 @@ def train(recipe: Recipe, options: TrainOptions, progress: Progress = SILENT) ->
     try:
         if processes.is_first:
             run.describe(recipe, str(processes.device))
+        for name in options.again:
+            if processes.is_first and run.is_done(name):
+                run.set_aside(name)
         for name in plan.to_do:
             context = Context(name, recipe, run, store, processes, progress)
             _run_stage(plan.stages[name].stage, context)
+        if processes.is_first and plan.to_do:
+            for path in package(recipe, run, store):
+                progress.note(f"packaged: {path}")
     finally:
         if processes.is_first:
             write_report(run, recipe)
@@ -193,6 +203,8 @@ def _run_stage(stage: Stage, context: Context) -> None:
     context.processes.wait()
     started = time.monotonic()
     stage.run(context)
+    if first and context.stage == "transfer":
+        _propose(context)
     context.processes.wait()
     if first:
         spent = context.run.state(context.stage).get("elapsed_s", 0.0)
@@ -200,6 +212,20 @@ def _run_stage(stage: Stage, context: Context) -> None:
         context.run.note(context.stage, done=True, elapsed_s=round(elapsed_s, 1))
         write_report(context.run, context.recipe)
         context.progress.note(f"{context.stage}: done in {_duration(elapsed_s)}")
+
+
+def _propose(context: Context) -> None:
+    """Choose among the weights that `transfer` has kept on its way."""
+    from dsgcli.training.evaluate import score_candidates
+
+    scored = score_candidates(context)
+    if scored:
+        best = propose(scored)
+        context.progress.note(
+            f"step {best.step} is proposed of {len(scored)} candidates (style distance "
+            f"{best.style:.4f}, identity distance {best.identity:.4f}); transfer.candidate takes "
+            f"another"
+        )
 
 
 def _artifacts(run: RunFolder, plan: RunPlan) -> dict[str, Path]:

@@ -1,0 +1,104 @@
+"""What a run has made, put together as the store wants it: a folder to use, copy or ship.
+
+Flow: artifacts of the stages -> RUN/pretrained/NAME/{base,encoder,NAME,NAME-finetuned}.safetensors.
+`dsg stylize --pretrained RUN/pretrained --style NAME` takes the style from there.
+
+Half precision: files are half as large and the difference is below what eight bits show.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsgcli.recipe import Recipe
+from dsgcli.store.contents import open_model
+from dsgcli.store.networks import (
+    load_dualstylegan,
+    load_encoder,
+    load_generator,
+    load_sampler,
+)
+from dsgcli.store.write import save_encoder, save_generator, save_style
+from dsgcli.training.candidates import chosen_style
+from dsgcli.training.folder import RunFolder
+from dsgcli.training.requirements import find_start
+from dsgcli.training.stages.codes import read_part
+from dsgcli.types import Provenance
+
+if TYPE_CHECKING:
+    from dsgcli.store import ModelStore
+
+FOLDER = "pretrained"
+LAST = "evaluate"
+"""Artifacts of every stage before it are looked for."""
+
+
+def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
+    """Write what is there; returns the files. A style needs a base, an encoder and codes."""
+    folder = run.path / FOLDER / recipe.run.name
+    provenance = _provenance(recipe)
+    base, encoder = (_find(name, recipe, run, store) for name in ("base", "encoder"))
+    if base is None:
+        return []
+    made = [_package_base(base, folder / "base.safetensors", provenance)]
+    if encoder is not None:
+        path = folder / "encoder.safetensors"
+        save_encoder(path, load_encoder(encoder), provenance=_kept(encoder, provenance), half=True)
+        made.append(path)
+    style = chosen_style(recipe, run)
+    codes = run.find("codes", before=LAST)
+    if style is not None and codes is not None:
+        made += _package_style(recipe, run, style, codes, folder, provenance)
+    return made
+
+
+def _package_base(base: Path, path: Path, provenance: Provenance) -> Path:
+    save_generator(path, load_generator(base), provenance=_kept(base, provenance), half=True)
+    return path
+
+
+def _package_style(
+    recipe: Recipe,
+    run: RunFolder,
+    style: Path,
+    codes: Path,
+    folder: Path,
+    provenance: Provenance,
+) -> list[Path]:
+    name = recipe.run.name
+    model = load_dualstylegan(style)
+    sampler = run.find("sampler", before=LAST)
+    width = model.config.generator.style_dim
+    path = folder / f"{name}.safetensors"
+    save_style(
+        path,
+        model,
+        read_part(codes),
+        base=folder / "base.safetensors",
+        sampler=load_sampler(sampler, style_dim=width) if sampler else None,
+        provenance=provenance,
+        name=name,
+        half=True,
+    )
+    finetuned = run.find("finetuned", before=LAST)
+    if finetuned is None:
+        return [path]
+    beside = folder / f"{name}-finetuned.safetensors"
+    save_generator(beside, load_generator(finetuned), provenance=provenance, half=True)
+    return [path, beside]
+
+
+def _find(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
+    """As this run made it, or as it started from it."""
+    return run.find(artifact, before=LAST) or find_start(artifact, recipe, run, store)
+
+
+def _provenance(recipe: Recipe) -> Provenance:
+    return Provenance(license=recipe.run.license, source="dsg train", notes=recipe.run.name)
+
+
+def _kept(path: Path, ours: Provenance) -> Provenance:
+    """The provenance that a file came with; ours where it says nothing."""
+    theirs = open_model(path).header.provenance
+    return ours if theirs.license == "unknown" else theirs
