@@ -24,7 +24,7 @@ KNOWN_HOSTS = {
     *("huggingface.co", "drive.google.com", "drive.usercontent.google.com", "docs.google.com"),
     *("download.pytorch.org", "pytorch.org", "storage.googleapis.com", "raw.githubusercontent.com"),
     *("creativecommons.org", "opensource.org", "www.apache.org", "www.w3.org"),
-    *("git-lfs.github.com", "localhost", "127.0.0.1", "example.com", "example.org"),
+    *("git-lfs.github.com", "localhost", "127.0.0.1", "example.com", "example.org", "x.org"),
 }
 """Hosts that files of the repository may name: sources of weights, and documents."""
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".txt", ".cfg", ".html", ""}
