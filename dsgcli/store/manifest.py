@@ -8,6 +8,7 @@ known     what is known of size and hash: "page" as a public page has it, "verif
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -22,6 +23,8 @@ from dsgcli.store.places import shipped_folder
 
 MANIFEST = "manifest.toml"
 EVERYTHING = "all"
+ENV_HUB = "HF_ENDPOINT"
+"""Another address for Hugging Face, as its own tools understand it."""
 _HASH_DIGITS = 64
 _KINDS = {kind for part in get_args(FileKind) for kind in (get_args(part) or (part,))} | {"other"}
 
@@ -128,7 +131,8 @@ def url_of(source: str) -> str:
     if scheme == "hf":
         repository, _, after = rest.partition("@")
         revision, _, path = after.partition("/")
-        return f"https://huggingface.co/{repository}/resolve/{revision}/{path}"
+        endpoint = os.environ.get(ENV_HUB, "https://huggingface.co").rstrip("/")
+        return f"{endpoint}/{repository}/resolve/{revision}/{path}"
     if scheme == "drive":
         return f"https://drive.usercontent.google.com/download?id={rest}&export=download&confirm=t"
     return source
