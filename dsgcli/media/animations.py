@@ -51,7 +51,7 @@ class AnimationSource(ContextManaged):
     ) -> None:
         self._path, self._skip = path, skip
         with open_picture(path) as image:
-            durations = _durations(image)
+            durations = _durations(image, path)
             total = sum(durations, Fraction(0))
             self._info = SourceInfo(
                 kind="animation",
@@ -81,8 +81,9 @@ class AnimationSource(ContextManaged):
         with open_picture(self._path) as image:
             for number in _playable(image):
                 try:
-                    duration = _duration(image, number)
+                    image.seek(number)
                     frame = load_frame(image.convert("RGBA"), self._path)
+                    duration = _shown(image.info.get("duration", 0))
                 except (SourceError, *BROKEN):
                     self._info.truncated = True
                     self._info.warn(f"it is cut off or damaged after {number} frames")
@@ -101,22 +102,36 @@ def _playable(image: Image.Image) -> range:
     return range(1 if image.info.get("default_image") else 0, num_frames(image))
 
 
-def _durations(image: Image.Image) -> list[Fraction]:
-    """Of the frames up to the first damaged one; at least one value."""
+def _durations(image: Image.Image, path: Path) -> list[Fraction]:
+    """Seconds of the frames up to the first damaged one; at least one value."""
+    if image.format == "WEBP":
+        return [_shown(ms) for ms in _webp_durations_ms(path)] or [_shown(0)]
     durations: list[Fraction] = []
     for number in _playable(image):
         try:
-            durations.append(_duration(image, number))
+            image.seek(number)
         except BROKEN:
             break
-    return durations or [Fraction(INSTEAD_MS, 1000)]
+        durations.append(_shown(image.info.get("duration", 0)))
+    return durations or [_shown(0)]
 
 
-def _duration(image: Image.Image, number: int) -> Fraction:
-    """Seconds of a frame; moves the picture there."""
-    image.seek(number)
-    said_ms = Fraction(str(round(image.info.get("duration", 0), 3)))
-    return (said_ms if said_ms > SHORTEST_MS else Fraction(INSTEAD_MS)) / 1000
+def _shown(said_ms: float) -> Fraction:
+    """How long a frame is shown, in seconds, for what the file says."""
+    exact = Fraction(str(round(said_ms, 3)))
+    return (exact if exact > SHORTEST_MS else Fraction(INSTEAD_MS)) / 1000
+
+
+def _webp_durations_ms(path: Path) -> Iterator[int]:
+    """From the headers of the frames; Pillow would decode each for it."""
+    with path.open("rb") as file:
+        file.seek(len(b"RIFF....WEBP"))
+        while len(head := file.read(8)) == 8:
+            size = struct.unpack("<I", head[4:])[0]
+            begin = file.tell()
+            if head[:4] == b"ANMF":
+                yield int.from_bytes(file.read(15)[12:], "little")
+            file.seek(begin + size + size % 2)
 
 
 def _opaque(alpha: Pixels | None) -> bool:

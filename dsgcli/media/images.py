@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ WEBP_QUALITY = 90
 """Visually lossless; `quality=` overrides either."""
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow warns by its own limit; `open_picture` enforces ours
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of odd tags helps no user
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
 """What Pillow's decoders raise on damaged files."""
@@ -250,6 +252,8 @@ def save(
         Image.fromarray(np.ascontiguousarray(stored)).save(path, **options)
     except OSError as error:
         raise sink_error(path, error) from error
+    except ValueError as error:  # larger than the format allows
+        raise SinkError(f"{path} cannot be written: {error}") from error
 
 
 def can_write(path: Path) -> bool:

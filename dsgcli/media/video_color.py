@@ -7,25 +7,28 @@ Conventions
     SDR     R'G'B' values are taken as sRGB, as every player shows them; only wide gamuts (bt2020,
             P3) are converted. Chroma is interpolated with accurate rounding: swscale's fast paths
             darken by one level each way, and a round trip would show it.
-    HDR     PQ and HLG are tone-mapped to SDR by swscale ("perceptual": BT.2390's curve in a
-            perceptual space, from the mastering metadata where there is some)
+    HDR     PQ and HLG are mapped to SDR; `tones.py` has the mathematics
 """
 
 from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.reformatter import Interpolation as Flag
 
 from dsgcli.errors import SourceError
 from dsgcli.media.sources import ColorFacts
+from dsgcli.media.tones import USUAL_PEAK_NITS, srgb_cube
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
@@ -96,9 +99,8 @@ def orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
 
     Angles in between are rounded to the next quarter turn.
     """
-    try:
-        said = bytes(frame.side_data["DISPLAYMATRIX"])  # type: ignore[typeddict-item]
-    except KeyError:
+    said = _side_data(frame, "DISPLAYMATRIX")
+    if len(said) < 20:
         return 1, 0, 0, 1
     a, b, _, c, d = struct.unpack("<5i", said[:20])
     if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -153,8 +155,9 @@ class FrameReader:
     ) -> None:
         self._color, self._size, self._turn = color, size_px, matrix
         self._with_alpha = with_alpha
-        self._reformatter = VideoReformatter()
-        self._tone_mapper: _ToneMapper | None = None
+        self._needs_cube = color.hdr or color.primaries in WIDE_PRIMARIES
+        self._first, self._second = VideoReformatter(), VideoReformatter()
+        self._cube: _CubeFilter | None = None
 
     def __call__(self, frame: VideoFrame) -> tuple[Pixels, Pixels | None]:
         """Convert one picture.
@@ -163,8 +166,6 @@ class FrameReader:
             SourceError: its colors are stored in a way that cannot be converted.
         """
         try:
-            if self._color.hdr:
-                frame = self._map_tones(frame)
             stored = self._to_rgb(frame)
         except av.FFmpegError as error:
             raise SourceError(
@@ -176,69 +177,92 @@ class FrameReader:
             return upright, None
         return np.ascontiguousarray(upright[..., :3]), np.ascontiguousarray(upright[..., 3])
 
-    def _map_tones(self, frame: VideoFrame) -> VideoFrame:
-        if self._tone_mapper is None or not self._tone_mapper.fits(frame):
-            self._tone_mapper = _ToneMapper(frame, self._color)
-        return self._tone_mapper(frame)
-
     def _to_rgb(self, frame: VideoFrame) -> Pixels:
-        color = self._color
-        wide = color.primaries in WIDE_PRIMARIES and not color.hdr
-        if wide and frame.color_trc == UNKNOWN:
-            frame.color_trc = BT709
-        if wide:
-            frame.color_primaries = color.primaries
-        plain_rgb = frame.format.is_rgb
-        converted = self._reformatter.reformat(
+        last = "rgba" if self._with_alpha else "rgb24"
+        if not self._needs_cube:
+            return _as_array(self._reformat(frame, last))
+        between = "gbrap16le" if self._with_alpha else "gbrp16le"
+        if self._cube is None:
+            self._cube = _CubeFilter(self._color, _peak_nits(frame), self._size, between)
+        mapped = self._cube(self._reformat(frame, between))
+        return _as_array(self._second.reformat(mapped, format=last, interpolation=SCALING))
+
+    def _reformat(self, frame: VideoFrame, pix_fmt: str) -> VideoFrame:
+        color, plain_rgb = self._color, frame.format.is_rgb
+        return self._first.reformat(
             frame,
             width=self._size[0],
             height=self._size[1],
-            format="rgba" if self._with_alpha else "rgb24",
+            format=pix_fmt,
             interpolation=SCALING,
             src_colorspace=None if plain_rgb else _MATRICES.get(color.matrix),
             src_color_range=ColorRange.JPEG if plain_rgb or color.full_range else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
-            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
-            dst_color_trc=ColorTrc(frame.color_trc) if wide else None,
         )
-        pixels: Pixels = converted.to_ndarray()  # type: ignore[assignment]
-        return pixels
 
 
-class _ToneMapper:
-    """PQ or HLG in any pixel format -> SDR, 8-bit sRGB."""
+def _as_array(frame: VideoFrame) -> Pixels:
+    pixels: Pixels = frame.to_ndarray()  # type: ignore[assignment]
+    return pixels
 
-    def __init__(self, frame: VideoFrame, color: ColorFacts) -> None:
-        self._color = color
-        self._shape = (frame.width, frame.height, frame.format.name)
+
+def _peak_nits(frame: VideoFrame) -> float:
+    """The brightest light of an HDR video, from what its mastering said of it."""
+    levels = _side_data(frame, "CONTENT_LIGHT_LEVEL")
+    if len(levels) >= 8 and (brightest := struct.unpack("<I", levels[:4])[0]) > 0:
+        return float(brightest)
+    display = _side_data(frame, "MASTERING_DISPLAY_METADATA")
+    if len(display) >= 88:  # ten rationals and two flags; the last rational is the maximum
+        above, below, _, known = struct.unpack("<iiii", display[72:88])
+        if known and below > 0 and above > 0:
+            return float(above / below)
+    return USUAL_PEAK_NITS
+
+
+def _side_data(frame: VideoFrame, name: str) -> bytes:
+    try:
+        return bytes(frame.side_data[name])  # type: ignore[literal-required]
+    except KeyError:
+        return b""
+
+
+class _CubeFilter:
+    """Applies a table of colors to pictures of one size."""
+
+    def __init__(
+        self, color: ColorFacts, peak_nits: float, size_px: tuple[int, int], pix_fmt: str
+    ) -> None:
         self._graph = Graph()
-        space = "" if frame.format.is_rgb else f":colorspace={color.matrix}"
-        nodes = [
-            self._graph.add(
-                "buffer",
-                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
-                f":time_base=1/1000:pixel_aspect=1/1{space}:range={2 if color.full_range else 1}",
-            ),
-            self._graph.add(
-                "scale",
-                "flags=bicubic+accurate_rnd+full_chroma_int:intent=perceptual"
-                ":out_primaries=bt709:out_transfer=iec61966-2-1",
-            ),
-            self._graph.add("format", "rgb24"),
-            self._graph.add("buffersink"),
-        ]
+        with NamedTemporaryFile("w", suffix=".cube", delete=False) as file:
+            file.write(_cube_text(color.transfer, color.primaries, peak_nits))
+        try:
+            nodes = [
+                self._graph.add(
+                    "buffer",
+                    f"video_size={size_px[0]}x{size_px[1]}:pix_fmt={pix_fmt}:time_base=1/1000"
+                    f":pixel_aspect=1/1:colorspace={RGB}:range={int(ColorRange.JPEG)}",
+                ),
+                self._graph.add("lut3d", file=file.name, interp="tetrahedral"),
+                self._graph.add("buffersink"),
+            ]
+        finally:
+            Path(file.name).unlink()
         self._graph.link_nodes(*nodes)
         self._graph.configure()
 
-    def fits(self, frame: VideoFrame) -> bool:
-        return self._shape == (frame.width, frame.height, frame.format.name)
-
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        frame.color_trc, frame.color_primaries = self._color.transfer, self._color.primaries
-        frame.colorspace = self._color.matrix
-        frame.color_range = ColorRange.JPEG if self._color.full_range else ColorRange.MPEG
+        frame.colorspace, frame.color_range = RGB, ColorRange.JPEG
         self._graph.vpush(frame)
         return self._graph.vpull()
+
+
+@lru_cache(maxsize=4)
+def _cube_text(transfer: int, primaries: int, peak_nits: float) -> str:
+    """A table in the format of .cube files, in which red runs fastest."""
+    cube = srgb_cube(transfer, primaries, peak_nits)
+    rows = cube.transpose(2, 1, 0, 3).reshape(-1, 3).tolist()
+    lines = "\n".join(f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in rows)
+    return f"LUT_3D_SIZE {len(cube)}\n{lines}\n"
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────

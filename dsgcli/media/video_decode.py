@@ -32,10 +32,12 @@ and a video that stands still for minutes helps nobody."""
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these ignore the alpha that WebM keeps beside the picture."""
 
+TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
+"""What FFmpeg makes of text files: pictures of letters."""
 PICTURE_BRANDS = ("heic", "heix", "hevc", "mif1", "msf1", "avif", "avis")
 
 
-VideoPacket: TypeAlias = Packet[VideoStream]
+VideoPacket: TypeAlias = "Packet[VideoStream]"  # no generic at run time
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class Damage:
     """Packets that did not decode; their frames are missing."""
     frames: int = 0
     """Frames that decoded with errors; they are shown as they are."""
+    cut: bool = False
+    """The file ends in the middle of a packet."""
 
 
 def open_container(path: Path) -> InputContainer:
@@ -83,6 +87,8 @@ def pick_video(container: InputContainer, path: Path) -> VideoStream:
         raise SourceError(f"{path} holds no moving picture, only {kinds or 'an empty container'}")
     best = container.streams.best("video")
     stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
+    if stream.codec_context and stream.codec_context.codec.canonical_name in TEXT_CODECS:
+        raise SourceError(f"{path} is a text file, not a video")
     if stream.codec_context is None:
         raise SourceError(f"{path} is coded in a way that cannot be decoded; convert it to H.264")
     return stream
@@ -162,7 +168,7 @@ class Decoder:
             if held is not None and (packet.size or not held.is_corrupt):
                 yield held
             elif held is not None:
-                self.damage.packets += 1
+                self.damage.cut = True
             held = packet
         if held is not None:
             yield held  # without data: it flushes the decoder

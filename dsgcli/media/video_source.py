@@ -134,14 +134,17 @@ class VideoSource(ContextManaged):
             if begin > 0 and not (decoder.seek(self._info.origin + begin) and self._reached(begin)):
                 decoder.close()
                 decoder = self._decoder()
-            last = None
+            first = last = None
+            count = 0
             for picture in self._timed(decoder):
                 if self._info.end is not None and picture.time >= self._info.end:
                     return
-                last = picture
+                first, last, count = first or picture, picture, count + 1
                 if picture.time >= begin:
                     yield picture
-            self._conclude(decoder, last)
+            if first is not None and last is not None:
+                spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
+                self._conclude(decoder, last, spacing)
         finally:
             decoder.close()
             if decoder in self._open:
@@ -182,23 +185,24 @@ class VideoSource(ContextManaged):
         if timeline.jumps:
             self._info.warn(f"its clock starts over {timeline.jumps} times; the parts are joined")
 
-    def _conclude(self, decoder: Decoder, last: Picture | None) -> None:
-        """At the end of the file: say what was damaged, and whether it ended too soon."""
+    def _conclude(self, decoder: Decoder, last: Picture, spacing: Fraction) -> None:
+        """At the end of the file: say what was damaged, and whether it ended too soon.
+
+        `spacing` is the seconds between frames as they came; what headers say may be nonsense.
+        """
         damage = decoder.damage
         if damage.packets:
             self._info.warn(f"{damage.packets} damaged pieces could not be decoded")
         if damage.frames:
             self._info.warn(f"{damage.frames} frames are damaged and shown as they decode")
-        if last is None or self._promised is None:
-            return
-        nominal = 1 / (self._info.rate or USUAL_RATE)
+        nominal = max(spacing, 1 / (self._info.rate or USUAL_RATE))
         reached = self._info.origin + last.time + (last.duration or nominal)
-        if self._promised - reached >= TRUNCATION_SLACK_FRAMES * nominal:
+        promised = reached if self._promised is None else self._promised
+        short = promised - reached >= TRUNCATION_SLACK_FRAMES * nominal
+        if short or damage.cut:
             self._info.truncated = True
-            self._info.warn(
-                f"it ends at {float(reached):.2f} s, where its header promises "
-                f"{float(self._promised):.2f} s: the file is cut off"
-            )
+            told = f", where its header promises {float(promised):.2f} s" if short else ""
+            self._info.warn(f"it ends at {float(reached):.2f} s{told}: the file is cut off")
 
 
 class _Deinterlacer:
@@ -267,8 +271,9 @@ def sample_video(path: Path, info: SourceInfo, count: int) -> list[Frame]:
         if info.duration is None:
             held = list(islice(source, 0, None, max(1, count)))
             return held[:: max(1, len(held) // count)][:count]
-        times = [info.duration * (2 * i + 1) / (2 * count) for i in range(count)]
-        found = [next(source.frames_from(time), None) for time in times]
+        lasts = 1 / (info.rate or USUAL_RATE)  # what begins up to so long before is on the screen
+        times = [info.duration * (2 * i + 1) / (2 * count) - lasts for i in range(count)]
+        found = [next(source.frames_from(max(time, Fraction(0))), None) for time in times]
     unique = {frame.time: frame for frame in found if frame is not None}
     return [unique[time] for time in sorted(unique)]
 
@@ -311,7 +316,9 @@ def _stream_facts(stream: av.stream.Stream) -> StreamFacts:
     return StreamFacts(
         index=stream.index,
         kind="cover" if cover else stream.type,
-        codec=context.codec.canonical_name if context else (stream.name or "unknown"),
+        codec=context.codec.canonical_name
+        if context
+        else (getattr(stream, "name", None) or "unknown"),
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
     )

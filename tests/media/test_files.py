@@ -1,0 +1,93 @@
+"""Outputs appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+from media.clips import names
+
+from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
+from dsgcli.media.files import Beside, check_input, check_output, hash_file
+
+
+def test_committed_file_replaces_the_old_one(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    beside = Beside(target)
+    beside.temporary.write_text("new")
+    assert target.read_text() == "old"
+    beside.commit()
+    assert target.read_text() == "new" and names(tmp_path) == ["a.txt"]
+
+
+def test_discarded_file_leaves_nothing(tmp_path):
+    beside = Beside(tmp_path / "a.txt")
+    beside.temporary.write_text("half")
+    beside.discard()
+    beside.discard()
+    assert names(tmp_path) == []
+
+
+def test_commit_says_so_when_nothing_was_written(tmp_path):
+    with pytest.raises(SinkError, match=r"a\.txt cannot be written"):
+        Beside(tmp_path / "a.txt").commit()
+
+
+def test_leftover_of_a_killed_run_is_removed(tmp_path):
+    Beside(tmp_path / "a.txt").temporary.write_text("killed here")
+    Beside(tmp_path / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_temporary_name_fits_where_the_target_fits(tmp_path):
+    target = tmp_path / ("ü" * 120 + ".mp4")  # 244 bytes
+    beside = Beside(target)
+    beside.temporary.write_text("x")
+    beside.commit()
+    assert target.read_text() == "x"
+
+
+def test_output_folder_is_made(tmp_path):
+    check_output(tmp_path / "a" / "b" / "c.png", overwrite=False)
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_output_is_refused_where_it_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        check_output(tmp_path / "file", overwrite=False)
+    with pytest.raises(SinkError, match="cannot be made"):
+        check_output(tmp_path / "file" / "inside.png", overwrite=True)
+    with pytest.raises(SinkError, match="is a folder"):
+        check_output(tmp_path, overwrite=True)
+    check_output(tmp_path / "file", overwrite=True)
+
+
+def test_output_is_refused_in_a_folder_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(SinkError, match="not writable"):
+        check_output(tmp_path / "a.png", overwrite=False)
+
+
+def test_input_is_checked(tmp_path):
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceMissingError, match="does not exist"):
+        check_input(tmp_path / "none")
+    with pytest.raises(SourceMissingError, match="is a folder"):
+        check_input(tmp_path)
+    with pytest.raises(SourceError, match="0 bytes"):
+        check_input(tmp_path / "empty")
+    with pytest.raises(SourceError, match="no regular file"):
+        check_input(tmp_path / "pipe")
+
+
+def test_hash_depends_on_the_content_alone(tmp_path):
+    one, two, three = tmp_path / "1", tmp_path / "2", tmp_path / "3"
+    one.write_bytes(b"a" * 100_000)
+    two.write_bytes(b"a" * 100_000)
+    three.write_bytes(b"a" * 99_999 + b"b")
+    assert hash_file(one) == hash_file(two) != hash_file(three)
+    assert hash_file(one) == hashlib.blake2b(b"a" * 100_000, digest_size=16).hexdigest()
