@@ -7,12 +7,15 @@ Images", 2001, section 3), inside the mask and weighted by it, so that backgroun
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsgcli.faces import warp
-from dsgcli.types import Mask, Pixels, Portrait
+
+if TYPE_CHECKING:
+    from dsgcli.types import Mask, Pixels, Portrait
 
 Array = NDArray[np.float32]
 
@@ -46,7 +49,8 @@ def lab_to_rgb(lab: Array) -> Pixels:
     linear = xyz @ np.linalg.inv(_XYZ_OF_RGB / _WHITE[:, None]).T.astype(np.float32)
     linear = np.clip(linear, 0.0, 1.0)
     rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(rgb * 255.0).astype(np.uint8)
+    pixels: Pixels = np.rint(rgb * 255.0).astype(np.uint8)
+    return pixels
 
 
 def match_color(portrait: Portrait, mask: Mask, strength: float) -> Portrait:

@@ -16,13 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsgcli.faces import warp
 from dsgcli.faces.color import match_color
-from dsgcli.types import Frame, Mask, Pixels, Portrait
+from dsgcli.types import Frame
+
+if TYPE_CHECKING:
+    from dsgcli.types import Mask, Pixels, Portrait
 
 LINEAR_STEPS = 1 << 14
 """Entries of the table from linear light to sRGB: finer than a level of 8 bits even in the darks,

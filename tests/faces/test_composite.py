@@ -1,0 +1,190 @@
+"""Pasting back: exact where the mask is empty, the inverse of cutting where it is full."""
+
+import numpy as np
+import pytest
+
+from dsgcli.faces.align import cut
+from dsgcli.faces.color import lab_to_rgb, match_color, rgb_to_lab
+from dsgcli.faces.composite import FROM_LINEAR, composite, cut_out, from_linear, to_linear
+from dsgcli.faces.masks import Segments, convex_hull, hull_distance, make_mask, pick_kind
+from dsgcli.types import Crop, CropTransform, Face, Frame, Portrait
+
+SIZE = 64
+
+
+def smooth_picture(height=120, width=160):
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / 17 + k) * np.cos(y / 13 - k) for k in range(3)]
+    return np.rint(127.5 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def square(center, half, degrees=0.0, size_px=SIZE):
+    turn = np.radians(degrees)
+    right = half * np.array([np.cos(turn), np.sin(turn)])
+    down = half * np.array([-np.sin(turn), np.cos(turn)])
+    middle = np.array(center, float)
+    quad = [middle - right - down, middle - right + down, middle + right + down]
+    return CropTransform(quad=np.stack([*quad, middle + right - down]), size_px=size_px)
+
+
+def portrait_of(frame, transform, pixels=None, face=None):
+    crop = Crop(pixels=cut(frame.pixels, transform), transform=transform, face=face)
+    return Portrait(pixels=crop.pixels if pixels is None else pixels, crop=crop)
+
+
+@pytest.fixture
+def frame():
+    return Frame(pixels=smooth_picture())
+
+
+FULL, EMPTY = np.ones((SIZE, SIZE), np.float32), np.zeros((SIZE, SIZE), np.float32)
+
+
+def test_srgb_bytes_survive_linear_light():
+    every = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(from_linear(to_linear(every)), every)
+    assert (np.diff(FROM_LINEAR.astype(int)) <= 1).all()
+
+
+@pytest.mark.parametrize("degrees", [0, 30, -100])
+def test_pasting_back_what_was_cut_changes_nothing(frame, degrees):
+    portrait = portrait_of(frame, square((80, 60), 32, degrees))
+    pasted = composite(frame, [portrait], [FULL]).pixels
+    inside = np.abs(pasted.astype(int) - frame.pixels)[45:75, 65:95]
+    assert inside.max() <= 2
+
+
+@pytest.mark.parametrize("center", [(80, 60), (5, 5), (158, 118), (-500, 0)])
+def test_an_empty_mask_leaves_the_frame_bit_for_bit(frame, center):
+    portrait = portrait_of(frame, square(center, 40, 20), np.zeros((SIZE, SIZE, 3), np.uint8))
+    np.testing.assert_array_equal(composite(frame, [portrait], [EMPTY]).pixels, frame.pixels)
+
+
+def test_the_frame_outside_the_mask_stays_bit_for_bit(frame):
+    half = FULL.copy()
+    half[:, SIZE // 2 :] = 0
+    black = portrait_of(frame, square((80, 60), 32), np.zeros((SIZE, SIZE, 3), np.uint8))
+    pasted = composite(frame, [black], [half]).pixels
+    np.testing.assert_array_equal(pasted[:, 84:], frame.pixels[:, 84:])
+    assert pasted[30:90, 52:76].max() == 0
+
+
+def test_a_portrait_much_larger_than_its_face_does_not_alias(frame):
+    """A chequerboard of single pixels is grey from afar."""
+    board = np.indices((512, 512)).sum(axis=0) % 2 * 255
+    pixels = np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8)
+    portrait = portrait_of(frame, square((80, 60), 20, 7, size_px=512), pixels)
+    mask = np.ones((512, 512), np.float32)
+    inside = composite(frame, [portrait], [mask]).pixels[50:70, 70:90].astype(int)
+    assert np.ptp(inside) <= 6 and abs(inside.mean() - 188) < 4  # half the light is 188 in sRGB
+
+
+def test_a_soft_edge_is_blended_in_linear_light(frame):
+    white = Frame(pixels=np.full_like(frame.pixels, 255))
+    black = portrait_of(white, square((80, 60), 32), np.zeros((SIZE, SIZE, 3), np.uint8))
+    pasted = composite(white, [black], [0.5 * FULL]).pixels
+    assert abs(int(pasted[60, 80, 0]) - 188) <= 1
+
+
+def test_opacity_fades_the_portrait(frame):
+    black = portrait_of(frame, square((80, 60), 32), np.zeros((SIZE, SIZE, 3), np.uint8))
+    gone = Portrait(pixels=black.pixels, crop=black.crop, opacity=0.0)
+    np.testing.assert_array_equal(composite(frame, [gone], [FULL]).pixels, frame.pixels)
+
+
+def test_the_larger_face_is_in_front(frame):
+    def flat(value, half):
+        return portrait_of(frame, square((80, 60), half), np.full((SIZE, SIZE, 3), value, np.uint8))
+
+    pasted = composite(frame, [flat(200, 40), flat(50, 20)], [FULL, FULL]).pixels
+    assert pasted[60, 80, 0] == 200
+
+
+def test_a_cut_out_is_transparent_outside_its_mask(frame):
+    portrait = portrait_of(frame, square((80, 60), 32))
+    out = cut_out(frame, [portrait], [FULL])
+    assert out.alpha[60, 80] == 255 and out.alpha[5, 5] == 0 and out.pixels[5, 5].max() == 0
+
+
+# ── color ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lab_survives_the_way_there_and_back():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    assert np.abs(lab_to_rgb(rgb_to_lab(pixels)).astype(int) - pixels).max() <= 1
+
+
+def test_lab_of_known_colors():
+    lab = rgb_to_lab(np.array([[255, 255, 255], [255, 0, 0]], np.uint8))
+    np.testing.assert_allclose(lab, [[100, 0, 0], [53.24, 80.09, 67.2]], atol=0.05)
+
+
+def test_matched_color_has_the_crops_mean(frame):
+    tinted = np.clip(frame.pixels[:SIZE, :SIZE] * [0.5, 0.9, 0.4] + 30, 0, 255).astype(np.uint8)
+    portrait = portrait_of(frame, square((80, 60), 32), tinted)
+    means = [
+        rgb_to_lab(match_color(portrait, FULL, strength).pixels).mean(axis=(0, 1))
+        for strength in (0.0, 0.5, 1.0)
+    ]
+    wanted = rgb_to_lab(portrait.crop.pixels).mean(axis=(0, 1))
+    gaps = [np.linalg.norm(mean - wanted) for mean in means]
+    assert gaps[0] > 1.5 * gaps[1] > 3 * gaps[2]
+
+
+# ── masks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class HalfSegmenter:
+    """Says that the left half of every picture is a person."""
+
+    name = "half"
+
+    def segment(self, pixels):
+        person = np.zeros(pixels.shape[:2], np.float32)
+        person[:, : pixels.shape[1] // 2] = 1
+        return Segments(person=person)
+
+    def close(self):
+        """Nothing is open."""
+
+
+def face_in(transform):
+    """Landmarks on an oval in the middle of the crop."""
+    angles = np.linspace(0, 2 * np.pi, 478, endpoint=False)
+    unit = 0.5 + np.stack([0.3 * np.cos(angles), 0.4 * np.sin(angles)], axis=1)
+    unit[152] = [0.5, 0.9]
+    low, high = transform.quad[0], transform.quad[2]
+    return Face(landmarks=low + unit * (high - low))
+
+
+def test_hull_distance_is_the_distance_inside_a_square():
+    corners = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75], [0.5, 0.5]])
+    distance = hull_distance(corners, 100)
+    assert abs(distance[49, 49] - 0.245) < 0.01 and distance[5, 5] < 0
+    assert len(convex_hull(corners)) == 4
+
+
+@pytest.mark.parametrize("kind", ["feather", "face", "head", "person"])
+def test_every_mask_is_full_in_the_middle_and_empty_at_the_edge(frame, kind):
+    transform = square((80, 60), 32)
+    portrait = portrait_of(frame, transform, face=face_in(transform))
+    mask = make_mask(portrait, kind, blend=0.1, segmenter=HalfSegmenter())
+    assert mask.dtype == np.float32 and mask.shape == (SIZE, SIZE)
+    assert mask[32, 28] > 0.95 and max(mask[0].max(), mask[:, -1].max(), mask[-1].max()) < 0.05
+
+
+def test_a_head_ends_under_the_chin(frame):
+    transform = square((80, 60), 32)
+    face = face_in(transform)
+    face.landmarks[152] = [80, 64]  # the chin, at 0.56 of the square
+    portrait = portrait_of(frame, transform, face=face)
+    whole, head = (
+        make_mask(portrait, kind, blend=0.02, segmenter=HalfSegmenter())
+        for kind in ("person", "head")
+    )
+    assert whole[52, 6] > 0.95 and head[52, 6] < 0.05 and head[24, 6] > 0.95
+
+
+def test_auto_takes_the_head_where_a_model_is_at_hand():
+    assert pick_kind("auto", HalfSegmenter()) == "head"
+    assert pick_kind("auto", None) == "face"
