@@ -1,0 +1,262 @@
+"""Look for faces until they are found: in the whole frame, in parts of it, and turned.
+
+Data flow: pixels -> candidate meshes (one view after another) -> faces (each looked at again).
+
+Two weaknesses of the finder make this necessary. It sees faces of a sixth of its view or more,
+upright within some 60 degrees; so small faces need small views, and the others need turning. And
+it takes most upside-down faces for upright ones, and places its points a percent off at random;
+so each candidate is looked at again, upright and enlarged, until two looks agree. That finds the
+right way up, rejects what is no face, and halves the jitter (benchmarks/temporal.md).
+
+Conventions
+    points    (478, 2) float64, frame pixels unless said otherwise
+    shift     mean distance of two sets of points, in face sizes (`size_of`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from dsgcli.faces import warp
+from dsgcli.faces.align import ffhq_quad
+from dsgcli.types import CropTransform, Face
+
+if TYPE_CHECKING:
+    from dsgcli.types import Pixels, Points
+
+Effort = Literal["glance", "search", "everywhere"]
+"""`glance`: the whole frame, and the hints. `search`: if that finds nothing, parts of the frame and
+turned ones, until something is found. `everywhere`: all parts, whatever is found."""
+
+TILE_STEP = 0.6
+"""From one part to the next, in sides: a face of up to 0.4 lies wholly in one of them."""
+TILE_LEVELS, MIN_TILE_PX = 3, 144
+"""Parts of a half, a quarter and an eighth of the frame's long side: faces down to 1/48 of it,
+40 px in a 1080p frame, whatever the resolution, so that the search is bounded."""
+LOOK_SIDE, LOOK_PX = 1.2, 256
+"""The second look: a square this much larger than the FFHQ crop, at this size. Of 1.0 to 1.5 sides
+and 192 to 384 px it gives the steadiest points (benchmarks/temporal.md)."""
+HINT_SIDE = 1.5
+"""The same for a face that may have moved since the last frame."""
+SURE_SHIFT, MAX_SHIFT = 0.0045, 0.03
+"""Two looks that agree within the first need no third. Measured on upright and upside-down faces:
+right ones agree within 0.018 at the second look and 0.005 at the third, wrong ones differ by 0.006
+and more. Beyond the second number there is no face."""
+SAME_FACE_SHIFT = 0.22
+"""Two meshes nearer than this are one face, the same way up; upside down they differ by 0.5."""
+SIZE_IN_SPREADS = 3.1
+"""Size of a face in root mean squares of its points' distances from their center: makes the size of
+an upright, frontal face the side of the square with its box's area."""
+
+
+class MeshFinder(Protocol):
+    """Finds face meshes in one view."""
+
+    @property
+    def name(self) -> str: ...
+
+    def find(self, pixels: Pixels) -> list[Points]:
+        """(H, W, 3) uint8 RGB -> a (478, 2) array in pixels for each face."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A part of a frame, turned by quarters."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    quarter_turns: int = 0
+    """Counter-clockwise."""
+
+    def pixels(self, frame: Pixels) -> Pixels:
+        part = frame[self.top : self.top + self.height, self.left : self.left + self.width]
+        return np.ascontiguousarray(np.rot90(part, self.quarter_turns))
+
+    def to_frame(self, points: Points) -> Points:
+        """Points in the turned view -> frame pixels."""
+        x, y = points.T
+        turned = {
+            0: (x, y),
+            1: (self.width - y, x),
+            2: (self.width - x, self.height - y),
+            3: (y, self.height - x),
+        }[self.quarter_turns]
+        moved: Points = np.stack(turned, axis=1)
+        moved += (self.left, self.top)
+        return moved
+
+
+def find_faces(
+    finder: MeshFinder, pixels: Pixels, *, hints: Sequence[Face] = (), effort: Effort = "search"
+) -> list[Face]:
+    """Find the faces of one picture, from left to right."""
+    faces: list[Face] = []
+    for level, views in enumerate(_levels(pixels.shape[1], pixels.shape[0])):
+        if level > 0 and (effort == "glance" or (effort == "search" and faces)):
+            break
+        for view in views:
+            _add(faces, finder, pixels, _candidates(finder, pixels, view), hints)
+        if level == 0:
+            _add_hinted(faces, finder, pixels, hints)
+    return sorted(faces, key=lambda face: float(face.landmarks[:, 0].mean()))
+
+
+def as_points(landmarks: Iterable[Any], size_px: tuple[int, int]) -> Points:
+    """MediaPipe's landmarks, in widths and heights of the picture -> (478, 2) in pixels."""
+    points: Points = np.array([(point.x, point.y) for point in landmarks], np.float64)
+    points *= size_px
+    return points
+
+
+def size_of(points: Points) -> float:
+    """Size of a face in pixels; unlike a box's, the same at any roll."""
+    return float(((points - points.mean(0)) ** 2).sum(1).mean() ** 0.5) * SIZE_IN_SPREADS
+
+
+def shift(points: Points, other: Points) -> float:
+    """Mean distance between corresponding points, in sizes of the first face."""
+    return float(np.hypot(*(points - other).T).mean()) / max(size_of(points), 1e-9)
+
+
+def _levels(width: int, height: int) -> Iterator[list[View]]:
+    """Views from likely and cheap to unlikely and dear: the whole, also turned; ever smaller parts;
+    the same parts turned."""
+    whole = View(0, 0, width, height)
+    yield [whole]
+    yield _turned([whole])
+    parts = [_parts(width, height, max(width, height) >> n) for n in range(1, TILE_LEVELS + 1)]
+    yield from parts
+    yield from (_turned(views) for views in parts)
+
+
+def _parts(width: int, height: int, side: int) -> list[View]:
+    """Overlapping squares of this side that cover the frame; none if they would be too small."""
+    if side < MIN_TILE_PX:
+        return []
+    return [
+        View(left, top, min(side, width), min(side, height))
+        for top in _starts(height, side)
+        for left in _starts(width, side)
+    ]
+
+
+def _turned(views: Iterable[View]) -> list[View]:
+    return [View(v.left, v.top, v.width, v.height, turns) for v in views for turns in (1, 3, 2)]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where parts of this side begin so that they cover the length, evenly spread."""
+    if side >= length:
+        return [0]
+    count = int(np.ceil((length - side) / (side * TILE_STEP))) + 1
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _candidates(finder: MeshFinder, pixels: Pixels, view: View) -> list[Points]:
+    return [view.to_frame(points) for points in finder.find(view.pixels(pixels))]
+
+
+def _add(
+    faces: list[Face],
+    finder: MeshFinder,
+    pixels: Pixels,
+    candidates: Iterable[Points],
+    hints: Sequence[Face],
+) -> None:
+    """Look at each candidate again and add those that are faces, and new."""
+    for points in candidates:
+        if _is_one_of(points, faces):
+            continue
+        expected = _is_one_of(points, hints)
+        face = confirm(finder, pixels, points, expected=expected)
+        if face is not None and not _is_one_of(face.landmarks, faces):
+            faces.append(face)
+
+
+def _add_hinted(
+    faces: list[Face], finder: MeshFinder, pixels: Pixels, hints: Sequence[Face]
+) -> None:
+    """Look for faces where they were, unless they are found already."""
+    for hint in hints:
+        if _is_one_of(hint.landmarks, faces):
+            continue
+        points = look_again(finder, pixels, hint.landmarks, side=HINT_SIDE)
+        _add(faces, finder, pixels, [] if points is None else [points], hints)
+
+
+def _is_one_of(points: Points, faces: Iterable[Face]) -> bool:
+    return any(
+        min(shift(face.landmarks, points), shift(points, face.landmarks)) < SAME_FACE_SHIFT
+        for face in faces
+    )
+
+
+def confirm(
+    finder: MeshFinder, pixels: Pixels, points: Points, *, expected: bool = False
+) -> Face | None:
+    """Look at a candidate again, and longer if that does not agree; None if it is no face.
+
+    Args:
+        expected: a face was here, this way up, a moment ago; then the second look decides.
+    """
+    second = look_again(finder, pixels, points)
+    if second is not None and (expected or shift(second, points) < SURE_SHIFT):
+        return _face(second, shift(second, points))
+    upright = _agreeing(finder, pixels, second)
+    if upright is not None and upright.score > _score(SURE_SHIFT):
+        return upright
+    upended = _agreeing(finder, pixels, look_again(finder, pixels, points, upside_down=True))
+    found = [face for face in (upright, upended) if face is not None]
+    return max(found, key=lambda face: face.score, default=None)
+
+
+def _agreeing(finder: MeshFinder, pixels: Pixels, points: Points | None) -> Face | None:
+    """Look once more; None if that disagrees."""
+    again = None if points is None else look_again(finder, pixels, points)
+    if points is None or again is None or shift(again, points) > MAX_SHIFT:
+        return None
+    return _face(again, shift(again, points))
+
+
+def look_again(
+    finder: MeshFinder,
+    pixels: Pixels,
+    points: Points,
+    *,
+    side: float = LOOK_SIDE,
+    upside_down: bool = False,
+) -> Points | None:
+    """Find the face again in an upright, enlarged crop of itself; None if there is none."""
+    matrix = look_transform(points, side=side, upside_down=upside_down).matrix()
+    crop = warp.to_uint8(warp.warp(pixels, matrix, LOOK_PX, LOOK_PX))
+    meshes = [warp.apply(matrix, mesh) for mesh in finder.find(crop)]
+    if not meshes:
+        return None
+    return min(meshes, key=lambda mesh: float(np.hypot(*(mesh.mean(0) - points.mean(0)))))
+
+
+def look_transform(points: Points, *, side: float, upside_down: bool) -> CropTransform:
+    """The square of the second look: the face's FFHQ quad, enlarged about its center."""
+    face = Face(landmarks=points)
+    quad = ffhq_quad(face.eyes, face.mouth)
+    center = quad.mean(0)
+    factor = -side if upside_down else side
+    return CropTransform(quad=center + factor * (quad - center), size_px=LOOK_PX)
+
+
+def _face(points: Points, disagreement: float) -> Face:
+    """A face whose score falls from 1 as its looks disagree, to 0.5 where it would be no face."""
+    return Face(landmarks=points, score=_score(disagreement))
+
+
+def _score(disagreement: float) -> float:
+    return float(0.5 ** min(disagreement / MAX_SHIFT, 1.0))
