@@ -19,7 +19,6 @@ from typing import Literal
 from dsgcli.errors import ModelError, ModelMissingError
 from dsgcli.store.header import BaseRef, Header, Kind, read_header
 from dsgcli.store.places import Root
-from dsgcli.store.unpickle import read_code_names
 from dsgcli.types import LatentLayout
 
 DEFAULT_SET = "default"
@@ -285,6 +284,8 @@ def published_style(folder: Path, root: Root, set_name: str) -> StyleInfo:
 
 
 def _with_names(style: StyleInfo) -> StyleInfo:
+    from dsgcli.store.unpickle import read_code_names  # with NumPy, which our own files do not need
+
     tables = [style.files[role] for role in ("refined", "exstyle") if role in style.files]
     if not tables:
         raise ModelMissingError(

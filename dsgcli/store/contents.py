@@ -96,7 +96,7 @@ class OwnModel:
         self.path = path
         header, self._shapes = read_header(path)
         self.header = header if header.name else header.named(path.stem)
-        self.parts = tuple(dict.fromkeys(key.partition("/")[0] for key in self._shapes))
+        self.parts = tuple(sorted({key.partition("/")[0] for key in self._shapes}))
 
     def part(self, name: str) -> State:
         return own_copy(self.stored(name), self.path, name)

@@ -25,6 +25,8 @@ from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
 from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.store.files import publish, sha256_of
 
+MB = 1e6
+"""Progress is told in these."""
 _CHUNK_BYTES = 1 << 20
 _ASK_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which the same question may be asked again."""
@@ -116,7 +118,8 @@ def fetch(
     try:
         wanted.target.parent.mkdir(parents=True, exist_ok=True)
         have = _size_of(wanted.part)
-        with progress.task(wanted.target.name, wanted.size or None, "bytes", have) as task:
+        total = wanted.size / MB or None
+        with progress.task(wanted.target.name, total, "MB", have / MB) as task:
             for url in urls:
                 try:
                     return _from_source(wanted, url, patience, task)
@@ -281,7 +284,7 @@ def _receive(answer: http.client.HTTPResponse, wanted: Wanted, have: int, task: 
         while chunk := answer.read(_CHUNK_BYTES):
             file.write(chunk)
             have += len(chunk)
-            task.advance(len(chunk))
+            task.advance(len(chunk) / MB)
             if wanted.size and have > wanted.size:
                 raise _SourceError(f"another file: more than the {wanted.size:,} bytes it has")
     if have < (wanted.size or total):
@@ -310,7 +313,7 @@ def _announce(wanted: Wanted, total: int, have: int, task: Task) -> None:
     whole = wanted.size or total
     if not whole:
         return
-    task.set_total(whole)
+    task.set_total(whole / MB)
     free = shutil.disk_usage(wanted.target.parent).free
     if free - _KEPT_FREE_BYTES < whole - have:
         raise DsgError(

@@ -63,6 +63,15 @@ class Lookup:
         """A file in the store, or any file by path."""
         return Path(name) if Path(name).is_file() else self.find(name, *kinds).path
 
+    def files_of(self, name: str) -> list[Path]:
+        """Everything that a name stands for: all files of a style, or one other model.
+
+        Raises:
+            ModelMissingError: nothing has that name.
+        """
+        style = self.by_name(name)
+        return list(style.files.values()) if style else [self.find(name).path]
+
     def info(self, name: str) -> StyleInfo:
         """A style by name, by SET/NAME, or by path (its file, or its folder if published).
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dsgcli.errors import ModelMismatchError, ModelMissingError
+from dsgcli.errors import ModelMismatchError, ModelMissingError, UsageError
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
 from dsgcli.store.lookup import Lookup, Space
 from dsgcli.store.places import USER_ORIGIN, Root, search_roots, user_folder
@@ -195,6 +195,31 @@ class ModelStore:
             self.lookup.roots.append(Root(user_folder(), USER_ORIGIN))
         self.refresh()
         return path
+
+    def remove(self, name: str) -> list[Path]:
+        """Delete a model, or a style with all its files, from the user's folder.
+
+        Returns:
+            The files that are gone.
+
+        Raises:
+            ModelMissingError: nothing of that name is there. UsageError: it is elsewhere, where it
+            is not ours to delete, or a style that stays needs it.
+        """
+        doomed, home = self.lookup.files_of(name), user_folder().resolve()
+        outside = [path for path in doomed if not path.resolve().is_relative_to(home)]
+        if outside:
+            raise UsageError(
+                f"{outside[0]} is not in {home}, and only what is there is removed; delete it "
+                f"yourself if you want to"
+            )
+        for style in self.styles():
+            if style.base and style.path not in doomed and self.lookup.base_of(style) in doomed:
+                raise UsageError(f"the style {style.qualified} needs {name}; remove it first")
+        for path in doomed:
+            path.unlink()
+        self.refresh()
+        return doomed
 
     # ── networks ─────────────────────────────────────────────────────────────────────────────────
 

@@ -76,15 +76,16 @@ def pull(
     """
     manifest = manifest or read_manifest()
     entries = manifest.select(names)
-    here = (
-        {} if options.again else {e.name: path for e in entries if (path := _present(e, options))}
-    )
+    here = _already_here(entries, options)
     missing = [entry for entry in entries if entry.name not in here]
     if missing and is_offline(options):
         raise ModelMissingError("\n".join([_OFFLINE, *(by_hand(e, options) for e in missing)]))
     to_accept = unaccepted(missing, manifest)
     if to_accept and not options.accept_license:
-        raise UsageError(_license_text(to_accept))
+        raise UsageError(
+            f"these files come under a license that has to be accepted first:\n"
+            f"{license_text(to_accept)}\npass --accept-license if you accept; it is remembered"
+        )
     accept(to_accept)
     done = []
     for entry in entries:
@@ -101,6 +102,27 @@ _OFFLINE = "nothing is fetched while offline (--offline or HF_HUB_OFFLINE); to d
 def is_offline(options: PullOptions) -> bool:
     """By option, or as Hugging Face's own tools are told."""
     return options.offline or os.environ.get(ENV_HUB_OFFLINE, "").lower() in _YES
+
+
+def licenses_to_accept(
+    names: Sequence[str], options: PullOptions, manifest: Manifest | None = None
+) -> list[License]:
+    """What `pull` would refuse to go on without; for a command that can ask.
+
+    Raises:
+        ModelMissingError: an unknown name.
+    """
+    manifest = manifest or read_manifest()
+    entries = manifest.select(names)
+    here = _already_here(entries, options)
+    return unaccepted([entry for entry in entries if entry.name not in here], manifest)
+
+
+def _already_here(entries: Sequence[Entry], options: PullOptions) -> dict[str, Path]:
+    """Files that need no fetching, by the names of their entries."""
+    if options.again:
+        return {}
+    return {entry.name: path for entry in entries if (path := _present(entry, options))}
 
 
 def _present(entry: Entry, options: PullOptions) -> Path | None:
@@ -209,12 +231,6 @@ def _accepted() -> dict[str, object]:
         return {}
 
 
-def _license_text(licenses: Sequence[License]) -> str:
-    told = [f"  {item.title}: {item.summary} {item.url}" for item in licenses]
-    return "\n".join(
-        [
-            "these files come under a license that has to be accepted first:",
-            *told,
-            "pass --accept-license if you accept; it is remembered",
-        ]
-    )
+def license_text(licenses: Sequence[License]) -> str:
+    """The terms, one a line."""
+    return "\n".join(f"  {item.title}: {item.summary} {item.url}" for item in licenses)

@@ -17,6 +17,7 @@ from dsgcli.errors import ModelError
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.catalog import FileKind, ModelFile
 from dsgcli.store.convert import entry_of
+from dsgcli.store.fetch import MB
 from dsgcli.store.files import sha256_of, written_whole
 from dsgcli.store.places import user_folder
 
@@ -56,10 +57,11 @@ def verify(
     """
     found = []
     bases = {f.header.sha256 for f in (*files, *known) if f.header and f.kind == "generator"}
-    with progress.task("Verifying", sum(file.num_bytes for file in files), unit="bytes") as task:
+    total = sum(file.num_bytes for file in files)
+    with progress.task("Verifying", total / MB, unit="MB") as task:
         for file in files:
             found.append(_verify_one(file, bases))
-            task.advance(file.num_bytes)
+            task.advance(file.num_bytes / MB)
     return found
 
 

@@ -267,7 +267,7 @@ def write(path: Path, header: Header, parts: Parts, *, half: bool = False) -> He
     tensors = {
         f"{part}/{key}": value for part, state in stored.items() for key, value in state.items()
     }
-    metadata = {METADATA_KEY: json.dumps(header.as_json(), sort_keys=True)}
+    metadata = {METADATA_KEY: json.dumps(header.as_json())}
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
     return header
