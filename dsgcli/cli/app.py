@@ -37,7 +37,7 @@ Settings: flags, then DSG_* variables, then dsg.toml; `dsg doctor` shows them.
 
 def build_app() -> typer.Typer:
     """The whole command line; nothing heavy is imported for it."""
-    from dsgcli.cli import destylize, doctor, interpolate, sample, styles, stylize, train
+    from dsgcli.cli import destylize, doctor, interpolate, models, sample, styles, stylize, train
 
     app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
@@ -47,6 +47,7 @@ def build_app() -> typer.Typer:
     add(app, destylize.destylize, destylize.EXAMPLES)
     add(app, train.train, train.EXAMPLES)
     app.add_typer(styles.styles)
+    app.add_typer(models.models)
     add(app, doctor.doctor, doctor.EXAMPLES)
     return app
 
