@@ -20,8 +20,8 @@ RUN_GROUP = "What to run"
 
 EXAMPLES = """
 Examples:
-  dsg train recipes/cartoon.toml --data faces/ --dry-run   what it would do, what is missing
-  dsg train recipes/cartoon.toml --data faces/             all stages; the same command goes on
+  dsg train recipes/cartoon.toml --data faces/ --dry-run   what it would do
+  dsg train recipes/cartoon.toml --data faces/             the same resumes it
   dsg train recipes/cartoon.toml --stage transfer --set transfer.lambda_id=4
   torchrun --nproc-per-node 8 -m dsgcli train recipes/cartoon.toml
 """
@@ -166,6 +166,6 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
 
 
 def _summary(summary: TrainSummary) -> list[Table | str]:
-    made = [f"{name}: {path}" for name, path in summary.artifacts.items()]
-    done = ", ".join(summary.done) or "nothing left to do"
-    return [f"done: {done}", *made, f"report: {summary.folder / 'report.html'}"]
+    lines = [f"done: {', '.join(summary.done) or 'nothing left to do'}"]
+    lines += [f"{name}: {path}" for name, path in summary.artifacts.items()]
+    return ["\n".join([*lines, f"report: {summary.folder / 'report.html'}"])]

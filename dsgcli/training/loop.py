@@ -82,6 +82,7 @@ class Loop:
         processes: Processes | None = None,
         recorder: Recorder | None = None,
         progress: Progress = SILENT,
+        saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.trainable, self.pictures, self.plan, self.settings = (
             trainable,
@@ -91,7 +92,7 @@ class Loop:
         )
         self.processes = processes or Processes()
         self.recorder = recorder or Deaf()
-        self.progress = progress
+        self.progress, self._tell_saved = progress, saved
         self.alarms = Alarms()
         self._parameters = {p for m in trainable.modules.values() for p in m.parameters()}
         local = len(range(self.processes.rank, plan.batch_size, self.processes.count))
@@ -259,6 +260,7 @@ class Loop:
             )
             for message in self.alarms.look_at_disk(path.parent, path.stat().st_size):
                 self.progress.warn(message)
+            self._tell_saved()
         clock.saved()
 
 

@@ -148,13 +148,14 @@ def with_drawn(context: RunContext, name: str) -> list[Listed]:
 
 def _draw(folder: Path, style: str, count: int, size_px: int) -> None:
     from dsgcli.media.images import write_image
-    from dsgcli.training.drawn import draw_portrait
+    from dsgcli.training.drawn import DRAWN_STYLES, draw_portrait
 
+    drawn_as = next(known for known in DRAWN_STYLES if known == style)
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(count):
         path = folder / f"{style}-{seed:03d}.png"
         if not path.exists():
-            write_image(path, draw_portrait(seed, size_px, style))
+            write_image(path, draw_portrait(seed, size_px, drawn_as))
 
 
 def weights_of(names: Sequence[str], data_set: str, data: DataRecipe) -> list[float]:

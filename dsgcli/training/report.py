@@ -1,10 +1,191 @@
-"""report.html of a run. (Filled in below.)"""
+"""report.html of a run: what was done, how the losses went, what came out; one file, no network.
+
+Flow: run folder -> page with curves (SVG), sheets over time, figures, the recipe, the environment.
+"""
 
 from __future__ import annotations
 
-from dsgcli.recipe import Recipe
-from dsgcli.training.folder import RunFolder
+import html
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dsgcli.recipe import Recipe, recipe_values, write_toml
+from dsgcli.store.files import written_whole
+from dsgcli.training.audit_report import data_url
+from dsgcli.training.candidates import read_scores
+from dsgcli.training.evaluate import read_metrics_of
+from dsgcli.training.folder import ENVIRONMENT, REPORT, RunFolder
+from dsgcli.training.plots import Curve, plot
+from dsgcli.training.prepare import SETS, read_audit
+from dsgcli.training.record import METRICS, read_metrics
+
+MOST_SHEETS = 6
+"""Sheets that are shown of one kind: the first, the last, and some between."""
+SHEET_PX = 640
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; color: #222 }
+h2 { border-bottom: 1px solid #ddd; margin-top: 2em }
+table { border-collapse: collapse } td, th { padding: 2px 12px 2px 0; text-align: left }
+figure { display: inline-block; margin: 6px 12px 6px 0; vertical-align: top; font-size: 12px }
+figure img { max-width: 560px; height: auto } pre { background: #f6f6f6; padding: 1em }
+svg text { font-size: 10px; fill: #666 } figcaption span { margin-left: .6em; font-weight: 600 }
+"""
 
 
 def write_report(run: RunFolder, recipe: Recipe) -> None:
-    """Write the page."""
+    """Write the page from what lies in the folder."""
+    name = html.escape(recipe.run.name)
+    body = [
+        f"<h1>{name}</h1>",
+        _overview(run, recipe),
+        *(_stage(run, stage) for stage in recipe.stages),
+        f"<h2>Recipe</h2><pre>{html.escape(write_toml(recipe_values(recipe)))}</pre>",
+        _environment(run),
+    ]
+    page = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>"
+        f"<style>{STYLE}</style>{''.join(body)}</html>\n"
+    )
+    with written_whole(run.path / REPORT) as partial:
+        partial.write_text(page, "utf-8")
+
+
+def _overview(run: RunFolder, recipe: Recipe) -> str:
+    rows = []
+    for stage in recipe.stages:
+        state = run.state(stage)
+        status = "done" if state.get("done") else "started" if state else "to do"
+        elapsed_s = state.get("elapsed_s")
+        rows.append((stage, status, "" if elapsed_s is None else f"{elapsed_s / 60:.1f} min"))
+    return table(("stage", "status", "time"), rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """An HTML table."""
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_shown(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _shown(cell: object) -> str:
+    return f"{cell:.5g}" if isinstance(cell, float) else str(cell)
+
+
+# ── a stage ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _stage(run: RunFolder, name: str) -> str:
+    folder = run.stage(name)
+    content = "".join(
+        [
+            _audits(folder) if name == "prepare" else "",
+            *_curves(folder),
+            _candidates(folder),
+            _figures(folder),
+            *_timeline(folder),
+        ]
+    )
+    return f"<h2>{name}</h2>{content}" if content else ""
+
+
+def _audits(folder: Path) -> str:
+    rows = []
+    for name in SETS:
+        pictures = read_audit(folder / name).get("pictures", {})
+        left_out = sum(bool(picture["problem"]) for picture in pictures.values())
+        if pictures:
+            rows.append((name, len(pictures) - left_out, left_out, f"prepare/{name}/report.html"))
+    return table(("portraits", "used", "left out", "more"), rows) if rows else ""
+
+
+def _curves(folder: Path) -> Iterator[str]:
+    """One plot for each kind of scalar of each loop."""
+    if not (folder / METRICS).is_file():
+        return
+    loops: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for row in read_metrics(folder / METRICS):
+        for name, value in row.items():
+            if name not in ("run", "step", "time_s"):
+                loops[row["run"]][group_of(name)][name].append((row["step"], value))
+    for label, groups in loops.items():
+        for group, curves in groups.items():
+            shown: dict[str, Curve] = {k.partition("/")[2] or k: v for k, v in curves.items()}
+            yield plot(f"{label}, {group}", shown)
+
+
+def group_of(scalar: str) -> str:
+    """Scalars of one group share a plot: `loss/d` and `loss/g`; others by what they are."""
+    kind, slash, _ = scalar.partition("/")
+    if slash:
+        return kind
+    return "speed" if scalar == "images_per_s" else scalar
+
+
+def _candidates(folder: Path) -> str:
+    found = read_scores(folder)
+    if not found:
+        return ""
+    rows = [
+        (s["step"], s["style"], s["identity"], "proposed" if s["step"] == found["proposed"] else "")
+        for s in found["scores"]
+    ]
+    head = ("candidate", "style distance", "identity distance", "")
+    return "<h3>Candidates</h3>" + table(head, rows)
+
+
+def _figures(folder: Path) -> str:
+    found = read_metrics_of(folder)
+    return table(("figure", "value"), list(found.items())) if found else ""
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _timeline(folder: Path) -> Iterator[str]:
+    """Sheets over time, a row for each kind."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted((folder / "sheets").glob("*.jpg")):
+        kind, _, step = path.stem.rpartition("-")
+        kinds[kind if step.isdigit() else "portraits"].append(path)
+    for kind, paths in kinds.items():
+        figures = "".join(_sheet(path) for path in spread(paths, MOST_SHEETS))
+        more = f" ({len(paths)} in {folder.name}/sheets)" if len(paths) > MOST_SHEETS else ""
+        yield f"<h3>{html.escape(kind)}{more}</h3>{figures}"
+    single = folder / "sheet.jpg"
+    if single.is_file():
+        yield _sheet(single)
+
+
+def spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """The first, the last, and some evenly between."""
+    if len(paths) <= most:
+        return list(paths)
+    return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
+
+
+def _sheet(path: Path) -> str:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    caption = html.escape(path.stem)
+    return (
+        f'<figure><img src="{data_url(pixels, SHEET_PX)}" alt="{caption}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _environment(run: RunFolder) -> str:
+    path = run.path / ENVIRONMENT
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return "<h2>Environment</h2>" + table(("", ""), list(found.items())) if found else ""

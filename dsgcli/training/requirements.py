@@ -203,6 +203,12 @@ def _folder_problems(recipe: Recipe, name: str) -> Iterator[str]:
 
 
 def _drawn_problems(recipe: Recipe, name: str) -> Iterator[str]:
+    from dsgcli.training.drawn import DRAWN_STYLES
+
+    if recipe.data.drawn:
+        for folder in folders_of(recipe.data, name):
+            if folder not in DRAWN_STYLES:
+                yield f"no style {folder!r} can be drawn; there are {', '.join(DRAWN_STYLES)}"
     drawn, wanted = recipe.data.drawn, smallest_set(recipe, name)
     if drawn and folders_of(recipe.data, name) and drawn < wanted:
         yield f"[data] drawn is {drawn}, and the recipe needs at least {wanted}"

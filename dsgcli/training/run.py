@@ -130,6 +130,7 @@ class Context:
             processes=self.processes,
             recorder=recorder,
             progress=self.progress,
+            saved=lambda: write_report(self.run, self.recipe),
         ).run()
 
     def _values(self) -> dict[str, object]:

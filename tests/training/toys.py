@@ -103,8 +103,8 @@ class ToyGan:
         if self.iteration == self.poison_at:
             loss = loss * float("nan")
         return loss, {
-            "real_score": real.mean().detach(),
-            "fake_score": fake.mean().detach(),
+            "score/real": real.mean().detach(),
+            "score/fake": fake.mean().detach(),
         }
 
     def _r1_loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:

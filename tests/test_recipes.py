@@ -1,0 +1,219 @@
+"""Recipes: what a good file means, and that a bad one is told everything at once."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import dsgcli
+from dsgcli.errors import RecipeError, SourceMissingError
+from dsgcli.recipe import (
+    STAGES,
+    TABLES,
+    Growth,
+    Recipe,
+    Source,
+    TransferRecipe,
+    build,
+    changes,
+    read_recipe,
+    recipe_values,
+    stages,
+    tables,
+    write_toml,
+)
+from dsgcli.recipe.rules import hints_of
+
+ROOT = Path(dsgcli.__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+PUBLISHED = (
+    *("anime", "arcane", "caricature", "cartoon", "comic"),
+    *("fantasy", "illustration", "impasto", "pixar", "slamdunk"),
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+# ── the files of recipes/ ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_file_reads_and_survives_writing(path, tmp_path):
+    recipe = read_recipe(path)
+    again = read_recipe(write(tmp_path, write_toml(recipe_values(recipe))))
+    assert again == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_file_opens_with_how_to_run_it(path):
+    head = path.read_text("utf-8").split("\n\n")[0]
+    assert head.startswith("# ")
+    assert f"dsg train {path.relative_to(ROOT).as_posix()}" in head
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_style_has_a_recipe_of_all_its_stages(name):
+    recipe = read_recipe(ROOT / "recipes" / f"{name}.toml")
+    wanted = ("prepare", "finetune", "destylize", "transfer", "refine", "sampler")
+    assert recipe.stages == wanted
+    assert recipe.data.style == recipe.run.name == name
+
+
+@pytest.mark.parametrize(
+    ("style", "lambda_id", "lambda_reg"),
+    [("cartoon", 1.0, 0.015), ("caricature", 4.0, 0.005), ("anime", 1.0, 0.02)],
+)
+def test_published_weights_are_those_of_the_facts(style, lambda_id, lambda_reg):
+    transfer = read_recipe(ROOT / "recipes" / f"{style}.toml").transfer
+    assert transfer is not None
+    assert (transfer.lambda_id, transfer.lambda_reg) == (lambda_id, lambda_reg)
+
+
+def test_tiny_recipe_has_every_stage():
+    assert read_recipe(ROOT / "recipes" / "tiny.toml").stages == STAGES
+
+
+# ── fields ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def documented(module: object) -> dict[str, set[str]]:
+    """Class -> fields with a docstring under them."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(module))):  # type: ignore[arg-type]
+        if isinstance(node, ast.ClassDef):
+            pairs = zip(node.body, node.body[1:], strict=False)
+            found[node.name] = {
+                a.target.id
+                for a, b in pairs
+                if isinstance(a, ast.AnnAssign)
+                and isinstance(a.target, ast.Name)
+                and isinstance(b, ast.Expr)
+                and isinstance(b.value, ast.Constant)
+            }
+    return found
+
+
+@pytest.mark.parametrize("table", [*TABLES.values(), Growth, Source], ids=lambda t: t.__name__)
+def test_recipe_field_is_documented(table):
+    known = documented(tables) | documented(stages)
+    inherited = set().union(*(known.get(base.__name__, set()) for base in table.__mro__))
+    assert {f.name for f in fields(table)} <= inherited
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda t: t.__name__)
+def test_recipe_defaults_are_in_their_own_ranges(table):
+    needed = {"steps": 1} if "steps" in hints_of(table) else {}
+    table(**needed)
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_stage_runs_if_its_table_is_there():
+    recipe = build({"transfer": {}, "finetune": {"steps": 3}})
+    assert recipe.stages == ("finetune", "transfer")
+    assert recipe.transfer == TransferRecipe()
+
+
+def test_name_is_the_file_name_unless_the_recipe_says_otherwise(tmp_path):
+    assert read_recipe(write(tmp_path, "")).run.name == "mine"
+    assert read_recipe(write(tmp_path, '[run]\nname = "other"')).run.name == "other"
+
+
+def test_bad_recipe_is_told_every_problem_at_once(tmp_path):
+    text = """
+        [run]
+        seed = -1
+        precision = "fp8"
+        [trnsfer]
+        [data]
+        source = ["photos"]
+        [base]
+        step = 3
+        batch_size = "four"
+        mixing = 1.5
+        growth = [{ size_px = 64 }]
+        [model]
+        size_px = 100
+        last_structure = 5
+    """
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(write(tmp_path, text), ["transfer.lamda_id=4", "nowhere.x=1", "bad"])
+    message = str(caught.value)
+    assert f"{tmp_path / 'mine.toml'} has 13 problem(s):" in message
+    for problem in (
+        "[run] seed must not be negative, got -1",
+        "[run] precision must be one of 'fp32', 'bf16', got 'fp8'",
+        "unknown table [trnsfer]; did you mean 'transfer'?",
+        "[data] source must be a list of tables like { folder = ... }, got ['photos']",
+        "[base] unknown key 'step'; did you mean 'steps'?",
+        "[base] batch_size must be int, got 'four'",
+        "[base] mixing must be from 0 to 1, got 1.5",
+        "[base] growth[0]: missing key 'steps'",
+        "[model] size_px must be a power of two from 32 to 1024, got 100",
+        "[model] last_structure must be even, got 5",
+        "[transfer] unknown key 'lamda_id'; did you mean 'lambda_id'?",
+        "--set nowhere.x=1: unknown table 'nowhere'",
+        "--set bad: write table.key=value",
+    ):
+        assert f"- {problem}" in message
+
+
+def test_file_that_is_no_toml_is_told_where(tmp_path):
+    with pytest.raises(RecipeError, match="is no TOML"):
+        read_recipe(write(tmp_path, "steps ="))
+    with pytest.raises(SourceMissingError, match="no recipe at"):
+        read_recipe(tmp_path / "nothing.toml")
+
+
+def test_recipe_built_in_python_is_checked_too():
+    with pytest.raises(RecipeError, match="lambda_id must not be negative, got -1"):
+        TransferRecipe(lambda_id=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"), [("3", True), ("3.0", True), ("true", False), ('"3"', False), ("nan", False)]
+)
+def test_int_stands_for_a_float_and_nothing_else_does(value, fits, tmp_path):
+    path = write(tmp_path, f"[transfer]\nlambda_id = {value}")
+    if fits:
+        transfer = read_recipe(path).transfer
+        assert transfer is not None
+        assert transfer.lambda_id == 3.0
+        assert type(transfer.lambda_id) is float
+    else:
+        with pytest.raises(RecipeError, match="lambda_id"):
+            read_recipe(path)
+
+
+def test_override_wins_and_makes_a_table(tmp_path):
+    path = write(tmp_path, "[transfer]\nlambda_id = 2")
+    overrides = ["transfer.lambda_id=4", "run.name=word", "data.style='a b'", "sampler.rows=7"]
+    recipe = read_recipe(path, overrides)
+    assert recipe.transfer is not None
+    assert recipe.transfer.lambda_id == 4.0
+    assert (recipe.run.name, recipe.data.style) == ("word", "a b")
+    assert recipe.stages == ("transfer", "sampler")
+
+
+def test_names_with_anything_in_them_survive_writing(tmp_path):
+    name = 'quote " back\\slash\ttab é 🙂 \x7f'
+    recipe = build({"run": {"name": name}})
+    assert read_recipe(write(tmp_path, write_toml(recipe_values(recipe)))).run.name == name
+
+
+def test_changes_name_what_matters_and_leave_out_what_does_not():
+    before = recipe_values(build({"transfer": {"lambda_id": 1}}))
+    after = build({"transfer": {"lambda_id": 4, "keep_every": 5}, "run": {"device_batch": 2}})
+    assert changes(before, after, ["run", "transfer"]) == [
+        "transfer.lambda_id was 1.0, is 4.0",
+    ]
+    assert changes(before, Recipe(transfer=TransferRecipe()), ["run", "transfer"]) == []
