@@ -33,7 +33,7 @@ OWNERS = {  # who may import what, at any depth
     "typer": {"cli/", "console.py"},
     "rich": {"console.py", "bars.py"},
     "joblib": {"runtime.py"},
-    "safetensors": {"store/", "training/checkpoint.py", "generate/codes.py"},
+    "safetensors": {"store/", "training/checkpoint.py", "generate/codes.py", "stylize/memory.py"},
     "platformdirs": {"store/", "cli/settings.py"},
 }
 PURE = {"torch", "math", "itertools", "functools", "typing", "collections", "dataclasses"}
@@ -41,7 +41,8 @@ PURE |= {"dsgcli", "__future__"}
 
 MAX_FILES = 175
 MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 60
+MAX_FUNCTION_LINES = 50
+"""Of a body: a signature of flags is a list, not code."""
 
 RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 FILES = sorted(ROOT.rglob("*.py"))
@@ -141,10 +142,10 @@ def test_files_can_be_read_in_one_sitting(path):
 @by_name
 def test_functions_fit_a_screen(path):
     long = {
-        node.name: node.end_lineno - node.lineno + 1
+        node.name: node.end_lineno - node.body[0].lineno + 1
         for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+        and node.end_lineno - node.body[0].lineno + 1 > MAX_FUNCTION_LINES
     }
     assert not long
 
