@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dsgcli.cli.flags import expand
+from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.options import (
     FILES_GROUP,
     STYLE_GROUP,
+    Aligned,
     Color,
     Machine,
     Overwrite,
@@ -23,8 +24,11 @@ from dsgcli.cli.options import (
     Talk,
     Truncation,
     Weights,
+    numbers,
 )
-from dsgcli.cli.pending import not_available
+
+if TYPE_CHECKING:
+    from dsgcli.generate.interpolate_options import InterpolateOptions
 
 EXAMPLES = """
 Examples:
@@ -60,6 +64,7 @@ class Stops:
     preset: Preset = None
     truncation: Truncation = 0.75
     size: Size = None
+    aligned: Aligned = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +96,15 @@ class Route:
         ),
     ] = True
     frames: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=2,
             metavar="N",
             help="Pictures from one stop to the next.",
+            show_default="48, or 7 for a strip",
             rich_help_panel=PATH_GROUP,
         ),
-    ] = 48
+    ] = None
     fps: Annotated[
         float,
         typer.Option(
@@ -151,4 +157,25 @@ def interpolate(stops: Stops, route: Route, figure: Figure, machine: Machine, ta
 
     Several --style or --content are stops on the way.
     """
-    not_available("interpolate")
+    options = options_of(stops, route, figure, machine)
+    from dsgcli.generate.interpolate import run
+
+    with talk.terminal.progress() as progress:
+        done = run(options, progress)
+    talk.terminal.summary(done, _said(done))
+
+
+def options_of(stops: Stops, route: Route, figure: Figure, machine: Machine) -> InterpolateOptions:
+    """The flags as the library takes them: same names, two of them read into values."""
+    values = values_of(stops, route, figure, machine)
+    values |= {"weights": numbers("--weights", stops.weights), "content": values["content"] or ()}
+    from dsgcli.generate.interpolate_options import InterpolateOptions  # torch loads here
+
+    return InterpolateOptions(**values)
+
+
+def _said(done: dict[str, Any]) -> str:
+    if done["kind"] != "path":
+        return f"{done['kind']} of {done['rows']} x {done['columns']} pictures: {done['output']}"
+    lasts = "" if done["duration_s"] is None else f", {done['duration_s']:.1f} s"
+    return f"{done['frames']} pictures of {done['size_px']} px{lasts}: {done['output']}"

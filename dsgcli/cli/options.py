@@ -107,6 +107,14 @@ Size = Annotated[
         rich_help_panel=STYLE_GROUP,
     ),
 ]
+Aligned = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option(
+        metavar="auto|yes|no",
+        help="Whether pictures are FFHQ face crops already.",
+        rich_help_panel=STYLE_GROUP,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

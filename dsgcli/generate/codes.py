@@ -55,7 +55,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 Part = Literal["content", "structure", "color"]
 
 
-def _normal(seed: int, part: Part, *shape: int) -> Tensor:
+def seeded_normal(seed: int, part: Part, *shape: int) -> Tensor:
     """N(0, 1) that depends on the seed and the part alone; on the CPU, so on any machine."""
     offset = {"content": 0, "structure": 1, "color": 2}[part]
     rng = torch.Generator().manual_seed(3 * seed + offset)
@@ -98,7 +98,7 @@ def draw_codes(
 
     def noise(part: Part, width: int) -> Tensor:
         used = [seeds[0]] * len(seeds) if part in fixed else seeds
-        return torch.stack([_normal(seed, part, width) for seed in used])
+        return torch.stack([seeded_normal(seed, part, width) for seed in used])
 
     names = tuple(f"seed{seed:04d}" for seed in seeds)
     instyle = noise("content", style_dim)

@@ -1,140 +1,172 @@
-"""Codes -> a way between them -> frames: `dsg interpolate`.
+"""Stops -> a way between them -> frames: `dsg interpolate`.
 
-Stops are people (photographs or seeds) and styles (exemplars). The axis says which of them moves;
-the other stays at its first stop. Styles of several models can be stops of one path when the models
-share their photographic generator: the weights of the extrinsic path are then blended too, which
-fine-tuned relatives allow.
+Stops are people (photographs or seeds) and styles (exemplars). The axis says which of them move;
+the others stay at their first stop. Figures (`figures.py`) lay the same things out on a sheet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dsgcli.errors import ModelMismatchError, RecipeError, UsageError
-from dsgcli.generate.contents import content_codes
+from dsgcli.errors import ModelMismatchError
+from dsgcli.generate.figures import draw_figure
+from dsgcli.generate.interpolate_options import InterpolateOptions
 from dsgcli.generate.paths import along, positions
-from dsgcli.media.images import make_strip, write_image
-from dsgcli.media.sinks import SinkOptions, open_sink
-from dsgcli.portraits import Look, Portraits, load_portraits, pick_weights, to_pixels
-from dsgcli.progress import SILENT, Progress
-from dsgcli.runtime import Precision
-from dsgcli.store import ModelStore
-from dsgcli.types import Frame, StyleRef, StyleWeights
+from dsgcli.generate.scenes import Scene
+from dsgcli.generate.sheets import check_sheet
+from dsgcli.generate.stops import Stops, load_stops, pulls_at, scaled
+from dsgcli.media.images import write_image
+from dsgcli.media.sheets import make_sheet
+from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
+from dsgcli.media.sources import SourceInfo
+from dsgcli.portraits import Look, to_pixels
+from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.types import Frame
 
 if TYPE_CHECKING:
-    from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
 
-Axis = Literal["both", "content", "style", "structure", "color", "weight"]
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterpolateOptions:
-    """Every choice of `dsg interpolate` but its figures; the names are those of its flags."""
-
-    style: tuple[str, ...] = ("default",)
-    content: tuple[str, ...] = ()
-    """Pictures or seeds; empty is the one of `seed`."""
-    seed: int = 0
-    structure: float | None = None
-    color: float | None = None
-    weights: tuple[float, ...] | None = None
-    preset: str | None = None
-    truncation: float = 0.75
-    axis: Axis = "both"
-    space: Literal["z+", "w+"] = "w+"
-    ease: bool = True
-    frames: int = 48
-    """From one stop to the next."""
-    fps: float = 24.0
-    loop: bool = False
-    output: Path = Path("interpolation.mp4")
-    overwrite: bool = False
-    device: str = "auto"
-    precision: Precision = "auto"
-    pretrained: Path | None = None
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.frames < 2:
-            problems.append(f"frames must be at least 2, got {self.frames}")
-        if not 0 < self.fps <= 1000:
-            problems.append(f"fps must lie between 0 and 1000, got {self.fps:g}")
-        if self.axis == "content" and len(self.content) < 2:
-            problems.append("axis content needs two --content to go between")
-        if self.axis in ("style", "structure", "color") and len(self.style) < 2:
-            problems.append(f"axis {self.axis} needs two --style to go between")
-        if self.axis == "both" and max(len(self.style), len(self.content)) < 2:
-            problems.append("a path needs two stops; give --style or --content twice")
-        if problems:
-            raise RecipeError("the command", problems)
-
-    @property
-    def num_stops(self) -> int:
-        """Stops of the longest of the two paths."""
-        if self.axis == "weight":
-            return 2
-        moving = {"both": (self.style, self.content), "content": (self.content,)}
-        return max(len(stops) for stops in moving.get(self.axis, (self.style,)))
-
-    @property
-    def num_frames(self) -> int:
-        """Of the whole path: `frames` a leg, and the last stop itself where it is open."""
-        return self.frames * self.num_stops if self.loop else self.frames * (self.num_stops - 1) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Stops:
-    """What the path passes through; rows are z+ or w+, as the space says."""
-
-    people: list[Tensor]
-    """(L, D) each, w+ after truncation, or z+."""
-    styles: list[Tensor]
-    """(L, D) each, w+ or z+."""
-    weights: StyleWeights
-    truncation: float
-    spherical: bool
+STRIP_COLUMNS = 16
+"""Pictures side by side before a strip goes on below."""
 
 
 def run(options: InterpolateOptions, progress: Progress = SILENT) -> dict[str, Any]:
-    """Draw the path, and write it as a video, an animation or a strip.
+    """Draw what `options` asks for: a way as a video, an animation or a strip; or a figure.
 
     Returns:
         output, frames and stops, for `--json`.
 
     Raises:
-        UsageError, ModelError, NoFaceError: before anything is drawn.
+        UsageError, ModelError, MediaError, NoFaceError: before anything is drawn.
     """
-    store = ModelStore.open(options.pretrained)
-    styles = [store.resolve(StyleRef.parse(name)) for name in options.style]
-    check_related(store, styles)
-    portraits = load_portraits(
-        store, styles[0].style, device=options.device, precision=options.precision
-    )
-    stops = _stops(options, portraits, store, styles)
-    models = ModelPath.of(store, styles, portraits)
-    drawn = _draw(options, portraits, stops, models)
-    with progress.task("Drawing", options.num_frames, unit="frames") as task:
-        if options.output.suffix.lower() in PICTURE_SUFFIXES:
-            pictures = []
-            for pixels in drawn:
-                pictures.append(pixels)
-                task.advance()
-            write_image(options.output, make_strip(pictures), overwrite=options.overwrite)
-        else:
-            _write_video(options, drawn, task)
-    return {
-        "output": str(options.output),
-        "frames": options.num_frames,
-        "styles": [style.label for style in styles],
-        "contents": list(options.content) or [options.seed],
-        "size_px": portraits.size_px,
+    stops = load_stops(options, progress)
+    done: dict[str, Any] = {
+        "output": str(options.target),
+        "kind": options.kind,
+        "styles": [style.label for style in stops.styles],
+        "contents": [person.label for person in stops.people],
+        "size_px": stops.portraits.size_px,
     }
+    if options.kind != "path":
+        return done | draw_figure(options, stops, progress)
+    if options.is_strip:
+        _write_strip(options, stops, progress)
+    else:
+        _write_film(options, stops, progress)
+    return done | {
+        "axis": options.axis,
+        "frames": options.num_frames,
+        "duration_s": None if options.is_strip else float(options.num_frames * options.frame_time),
+    }
+
+
+def draw_path(options: InterpolateOptions, stops: Stops) -> Iterator[Tensor]:
+    """(3, S, S) pictures of the way, one after the other.
+
+    Raises:
+        ModelMismatchError: a way through z+ from codes that are in w+.
+    """
+    people = _people_path(options, stops)
+    if options.axis == "content":  # only faces differ: the style can be bound
+        style = stops.styles[0]
+        look = Look(exstyle=style.exstyle, weights=stops.weights)
+        bound = stops.portraits.bound(look)
+        return stops.painter.faces(bound, map(people, _positions(options)))
+    return stops.painter.images(
+        _scene_at(options, stops, people(position), position) for position in _positions(options)
+    )
+
+
+def _positions(options: InterpolateOptions) -> Iterator[float]:
+    return positions(options.num_frames, closed=options.loop)
+
+
+def _people_path(options: InterpolateOptions, stops: Stops) -> Callable[[float], Tensor]:
+    """Share of the way -> (L, D) w+ of the person there."""
+    moves = options.axis in ("both", "content")
+    people = stops.people if moves else stops.people[:1]
+    how = {"closed": options.loop, "eased": options.ease}
+    if options.space == "w+" or len(people) == 1:
+        ws = [stops.ws(person) for person in people]
+        return lambda position: along(ws, position, spherical=False, **how)
+    if foreign := [person.label for person in people if person.space != "z+"]:
+        raise ModelMismatchError(
+            f"--space z+ needs an encoder into z+, and the one here puts {foreign[0]} into w+; "
+            f"drop --space"
+        )
+    network, device = stops.portraits.generator.generator, stops.painter.device
+    codes = [person.code.to(device) for person in people]
+
+    def mapped(position: float) -> Tensor:
+        code = along(codes, position, spherical=True, **how)
+        return network.truncate(network.map_plus(code[None]), stops.truncation)[0]
+
+    return mapped
+
+
+def _scene_at(options: InterpolateOptions, stops: Stops, ws: Tensor, position: float) -> Scene:
+    how = {
+        "spherical": options.space == "z+",
+        "closed": options.loop,
+        "eased": options.ease,
+    }
+    styles = stops.styles
+    moved = pulls_at(styles, position, **how)
+    still = (styles[0].pull(),)
+    weights = stops.weights
+    if options.axis == "weight":
+        share = along([torch.zeros(1), torch.ones(1)], position, **(how | {"spherical": False}))
+        weights = scaled(weights, float(share))
+    return Scene(
+        ws=ws,
+        structure=still if options.axis == "color" else moved,
+        color=still if options.axis == "structure" else moved,
+        weights=weights,
+    )
+
+
+# ── outputs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write_strip(options: InterpolateOptions, stops: Stops, progress: Progress) -> None:
+    count = options.num_frames
+    columns = min(count, STRIP_COLUMNS)
+    check_sheet(
+        options.target,
+        columns=columns,
+        rows=-(-count // columns),
+        cell_px=stops.portraits.size_px,
+        overwrite=options.overwrite,
+    )
+    with progress.task("Drawing", count, unit="pictures") as task:
+        pictures = list(_pictures(draw_path(options, stops), task))
+    strip = make_sheet(pictures, columns=columns)
+    write_image(options.target, strip, overwrite=options.overwrite)
+
+
+def _write_film(options: InterpolateOptions, stops: Stops, progress: Progress) -> None:
+    lasts, size_px = options.frame_time, stops.portraits.size_px
+    info = SourceInfo(
+        kind="memory",
+        size_px=(size_px, size_px),
+        rate=1 / lasts,
+        duration=options.num_frames * lasts,
+    )
+    images = draw_path(options, stops)  # may refuse, so before the target is opened
+    sink: FrameSink = open_sink(options.target, SinkOptions(overwrite=options.overwrite), info)
+    with sink, progress.task("Drawing", options.num_frames, unit="frames") as task:
+        for index, pixels in enumerate(_pictures(images, task)):
+            sink.write(Frame(pixels=pixels, index=index, time=index * lasts, duration=lasts))
+    for note in sink.notes:
+        progress.note(note)
+
+
+def _pictures(images: Iterator[Tensor], task: Task) -> Iterator[Pixels]:
+    """(S, S, 3) each, counted as they are drawn."""
+    for image in images:
+        yield to_pixels(image[None])[0]
+        task.advance()

@@ -128,9 +128,9 @@ class Painter:
     def _color(self, ws: Tensor, color: Sequence[Together], weights: Sequence[Number]) -> Tensor:
         """(B, L, D) with the color rows moved towards what pulls at them."""
         rows = list(ws.unbind(dim=1))
-        for row in range(*self.layout.color.indices(len(rows)) if color else ()):
+        for row in range(self.layout.num_structure, len(rows)):
             weight = weights[row]
-            if not _is_zero(weight):
+            if color and not _is_zero(weight):
                 codes = [share * model.color_code(row, code) for model, code, share in color]
                 rows[row] = weight * sum(codes[1:], codes[0]) + (1.0 - weight) * rows[row]
         return torch.stack(rows, dim=1)

@@ -1,0 +1,210 @@
+"""What a way or a figure is made of, found before anything is drawn: networks, people, styles.
+
+Styles of several models can meet in one picture if the models share their photographic generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dsgcli.errors import ModelMismatchError, StyleRefError
+from dsgcli.generate.contents import Person, check_contents, find_people
+from dsgcli.generate.interpolate_options import InterpolateOptions
+from dsgcli.generate.paths import leg, lerp, slerp
+from dsgcli.generate.scenes import Painter, Pull
+from dsgcli.portraits import Portraits, load_portraits, pick_weights
+from dsgcli.progress import SILENT, Progress
+from dsgcli.store import ModelStore
+from dsgcli.types import StyleRef, StyleTerm, StyleWeights
+
+if TYPE_CHECKING:
+    from dsgcli.models.dualstylegan import DualStyleGAN
+    from dsgcli.store.codes import ResolvedStyle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StyleStop:
+    """One exemplar, with the model it belongs to."""
+
+    label: str
+    model: DualStyleGAN
+    exstyle: Tensor
+    """(L, D) z+."""
+    exstyle_ws: Tensor
+    """(L, D) w+."""
+    instyle_ws: Tensor
+    """(L, D) w+: the intrinsic code behind the exemplar, or its extrinsic one if there is none."""
+
+    def pull(self, share: float = 1.0) -> Pull:
+        """At this exemplar."""
+        return Pull(self.model, self.exstyle_ws, share)
+
+    @classmethod
+    def of(cls, resolved: ResolvedStyle, model: DualStyleGAN) -> StyleStop:
+        """Both codes mapped."""
+        device = model.generator.input.input.device
+        instyle = resolved.exstyle if resolved.instyle is None else resolved.instyle
+        both = torch.stack([resolved.exstyle, instyle]).to(device)
+        with torch.inference_mode():
+            exstyle_ws, instyle_ws = model.generator.map_plus(both)
+        return cls(
+            label=resolved.label,
+            model=model,
+            exstyle=both[0],
+            exstyle_ws=exstyle_ws,
+            instyle_ws=instyle_ws,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stops:
+    """Everything that is drawn from."""
+
+    painter: Painter
+    people: list[Person]
+    styles: list[StyleStop]
+    weights: StyleWeights
+    truncation: float
+
+    @property
+    def portraits(self) -> Portraits:
+        return self.painter.portraits
+
+    def ws(self, person: Person) -> Tensor:
+        """(L, D) w+ of a person, truncated."""
+        return person.ws(self.portraits, self.truncation)
+
+
+def load_stops(options: InterpolateOptions, progress: Progress = SILENT) -> Stops:
+    """Find, load, encode.
+
+    Raises:
+        UsageError, ModelError, MediaError, NoFaceError: something is not there, or does not fit.
+    """
+    photographs = check_contents(options.people)
+    store = ModelStore.open(options.pretrained)
+    styles = resolve_styles(store, options)
+    check_related(store, [style.style for style in styles])
+    portraits = load_portraits(
+        store,
+        styles[0].style,
+        encoder="auto" if photographs else None,
+        device=options.device,
+        precision=options.precision,
+        size=options.size,
+    )
+    weights = pick_weights(
+        portraits.layout,
+        structure=options.structure,
+        color=options.color,
+        weights=options.weights,
+        preset=options.preset,
+    )
+    models = load_models(store, [style.style for style in styles], portraits)
+    people = find_people(
+        options.people, portraits, store, aligned=options.aligned, progress=progress
+    )
+    return Stops(
+        painter=Painter(portraits, options.batch_size),
+        people=people,
+        styles=[StyleStop.of(style, models[style.style]) for style in styles],
+        weights=weights,
+        truncation=options.truncation,
+    )
+
+
+def resolve_styles(store: ModelStore, options: InterpolateOptions) -> list[ResolvedStyle]:
+    """The exemplars that are named; of a matrix with one style, its first ones.
+
+    Raises:
+        ModelError, StyleRefError: no such style or exemplar, or fewer than columns.
+    """
+    refs = [StyleRef.parse(text) for text in options.style]
+    if options.matrix and options.matrix[1] > len(refs):
+        refs = _first_exemplars(store, refs[0], options.matrix[1])
+    return [store.resolve(ref) for ref in refs]
+
+
+def _first_exemplars(store: ModelStore, ref: StyleRef, count: int) -> list[StyleRef]:
+    if len(ref.terms) > 1 or ref.terms[0].exemplar is not None:
+        raise StyleRefError(
+            f"--style {ref} is one exemplar, and the matrix has {count} columns; name the style "
+            f"alone for its first ones, or give --style {count} times"
+        )
+    names = store.style(ref.style).names
+    if len(names) < count:
+        raise StyleRefError(
+            f"{ref.style} has {len(names)} exemplars, and the matrix has {count} columns; choose "
+            f"at most {len(names)}"
+        )
+    return [StyleRef((StyleTerm(ref.style, name),)) for name in names[:count]]
+
+
+def check_related(store: ModelStore, styles: Sequence[str]) -> None:
+    """Refuse styles whose photographic generators differ: a code means another face in each.
+
+    Raises:
+        ModelMismatchError: names both.
+    """
+    first, *others = dict.fromkeys(styles)
+    for other in others:
+        if not store.same_base(first, other):
+            raise ModelMismatchError(
+                f"{first} and {other} were made on different bases, so no way leads from one to "
+                f"the other; choose styles of one base (`dsg styles diff` tells)"
+            )
+
+
+def load_models(
+    store: ModelStore, styles: Sequence[str], portraits: Portraits
+) -> dict[str, DualStyleGAN]:
+    """The model of each style, all with one photographic generator in memory.
+
+    Raises:
+        ModelError: missing, damaged, or of another layout than the first.
+    """
+    first = styles[0]
+    models = {first: portraits.generator}
+    for style in styles:
+        if style not in models:
+            model = store.generator(style, portraits.device).requires_grad_(False)
+            if model.layout != portraits.layout:
+                raise ModelMismatchError(
+                    f"{first} and {style} divide structure from color at different layers, so no "
+                    f"way leads from one to the other"
+                )
+            model.generator = portraits.generator.generator
+            models[style] = model
+    return models
+
+
+def pulls_at(
+    styles: Sequence[StyleStop], position: float, *, spherical: bool, closed: bool, eased: bool
+) -> tuple[Pull, ...]:
+    """What pulls at a share of the way (0 to 1) through the styles.
+
+    Between exemplars of one model the code moves; between models the pull passes over from one to
+    the other, each at its own exemplar.
+    """
+    before, after, share = leg(position, len(styles), closed=closed, eased=eased)
+    one, other = styles[before], styles[after]
+    if share == 0.0:
+        return (one.pull(),)
+    if share == 1.0:
+        return (other.pull(),)
+    if one.model is not other.model:
+        return (one.pull(1.0 - share), other.pull(share))
+    if not spherical:
+        return (Pull(one.model, lerp(one.exstyle_ws, other.exstyle_ws, share)),)
+    code = slerp(one.exstyle, other.exstyle, share)
+    return (Pull(one.model, one.model.generator.map_plus(code[None])[0]),)
+
+
+def scaled(weights: StyleWeights, share: float) -> StyleWeights:
+    """All weights times a number."""
+    return replace(weights, layers=tuple(weight * share for weight in weights.layers))
