@@ -78,14 +78,18 @@ def crop_face(frame: Frame, face: Face, size_px: int) -> Crop:
 
 
 def crop_whole(frame: Frame, size_px: int, face: Face | None = None) -> Crop:
-    """Take a picture that is already aligned as it is, resized; its middle square if not square."""
+    """Take a picture that is already aligned as it is, resized; its middle square if not square.
+
+    Nothing lies outside, so nothing is faded: of its own size, a picture comes back as it was.
+    """
     width, height = frame.size_px
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     corners = np.array([[0, 0], [0, side], [side, side], [side, 0]], np.float64)
     corners += (left, top)
     transform = CropTransform(quad=corners, size_px=size_px)
-    return Crop(pixels=cut(frame.pixels, transform), transform=transform, face=face)
+    resized = warp.to_uint8(warp.warp(frame.pixels, transform.matrix(), size_px, size_px))
+    return Crop(pixels=resized, transform=transform, face=face)
 
 
 def cut(pixels: Pixels, transform: CropTransform) -> Pixels:
