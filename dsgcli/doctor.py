@@ -86,8 +86,12 @@ def examine(
     )
     for check in (_packages, _memory_and_disk, _codecs, _face_detector):
         check(report)
-    _models(report, pretrained)
-    _torch(report, device, precision, speed_test_s)
+    style = _models(report, pretrained)
+    _torch(report, device, precision, speed_test_s / 2)
+    if style is not None and speed_test_s > 0:
+        with _attempt(report, f"{style} cannot be drawn in", "dsg models verify"):
+            rate = portraits_per_second(pretrained, style, device, precision, speed_test_s / 2)
+            report.speed[f"{style}_portraits"] = round(rate, 2)
     return report
 
 
@@ -192,15 +196,19 @@ def _face_detector(report: Report) -> None:
         detector.close()
 
 
-def _models(report: Report, pretrained: Path | None) -> None:
+def _models(report: Report, pretrained: Path | None) -> str | None:
+    """Lists the models; returns a style to try, if there is one."""
     with _attempt(report, "the models cannot be listed", "dsg models verify"):
         from dsgcli.store import ModelStore
 
         store = ModelStore.open(pretrained)
         report.models = [_described(model) for model in store.models()]
-        if not store.styles():
-            advice = "pass --pretrained FOLDER, or fetch some: dsg models pull NAME"
-            report.problems.append(Problem("there is no style to draw in", advice))
+        usable = [style.name for style in store.styles() if not style.problem]
+        if usable:
+            return usable[0]
+        advice = "pass --pretrained FOLDER, or fetch some: dsg models pull NAME"
+        report.problems.append(Problem("there is no style to draw in", advice))
+    return None
 
 
 def _described(model: Any) -> dict[str, Any]:
@@ -243,6 +251,29 @@ def speed(device: torch.device, dtype: torch.dtype, seconds: float) -> dict[str,
         )
         for d in formats
     }
+
+
+def portraits_per_second(
+    pretrained: Path | None, style: str, device: str, precision: Any, seconds: float
+) -> float:
+    """How fast faces are drawn in a style, without finding, encoding and putting back."""
+    import torch
+
+    from dsgcli.portraits import Look, load_portraits, pick_weights
+    from dsgcli.store import ModelStore
+    from dsgcli.types import StyleRef
+
+    store = ModelStore.open(pretrained)
+    portraits = load_portraits(store, style, encoder=None, device=device, precision=precision)
+    exstyle = store.resolve(StyleRef.parse(style)).exstyle
+    look = Look(exstyle=exstyle, weights=pick_weights(portraits.layout))
+    face = torch.zeros(1, *exstyle.shape)
+    portraits.draw(face, look)  # the first draw plans
+    count, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds or count == 0:
+        portraits.draw(face, look)
+        count += 1
+    return count / max(elapsed, 1e-9)
 
 
 def _convolution_gflops(device: torch.device, dtype: torch.dtype, seconds: float) -> float:

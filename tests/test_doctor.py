@@ -84,6 +84,7 @@ def test_a_check_that_breaks_becomes_a_problem_and_the_others_go_on(no_checks, m
     def broken(report, pretrained):
         with doctor._attempt(report, "the models cannot be listed", "dsg models verify"):
             raise RuntimeError("bad header")
+        return
 
     monkeypatch.setattr(doctor, "_models", broken)
     report = examine()
@@ -107,3 +108,8 @@ def test_the_speed_test_measures_and_ends():
     rates = doctor.speed(torch.device("cpu"), torch.float32, 0.2)
     assert 0.1 < time.perf_counter() - started < 5
     assert rates["float32_gflops"] > 0
+
+
+def test_portraits_are_counted_with_a_style_that_is_there(tiny_store):
+    rate = doctor.portraits_per_second(tiny_store, "toon", "cpu", "fp32", 0.1)
+    assert rate > 1
