@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dsgcli.errors import MediaError
+from dsgcli.errors import DsgError
 from dsgcli.recipe import PrepareRecipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dsgcli.faces.detect import FaceDetector
     from dsgcli.types import Frame, Pixels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
@@ -69,6 +70,8 @@ class Examination:
     recipe: PrepareRecipe
     size_px: int
     """Side of the crops."""
+    task_file: Path | None = None
+    """The face detector's model, where it is not bundled with MediaPipe."""
 
     def __call__(self, path: Path) -> Examined:
         """Look at one picture; every trouble with it becomes its `problem`."""
@@ -76,7 +79,7 @@ class Examination:
 
         try:
             frame = read_image(path)
-        except (MediaError, OSError) as error:
+        except (DsgError, OSError) as error:
             return Examined(path=path, problem=f"cannot be read ({error})")
         if self.recipe.aligned == "yes":
             found = Examined(path=path, crop=square(frame.pixels, self.size_px))
@@ -88,7 +91,7 @@ class Examination:
     def _aligned(self, path: Path, frame: Frame) -> Examined:
         from dsgcli.faces.align import crop_face, looks_aligned
 
-        faces = _detector().detect(frame)
+        faces = _detector(self.task_file).detect(frame)
         if not faces:
             kept = square(frame.pixels, self.size_px) if self.recipe.no_face == "keep" else None
             return Examined(path=path, crop=kept, problem="" if kept is not None else "no face")
@@ -119,11 +122,11 @@ FACE_SHARE = 0.45
 
 
 @lru_cache(maxsize=1)
-def _detector() -> Any:
+def _detector(task_file: Path | None) -> FaceDetector:
     """One detector a process: it takes a second to start."""
-    from dsgcli.faces import open_detector
+    from dsgcli.faces.detect import open_detector
 
-    return open_detector()
+    return open_detector(task_file=task_file)
 
 
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────

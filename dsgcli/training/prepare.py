@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dsgcli.errors import TrainingError
+from dsgcli.faces.detect import TASK_NAME
 from dsgcli.recipe import STAGES, DataRecipe, PrepareRecipe, Recipe
 from dsgcli.runtime import parallel_map
 from dsgcli.store.files import written_whole
@@ -60,7 +61,11 @@ class Prepare:
     def _pack(self, context: RunContext, name: str, listed: Sequence[Listed]) -> None:
         recipe = context.recipe.prepare or PrepareRecipe()
         names = {item.path: item.name for item in listed}
-        examine = Examination(recipe=recipe, size_px=context.recipe.model.size_px)
+        examine = Examination(
+            recipe=recipe,
+            size_px=context.recipe.model.size_px,
+            task_file=context.store.file(TASK_NAME),
+        )
         kept: list[Examined] = []
         left_out: list[Examined] = []
         figures: dict[str, Any] = {}

@@ -16,7 +16,7 @@ import torch
 from dsgcli.errors import TrainingError
 from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.recipe import STAGES, Recipe, recipe_values
-from dsgcli.runtime import pick_device
+from dsgcli.runtime import keep_freed_memory, pick_device
 from dsgcli.training.candidates import chosen_style, propose
 from dsgcli.training.data import open_pack
 from dsgcli.training.folder import RunFolder, tables_of
@@ -164,6 +164,7 @@ def train(recipe: Recipe, options: TrainOptions, progress: Progress = SILENT) ->
     """
     from dsgcli.store import ModelStore
 
+    keep_freed_memory()
     plan = plan_of(recipe, options)
     plan.check(force=options.force)
     processes = join(pick_device(options.device))
