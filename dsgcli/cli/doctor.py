@@ -81,9 +81,14 @@ def _facts(report: Report) -> dict[str, str]:
         "threads": f"{report.threads} of {report.cores} cores",
         "memory": f"{report.free_memory_gb} of {report.memory_gb} GB free",
         "disk": f"{report.free_disk_gb} GB free here",
-        "video": ", ".join(have) + (f" ; not here: {', '.join(lack)}" if lack else ""),
+        "video": ", ".join(have) + (f"; not here: {', '.join(lack)}" if lack else ""),
         "faces": report.face_detector or "",
-        "speed": ", ".join(
-            f"{v:g} GFLOP/s {n.removesuffix('_gflops')}" for n, v in report.speed.items()
-        ),
+        "speed": ", ".join(_rate(name, value) for name, value in report.speed.items()),
     }
+
+
+def _rate(name: str, value: float) -> str:
+    what, _, unit = name.rpartition("_")
+    return (
+        f"{value:g} portraits/s in {what}" if unit == "portraits" else f"{value:g} GFLOP/s {what}"
+    )
