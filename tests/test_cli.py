@@ -164,7 +164,7 @@ def made(kind):
 
 
 def raising(error):
-    def command():
+    def command(*_, **__):
         raise error
 
     return command
@@ -258,6 +258,17 @@ def test_ctrl_c_is_130(tmp_path):
     _, stderr = running.communicate(timeout=10)
     assert running.returncode == 130
     assert stderr == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_ctrl_c_in_a_command_is_130_and_said(monkeypatch, json_flag):
+    from dsgcli import doctor
+
+    monkeypatch.setattr(doctor, "examine", raising(KeyboardInterrupt()))
+    result = dsg("doctor", *json_flag)
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted\n"
+    assert not json_flag or result.json["exit_code"] == 130
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

@@ -97,6 +97,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(_explain(error, settings)) from error
     except typer.Abort:
         raise InterruptedRunError("stopped") from None
+    if code == InterruptedRunError.exit_code:
+        raise KeyboardInterrupt  # Typer makes a code of Ctrl-C; we say what happened, too
     return code if isinstance(code, int) else 0
 
 
