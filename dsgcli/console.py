@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import os
@@ -189,7 +190,8 @@ _document_written: ContextVar[bool] = ContextVar("document_written", default=Fal
 def write_json(document: object) -> None:
     """One JSON document and a newline on stdout."""
     _document_written.set(True)
-    sys.stdout.write(json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n")
+    escape = "utf" not in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    sys.stdout.write(json.dumps(plain(document), indent=2, ensure_ascii=escape) + "\n")
     sys.stdout.flush()
 
 
@@ -227,6 +229,7 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
     has printed its document before. What is not expected keeps its traceback: it is a bug.
     """
     _document_written.set(False)
+    _print_what_it_can()
     try:
         return command()
     except DsgError as error:
@@ -245,6 +248,13 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
         return _fail(error, _os_message(error), DsgError.exit_code, as_json)
     except Exception as error:
         return _fail_unexpected(error, as_json)
+
+
+def _print_what_it_can() -> None:
+    """A terminal that lacks a letter gets a question mark, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> int:

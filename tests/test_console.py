@@ -91,6 +91,25 @@ def test_plain_turns_our_values_into_what_json_knows(value, expected):
     json.dumps(plain(value), allow_nan=False)
 
 
+LATIN = """
+import sys
+from dsgcli.console import Table, Terminal, exit_code_of
+def command():
+    Terminal(json="--json" in sys.argv).show({"name": "żółw"}, Table(("name",), [("żółw",)]))
+    return 0
+sys.exit(exit_code_of(command))
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_terminal_without_our_letters_is_no_error(words):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", LATIN, *words], capture_output=True, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if words:
+        assert json.loads(done.stdout)["name"] == "żółw"
+
+
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────
 
 
