@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dsgcli.models.bound_layers import BoundConv, BoundModRes, BoundToRGB
-from dsgcli.models.layers import StyledConv, ToRGB
+from dsgcli.models.layers import ToRGB
 from dsgcli.models.ops import LEAKY_GAIN
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class BoundGenerator(nn.Module):
         convs = generator.styled_convs[: 1 + 2 * self.num_blocks]
         to_rgbs = generator.rgb_layers[: 1 + self.num_blocks]
         self.convs = nn.ModuleList(
-            _bound_conv(conv, known.get(row), self.dtype) for row, conv in enumerate(convs)
+            BoundConv(conv.conv, conv.activate.bias, known.get(row), side=side, dtype=self.dtype)
+            for row, (conv, side) in enumerate(zip(convs, self.layout.noise_sizes_px, strict=False))
         )
         self.to_rgbs = nn.ModuleList(
             _bound_to_rgb(to_rgb, known.get(row), self.dtype)
@@ -134,10 +135,6 @@ class BoundGenerator(nn.Module):
         if noise is None:
             return self.get_buffer(f"noise_{row}")
         return (noise[row] * self._strengths[row]).to(self.dtype)
-
-
-def _bound_conv(layer: StyledConv, style: Tensor | None, dtype: torch.dtype) -> BoundConv:
-    return BoundConv(layer.conv, layer.activate.bias, style, dtype)
 
 
 def _bound_to_rgb(layer: ToRGB, style: Tensor | None, dtype: torch.dtype) -> BoundToRGB:

@@ -111,11 +111,11 @@ class ModRes(nn.Module):
         z: Tensor = x + weight * y
         return z
 
-    def bind(self, style: Tensor, strength: float, dtype: torch.dtype) -> BoundModRes:
-        """For one known code (1, D) and weight."""
+    def bind(self, style: Tensor, strength: float, *, side: int, dtype: torch.dtype) -> BoundModRes:
+        """For one known code (1, D) and weight, and maps of this side."""
         convs = self.conv.scaled(), self.conv2.scaled()
         norms = self.norm.affine(style), self.norm2.affine(style)
-        return BoundModRes(convs, norms, strength, dtype)
+        return BoundModRes(convs, norms, strength, side=side, dtype=dtype)
 
 
 class NearZeroConv(nn.Sequential):
@@ -225,10 +225,13 @@ class DualStyleGAN(nn.Module):
         """
         assert len(exstyle_ws) == 1, "a generator is bound to one exemplar"
         numbers = [float(weight) for weight in weights_by_row(weights, self.layout)]
+        sides = self.layout.noise_sizes_px
         with torch.no_grad():
             structure = self.structure_codes(exstyle_ws)
             bends = {
-                row: cast(ModRes, self.res[row]).bind(structure[:, row], numbers[row], dtype)
+                row: cast(ModRes, self.res[row]).bind(
+                    structure[:, row], numbers[row], side=sides[row], dtype=dtype
+                )
                 for row in range(self.layout.num_structure)
                 if numbers[row] != 0.0
             }

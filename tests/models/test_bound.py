@@ -68,7 +68,7 @@ def test_bound_full_width_agrees_in_fp32_and_keeps_its_looks_in_bf16(dual64):
     ws, exstyle_ws = codes(dual64, 2)
     ws, exstyle_ws = dual64.generator.map_plus(ws), dual64.generator.map_plus(exstyle_ws)
     expected = dual64(ws, exstyle_ws, WEIGHTS["published"])
-    assert distance(dual64.bind(exstyle_ws, WEIGHTS["published"])(ws), expected) < 1e-5
+    assert distance(dual64.bind(exstyle_ws, WEIGHTS["published"])(ws), expected) < 2e-5
     low = dual64.bind(exstyle_ws, WEIGHTS["published"], dtype=torch.bfloat16)(ws)
     assert low.dtype == torch.float32
     assert psnr(low, expected) > 48
