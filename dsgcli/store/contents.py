@@ -148,13 +148,14 @@ def own_copy(state: Mapping[str, Tensor], path: Path, part: str) -> State:
     """
     copied: State = {}
     for key, tensor in state.items():
-        owned = tensor.detach().to(torch.float32) if tensor.is_floating_point() else tensor.detach()
-        copied[key] = owned = owned.clone(memory_format=torch.contiguous_format)
+        dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        owned = tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
         if not is_finite(owned):
             raise ModelCorruptError(
                 f"{path} holds numbers that are not finite (in {part}, {key}): it was damaged, or "
                 f"its training failed; use an earlier checkpoint, or fetch it again"
             )
+        copied[key] = owned
     return copied
 
 

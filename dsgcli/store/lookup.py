@@ -163,13 +163,16 @@ class Lookup:
         return found
 
     def _encoders(self, info: StyleInfo, space: Space) -> Iterator[Path]:
-        """Those of the style's own folder, then the general ones; z+ before w+ in each."""
+        """Those of the style's own folder, those made for its base, then the general ones, which
+        lie in a root itself; z+ before w+ in each. None that was made for another base."""
         files = [f for f in self.files if f.kind == "encoder"]
         if info.root not in self.roots:  # a style named by path
             files = [*scan([Root(info.path.parent, info.root.origin)]), *files]
-        own = [f for f in files if f.path.parent == info.path.parent and f.kind == "encoder"]
-        general = [f for f in files if not f.set_name and f not in own]
-        for group in (own, general):
+        files = [f for f in files if f.kind == "encoder" and not _of_another_base(f, info)]
+        own = [f for f in files if f.path.parent == info.path.parent]
+        same_base = [f for f in files if f.header and f.header.base and f not in own]
+        general = [f for f in files if not f.set_name and f not in (*own, *same_base)]
+        for group in (own, same_base, general):
             for wanted in ("z+", "w+") if space == "auto" else (space,):
                 yield from (f.path for f in group if encoder_space(f) == wanted)
 
@@ -196,6 +199,12 @@ class Lookup:
                 f"into {user_folder()} (looked in {self._looked()})"
             )
         return found
+
+
+def _of_another_base(file: ModelFile, info: StyleInfo) -> bool:
+    """Whether an encoder says what it was made for, and that is not the style's base."""
+    made_for = file.header.base if file.header else None
+    return made_for is not None and (info.base is None or made_for.sha256 != info.base.sha256)
 
 
 def encoder_space(file: ModelFile) -> str:

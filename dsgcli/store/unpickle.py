@@ -244,7 +244,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except Exception as error:  # of many kinds, for a directory that is not whole
         raise ModelCorruptError(
             f"{path} is incomplete or damaged ({_brief(error)}); fetch it again"
         ) from error
@@ -325,5 +325,7 @@ def _code_refused(path: Path, named: str) -> ModelCorruptError:
 
 
 def _brief(error: BaseException) -> str:
-    first = str(error).strip().splitlines()
-    return (first[0][:120] if first else "") or type(error).__name__
+    """One line of someone else's message; of torch's, the line with the reason in it."""
+    told = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    first = told.strip().splitlines()
+    return (first[0][:120].rstrip(" .") if first else "") or type(error).__name__

@@ -129,7 +129,7 @@ def save_style(
         config=model.config.as_json(),
         layout=model.layout,
         names=codes.names,
-        base=BaseRef(name=opened.header.name, sha256=opened.header.sha256),
+        base=_ref_to(opened),
         provenance=provenance,
     )
     parts = {"style_path": own, "codes": codes.roles, **_halves(sampler)}
@@ -163,14 +163,30 @@ def save_encoder(
     path: Path,
     encoder: Encoder,
     *,
+    base: Path | OpenModel | None = None,
     provenance: Provenance = _NO_PROVENANCE,
     name: str = "",
     half: bool = False,
 ) -> Header:
-    """An encoder of faces."""
-    header = Header(kind="encoder", name=name or path.stem, config=encoder.config.as_json())
-    parts = {"encoder": encoder.state_dict()}
-    return write(path, replace(header, provenance=provenance), parts, half=half)
+    """An encoder of faces.
+
+    Args:
+        base: the file of the generator whose codes it makes; None leaves this open, and the encoder
+            goes with what it lies beside.
+    """
+    header = Header(
+        kind="encoder",
+        name=name or path.stem,
+        config=encoder.config.as_json(),
+        base=_ref_to(base) if base is not None else None,
+        provenance=provenance,
+    )
+    return write(path, header, {"encoder": encoder.state_dict()}, half=half)
+
+
+def _ref_to(base: Path | OpenModel) -> BaseRef:
+    header = (open_model(base) if isinstance(base, Path) else base).header
+    return BaseRef(name=header.name, sha256=header.sha256)
 
 
 def save_sampler(

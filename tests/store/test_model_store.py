@@ -374,6 +374,19 @@ def test_encoder_is_chosen_by_its_space(tmp_path):
     assert same_weights(store.encoder("toon", "w+"), wed)
 
 
+def test_encoder_that_names_its_base_goes_with_no_other(tmp_path):
+    made = own_layout(tmp_path / "root", "noir", set_name="one")
+    own_layout(tmp_path / "root", "neon", set_name="two")
+    for name in ("one", "two"):
+        (tmp_path / "root" / name / "encoder.safetensors").unlink()
+    base = tmp_path / "root" / "one" / "base.safetensors"
+    save_encoder(tmp_path / "root" / "e" / "e.safetensors", made["encoder"], base=base)
+    store = store_of(tmp_path / "root")
+    assert same_weights(store.encoder("noir"), made["encoder"])
+    with pytest.raises(ModelMissingError, match="drawn in the style neon without an encoder"):
+        store.encoder("neon")
+
+
 def test_encoder_of_another_width_is_refused(tmp_path):
     folder = tmp_path / "root" / "toon"
     dual = DualStyleGAN(small_config(style_dim=12))

@@ -240,3 +240,27 @@ def test_plain_array_is_no_file_of_codes(tmp_path):
     np.save(path, np.zeros((3, 8, 4), np.float32))
     with pytest.raises(ModelCorruptError, match="without names"):
         read_codes(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "npy"])
+def test_flipped_bytes_are_read_or_refused_and_never_a_traceback(tmp_path, kind):
+    """Whatever is wrong with a file, it is one of our errors."""
+    path = tmp_path / ("codes.npy" if kind == "npy" else "generator.pt")
+    if kind == "npy":
+        np.save(path, TABLE)  # type: ignore[arg-type]
+    else:
+        content = {"g_ema": {"w": torch.randn(9, 3)}, "p": np.float64(1), "args": Namespace(a=1)}
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+    whole, rng = path.read_bytes(), np.random.default_rng(3)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(150):
+        flipped = bytearray(whole)
+        for place in rng.integers(len(flipped), size=rng.integers(1, 4)):
+            flipped[place] = rng.integers(256)
+        path.write_bytes(flipped)
+        try:
+            (read_codes if kind == "npy" else read_checkpoint)(path)
+            outcomes["read"] += 1
+        except (ModelCorruptError, ModelMismatchError):
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 5, outcomes
