@@ -39,9 +39,9 @@ class Table:
 class RunRecipe(Table):
     """How the run as a whole behaves; none of it is mathematics, except `seed` and `precision`."""
 
-    name: str = ""
+    name: Annotated[str, Free()] = ""
     """Name of the style (or base) that the run makes; empty takes the recipe's file name."""
-    license: str = "unknown"
+    license: Annotated[str, Free()] = "unknown"
     """License of what the run makes, stored in its files; follows from the data's licenses."""
     seed: Whole = 0
     """Every random draw of the run follows from it."""
@@ -73,7 +73,7 @@ class Source(Table):
 class DataRecipe(Table):
     """Which portraits the run learns from."""
 
-    root: str = "data"
+    root: Annotated[str, Free()] = "data"
     """Folder that the others lie under; relative to where `dsg train` is started. `--data` and
     DSG_DATA come before it."""
     style: str = ""

@@ -1,0 +1,153 @@
+"""The tiny recipe from drawn faces to a style that draws, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dsgcli.errors import TrainingError
+from dsgcli.progress import SILENT
+from dsgcli.recipe import STAGES, read_recipe
+from dsgcli.store import ModelStore
+from dsgcli.training.record import METRICS, read_metrics
+from dsgcli.training.run import TrainOptions, train
+from dsgcli.training.stages.transfer import TransferTraining
+from dsgcli.types import StyleRef, StyleWeights
+
+TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The tiny recipe, run once."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    summary = train(read_recipe(TINY), TrainOptions(folder=folder, device="cpu"))
+    assert summary.done == STAGES
+    assert summary.skipped == ()
+    return folder
+
+
+def test_tiny_recipe_makes_everything_that_it_promises(finished):
+    for stage in STAGES:
+        assert json.loads((finished / stage / "state.json").read_text())["done"]
+    for stage, artifact in (
+        ("base", "base"),
+        ("encoder", "encoder"),
+        ("finetune", "finetuned"),
+        ("destylize", "codes"),
+        ("pretrain", "pretrained"),
+        ("transfer", "style"),
+        ("refine", "codes"),
+        ("sampler", "sampler"),
+    ):
+        assert (finished / stage / f"{artifact}.safetensors").is_file()
+    page = (finished / "report.html").read_text("utf-8")
+    assert all(f"<h2>{stage}</h2>" in page for stage in ("base", "transfer", "evaluate"))
+
+
+def test_tiny_recipe_learns(finished):
+    rows = list(read_metrics(finished / "base" / METRICS))
+    pixel = [row["pixel"] for row in rows if row["run"] == "base-1-32px"]
+    assert len(pixel) == 40
+    assert sum(pixel[-5:]) < 0.8 * sum(pixel[:5])
+
+
+def test_style_of_the_run_draws(finished):
+    """From the packaged folder, as `dsg stylize --pretrained` takes it."""
+    store = ModelStore.open(finished / "pretrained")
+    style = store.style("tiny")
+    assert style.names[:2] == ("pop-000", "pop-001")
+    assert style.info.license == "MIT"
+    resolved = store.resolve(StyleRef.parse("tiny:pop-003"))
+    dual, encoder = store.generator("tiny"), store.encoder("tiny")
+    face = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        ws = dual.generator.map_plus(encoder(face))
+        exstyle_ws = dual.generator.map_plus(resolved.exstyle[None])
+        weights = StyleWeights.of(dual.layout)
+        portrait = dual(ws, exstyle_ws, weights.layers)
+    assert portrait.shape == (1, 3, 32, 32)
+    assert bool(torch.isfinite(portrait).all())
+    assert store.sampler("tiny").config.noise_dim == 16
+    assert store.finetuned("tiny").config == dual.generator.config
+
+
+def test_evaluation_names_its_features(finished):
+    figures = json.loads((finished / "evaluate" / "metrics.json").read_text())
+    assert {"kid (encoder)", "fid (encoder)", "style distance (discriminator)"} <= figures.keys()
+    assert figures["samples"] == 16
+
+
+def test_candidate_is_proposed_and_taken_by_the_stages_after(finished):
+    scores = json.loads((finished / "transfer" / "candidates.json").read_text())
+    assert [s["step"] for s in scores["scores"]] == [10, 15, 20]
+    assert scores["proposed"] in (10, 15, 20)
+
+
+def test_same_command_again_does_nothing(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
+    summary = train(read_recipe(TINY), TrainOptions(folder=finished, device="cpu"))
+    assert (summary.done, summary.skipped) == ((), STAGES)
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")} == before
+
+
+def test_changed_recipe_is_refused(finished):
+    changed = read_recipe(TINY, ["transfer.lambda_id=4"])
+    with pytest.raises(TrainingError, match=r"transfer.lambda_id was 1.0, is 4.0"):
+        train(changed, TrainOptions(folder=finished, device="cpu"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_stage_ends_with_the_same_bits(finished, tmp_path):
+    """Killed with -9 in stage three, started again: the same style as without."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    for stage in ("transfer", "refine", "sampler", "evaluate"):
+        shutil.rmtree(folder / stage)
+    recipe = read_recipe(TINY, ["run.checkpoint_minutes=0"])
+    options = TrainOptions(folder=folder, device="cpu", stages=("transfer",))
+    child = os.fork()
+    if child == 0:
+        _die_after(13)
+        train(recipe, options)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert not (folder / "transfer" / "style.safetensors").exists()
+    train(recipe, options)
+    ours, theirs = (load_file(f / "transfer" / "style.safetensors") for f in (folder, finished))
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        assert torch.equal(ours[key], value), key
+
+
+def _die_after(steps: int) -> None:
+    finish = TransferTraining.finish
+
+    def fatal(self: TransferTraining, iteration: int) -> None:
+        finish(self, iteration)
+        if iteration + 1 == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    TransferTraining.finish = fatal  # type: ignore[method-assign]
+
+
+def test_stage_done_again_keeps_what_it_made_before(finished, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    options = TrainOptions(folder=folder, device="cpu", again=("sampler",), stages=("sampler",))
+    summary = train(read_recipe(TINY), options, SILENT)
+    assert summary.done == ("sampler",)
+    assert (folder / "sampler.before" / "sampler.safetensors").is_file()
+    ours, theirs = (load_file(f / "sampler" / "sampler.safetensors") for f in (folder, finished))
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
