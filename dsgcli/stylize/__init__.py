@@ -1,1 +1,13 @@
-"""frames -> faces -> crops -> latents -> portraits -> frames: the main job, whole."""
+"""frames -> faces -> crops -> latents -> portraits -> frames: the main job, whole.
+
+options    what was asked            run        a batch of inputs
+jobs       inputs and outputs        file       one input: a still, or a video in segments
+cast       who is drawn how          flow       the loop itself
+settings   what need not be made again          preview    a contact sheet first
+"""
+
+from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.run import run
+from dsgcli.stylize.summary import FileResult, Summary
+
+__all__ = ["FileResult", "StylizeOptions", "Summary", "run"]

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+
 from dsgcli.errors import StyleRefError, UsageError
 from dsgcli.portraits import (
     PRESERVE_COLOR_PRESETS,
@@ -24,6 +26,7 @@ from dsgcli.types import StyleRef
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dsgcli.models.encoder import Encoder
     from dsgcli.store import ModelStore
     from dsgcli.stylize.options import StylizeOptions
 
@@ -72,7 +75,7 @@ class Wardrobe:
         """
         if style not in self._portraits:
             options = self.options
-            self._portraits[style] = load_portraits(
+            loaded = load_portraits(
                 self.store,
                 style,
                 encoder=options.encoder,
@@ -80,7 +83,20 @@ class Wardrobe:
                 precision=options.precision,
                 size=options.size,
             )
+            self._share_encoder(loaded)
+            self._portraits[style] = loaded
         return self._portraits[style]
+
+    def _share_encoder(self, loaded: Portraits) -> None:
+        """Take the encoder of a style that is there already, if it is the same network: a face is
+        then encoded once for both."""
+        for other in self._portraits.values():
+            if _same_weights(loaded.encoder, other.encoder):
+                loaded.encoder = other.encoder
+
+    def style_of(self, text: str) -> str:
+        """The style that a reference names, by the name it has in the store."""
+        return self.store.info(StyleRef.parse(text).style).name
 
     def role(self, text: str, exstyle: Tensor | None = None, label: str = "") -> tuple[Role, str]:
         """The role that a style reference stands for, and its label.
@@ -135,3 +151,10 @@ def parse_face_style(text: str) -> tuple[int, str]:
     if not equals or not number.strip().isdigit() or not style:
         raise UsageError(f"--face-style takes NUMBER=STYLE such as 0=arcane:12, got {text!r}")
     return int(number), style
+
+
+def _same_weights(one: Encoder | None, other: Encoder | None) -> bool:
+    if one is None or other is None or one.config != other.config:
+        return False
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)

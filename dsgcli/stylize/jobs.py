@@ -98,6 +98,14 @@ def check_pattern(pattern: str) -> None:
         )
 
 
+WRITABLE = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".m4v", ".mov", ".mkv", ".webm"}
+)
+"""Endings that can be written as they are; others become PNG or MP4."""
+TRANSPARENT = {".jpg": ".png", ".jpeg": ".png", ".mp4": ".webm", ".m4v": ".webm", ".mkv": ".webm"}
+"""What takes the place of endings that hold no transparency."""
+
+
 def plan_jobs(
     sources: Sequence[Source],
     output: Path | None,
@@ -105,13 +113,14 @@ def plan_jobs(
     *,
     pattern: str,
     overwrite: bool,
-    suffix: str | None = None,
+    preview: bool = False,
+    alpha: bool = False,
 ) -> list[Job]:
     """Where each input's outputs go.
 
     One input, one style and an `output` that is no folder: that file. Otherwise `output` is a
     folder (None: the folder of each input) and the names follow `pattern`. Labels are the styles'
-    (`arcane-12`); `suffix` replaces the input's file ending, if given.
+    (`arcane-12`). A preview is a picture; what is transparent gets an ending that can hold it.
 
     Raises:
         OutputExistsError: a single file that exists, without `overwrite`.
@@ -127,7 +136,8 @@ def plan_jobs(
             Job(
                 source=source,
                 outputs=tuple(
-                    _named(source, output, label, pattern, index, suffix) for label in labels
+                    _named(source, output, label, pattern, index, _ending(source, preview, alpha))
+                    for label in labels
                 ),
             )
             for index, source in enumerate(sources)
@@ -140,10 +150,19 @@ def _means_folder(output: Path) -> bool:
     return output.is_dir() or output.suffix == ""
 
 
+def _ending(source: Source, preview: bool, alpha: bool) -> str:
+    ending = _suffix(source.path)
+    if preview:
+        return ".preview.png"
+    if ending not in WRITABLE:
+        ending = ".mp4" if ending in VIDEO_SUFFIXES else ".png"
+    return TRANSPARENT.get(ending, ending) if alpha else ending
+
+
 def _named(
-    source: Source, output: Path | None, label: str, pattern: str, index: int, suffix: str | None
+    source: Source, output: Path | None, label: str, pattern: str, index: int, ending: str
 ) -> Path:
-    ext = (suffix or _suffix(source.path) or ".png").lstrip(".")
+    ext = ending.lstrip(".")
     name = pattern.format(
         stem=source.path.stem,
         style=label,

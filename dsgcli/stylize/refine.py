@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dsgcli.errors import ModelMissingError
 from dsgcli.portraits import Portraits, area_resize, to_images
 from dsgcli.progress import SILENT, Progress
 from dsgcli.training.losses import ramped_rate
 
 if TYPE_CHECKING:
+    from dsgcli.store import ModelStore
     from dsgcli.types import Pixels
 
 PEAK_RATE = 0.05
@@ -90,3 +92,12 @@ def _reconstruct(portraits: Portraits, code: Tensor) -> Tensor:
     network = portraits.generator.generator
     ws = network.map_plus(code) if portraits.space == "z+" else code
     return portraits.generator.plain(ws)
+
+
+def find_perceptual(store: ModelStore, device: torch.device) -> PictureLoss | None:
+    """LPIPS, if its weights are in the store."""
+    try:
+        network = store.lpips(device)
+    except ModelMissingError:
+        return None
+    return lambda drawn, wanted: network(drawn, wanted).flatten()

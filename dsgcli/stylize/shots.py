@@ -1,33 +1,73 @@
-"""The loop: frames -> faces -> crops -> latents -> portraits -> frames.
-
-Each step is a generator that takes shots and gives them on with one thing more known; steps that
-look ahead (smoothing) give them on later, in the same order. Threads are put between steps by
-`prefetch`, so that decoding, detecting, drawing and encoding overlap.
-"""
+"""A frame on its way through the loop, and what is known of it so far."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dsgcli.types import Crop, Face, Frame
 
+SEGMENT_FRAMES = 250
+"""Frames of a segment: x264's own distance between key frames, so that segments cost no size; at
+ten frames a second an interruption loses less than half a minute."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Shot:
-    """A frame on its way through the loop, and what is known of it so far."""
+    """One frame; each step of the loop adds what it finds."""
 
-    frame: Frame
-    cut: bool = False
-    """Whether a new scene begins here."""
-    faces: list[Face] = field(default_factory=list)
-    """Faces to draw, numbered by `Face.track`."""
-    crops: list[Crop] = field(default_factory=list)
-    """One a face, from the smoothed place."""
-    codes: list[Tensor] = field(default_factory=list)
-    """One a face, (L, D)."""
+    frame: Frame | None
+    """None for a frame that an earlier run has written: it only steadies those after it."""
+    index: int
+    """Position in the stream, from 0."""
+    time_s: float
+    tracker: dict[str, Any] | None = None
+    """What was known of the tracks before this frame, where a segment begins."""
+    seen: list[Face] = field(default_factory=list)
+    """Faces to draw, as they were found."""
     opacity: list[float] = field(default_factory=list)
-    """One a face: below 1 while a lost face fades."""
+    """One a face: below 1 while it fades in or out."""
+    faces: list[Face] = field(default_factory=list)
+    """The same, steadied."""
+    crops: list[Crop] = field(default_factory=list)
+    """One a face; one without a face where the frame is a crop itself."""
+    encoded: list[list[Tensor]] = field(default_factory=list)
+    """By encoder, then one a crop: codes (L, D) as they were encoded."""
+    codes: list[list[Tensor]] = field(default_factory=list)
+    """The same, steadied."""
+
+    @property
+    def begins_segment(self) -> bool:
+        return self.index % SEGMENT_FRAMES == 0
+
+    @property
+    def tracks(self) -> list[int]:
+        """One a code; a frame that is a crop itself has track 0."""
+        return [face.track for face in self.seen] or list(range(len(self.encoded[0])))
+
+    def without_pictures(self) -> Shot:
+        """What later frames need of this one."""
+        return Shot(
+            frame=None,
+            index=self.index,
+            time_s=self.time_s,
+            seen=self.seen,
+            encoded=self.encoded,
+        )
+
+
+def batched_shots(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
+    """Lists of up to `size` shots that never cross a segment, so that a run that goes on at one
+    computes the same batches as one that came there without stopping."""
+    batch: list[Shot] = []
+    for shot in shots:
+        if batch and (len(batch) == size or shot.begins_segment):
+            yield batch
+            batch = []
+        batch.append(shot)
+    if batch:
+        yield batch

@@ -1,0 +1,64 @@
+"""Networks over many pictures, in batches that fit the memory there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from dsgcli.errors import DsgError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
+
+
+class Batches:
+    """Runs a function over items in batches; halves them when memory runs out, and goes on.
+
+    The smaller size stays: what did not fit once will not fit the next time.
+
+    Args:
+        size: items that go together at first.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, function: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R]:
+        """`function` of all items, in order; nothing is dropped.
+
+        Raises:
+            DsgError: a single item does not fit.
+        """
+        results: list[R] = []
+        while len(results) < len(items):
+            batch = items[len(results) : len(results) + self.size]
+            try:
+                results.extend(function(batch))
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._shrink(len(batch), error)
+        return results
+
+    def _shrink(self, tried: int, error: BaseException) -> None:
+        if tried == 1:
+            raise DsgError(
+                "out of memory for a single face; use --size for smaller portraits, or --device cpu"
+            ) from error
+        self.size = max(1, tried // 2)
+        _log.warning("out of memory with %d faces at once, going on with %d", tried, self.size)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (on any device) or Python could not get memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return any(said in text for said in ("can't allocate memory", "not enough memory"))

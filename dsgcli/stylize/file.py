@@ -1,0 +1,285 @@
+"""One input: frames in, drawn by the loop, frames out; a still at once, a video in segments."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dsgcli.errors import InterruptedRunError, NoFaceError
+from dsgcli.faces.align import looks_aligned
+from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
+from dsgcli.media.files import check_output
+from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
+from dsgcli.media.sources import FrameSource, SourceInfo, open_source
+from dsgcli.stylize.backoff import Batches
+from dsgcli.stylize.flow import Crew, Drawn
+from dsgcli.stylize.memory import Memory
+from dsgcli.stylize.paste import Paster
+from dsgcli.stylize.refine import PictureLoss, find_perceptual
+from dsgcli.stylize.segments import ResumePoint, Segments
+from dsgcli.stylize.settings import metadata
+from dsgcli.stylize.summary import FileResult
+
+if TYPE_CHECKING:
+    from dsgcli.faces.detect import FaceDetector
+    from dsgcli.faces.masks import MaskKind, Segmenter
+    from dsgcli.portraits import Portraits
+    from dsgcli.progress import Progress, Task
+    from dsgcli.store import ModelStore
+    from dsgcli.stylize.cast import Cast
+    from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.shots import Shot
+    from dsgcli.stylize.summary import Stopwatch
+
+SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
+"""On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Studio:
+    """What all inputs of a run share."""
+
+    detector: FaceDetector
+    segmenter: Segmenter | None
+    mask: MaskKind
+    casts: Sequence[Cast]
+    options: StylizeOptions
+    clock: Stopwatch
+    store: ModelStore
+    batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        largest = max(p.size_px for p in self.encoders)
+        usual = SMALL_BATCH if largest <= SMALL_PX else LARGE_BATCH
+        object.__setattr__(self, "batches", Batches(self.options.batch_size or usual))
+
+    @property
+    def encoders(self) -> list[Portraits]:
+        """One for each encoder that the casts use."""
+        found: dict[int, Portraits] = {}
+        for cast in self.casts:
+            for role in cast.roles:
+                found.setdefault(id(role.portraits.encoder), role.portraits)
+        return list(found.values())
+
+    def crew(self, job: Job, info: SourceInfo, *, aligned: bool) -> Crew:
+        """Those who work on one input."""
+        options, still = self.options, info.kind == "picture"
+        smooth_s = DEFAULT_SMOOTH_S if options.smooth is None else options.smooth
+        steps = options.refine if still else 0
+        perceptual: PictureLoss | None = None
+        if steps:
+            perceptual = find_perceptual(self.store, self.encoders[0].device)
+        return Crew(
+            detector=self.detector,
+            encoders=self.encoders,
+            paster=Paster(
+                mask=self.mask,
+                segmenter=self.segmenter,
+                blend=options.blend,
+                color_match=options.match_color,
+                alpha=options.alpha,
+                crop=options.crop or aligned,
+                size_px=[cast.role.portraits.size_px for cast in self.casts],
+            ),
+            options=options,
+            smooth_s=0.0 if still else smooth_s,
+            refine_steps=steps,
+            perceptual=perceptual,
+            aligned=aligned,
+            batches=self.batches,
+            clock=self.clock,
+            source=str(job.source.path),
+        )
+
+    def is_aligned(self, source: FrameSource) -> bool:
+        """Whether an input is an FFHQ crop already: as told, or by its first frame."""
+        if self.options.aligned != "auto":
+            return self.options.aligned == "yes"
+        width, height = source.info.size_px
+        if width != height:
+            return False
+        first = next(iter(source), None)
+        if first is None:
+            return False
+        return looks_aligned(first, self.detector.detect(first, effort="glance"))
+
+
+def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progress) -> FileResult:
+    """Draw one input, once for each cast, and write the outputs.
+
+    Args:
+        keys: of the outputs, see `settings.py`.
+
+    Raises:
+        SourceError, SinkError: it cannot be read or written.
+        NoFaceError: there is nothing to draw in it; no output is written.
+        InterruptedRunError: Ctrl-C; finished segments of a video stay for the next run.
+    """
+    started = time.monotonic()
+    options = studio.options
+    with open_source(job.source.path, start=options.start, end=options.end) as source:
+        for path in job.outputs:
+            check_output(path, overwrite=True)
+        crew = studio.crew(job, source.info, aligned=studio.is_aligned(source))
+        result = FileResult(source=job.source.path, outputs=list(job.outputs))
+        sinks = [
+            _sink_options(options, metadata(k, c)) for k, c in zip(keys, studio.casts, strict=True)
+        ]
+        name, total = job.source.path.name, source.info.expected_frames
+        with progress.task(name, total, unit="frames") as task:
+            if source.info.kind == "picture":
+                _draw_still(job, source, crew, studio, sinks, result, task)
+            else:
+                _Video(job, source, crew, studio, sinks, result, task).draw(keys)
+    result.notes += source.info.warnings
+    result.truncated = source.info.truncated
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _sink_options(options: StylizeOptions, about: dict[str, str]) -> SinkOptions:
+    return SinkOptions(
+        codec=options.codec,
+        crf=options.crf,
+        preset=options.codec_preset,
+        codec_options=dict(_pair(option) for option in options.codec_option),
+        audio=options.audio,
+        alpha=options.alpha,
+        metadata=about,
+        overwrite=True,  # whether it may be replaced was decided before
+    )
+
+
+def _pair(option: str) -> tuple[str, str]:
+    key, _, value = option.partition("=")
+    return key, value
+
+
+def _draw_still(
+    job: Job,
+    source: FrameSource,
+    crew: Crew,
+    studio: Studio,
+    sinks: Sequence[SinkOptions],
+    result: FileResult,
+    task: Task,
+) -> None:
+    (drawn,) = crew.run(source, studio.casts)
+    if not drawn.shot.crops:
+        raise NoFaceError(str(job.source.path), detector=studio.detector.name)
+    with studio.clock.stage("write"), ExitStack() as stack:
+        for path, options, picture in zip(job.outputs, sinks, drawn.pictures, strict=True):
+            sink = stack.enter_context(open_sink(path, options, source.info))
+            sink.write(picture)
+    _count(result, drawn, task)
+
+
+def _count(result: FileResult, drawn: Drawn, task: Task) -> None:
+    result.frames += 1
+    result.faces += len(drawn.shot.crops)
+    task.advance(1, faces=result.faces)
+
+
+@dataclass(slots=True)
+class _Video:
+    """A video in the making: its segments, and what the next one has to remember."""
+
+    job: Job
+    source: FrameSource
+    crew: Crew
+    studio: Studio
+    options: Sequence[SinkOptions]
+    result: FileResult
+    task: Task
+    recent: deque[Shot] = field(default_factory=deque)
+    """Shots that smoothing may still look back at, without their pictures."""
+    sinks: list[FrameSink] = field(default_factory=list)
+
+    def draw(self, keys: Sequence[str]) -> None:
+        """Draw what is not drawn yet, then join the segments."""
+        segments = Segments(
+            self.job.outputs,
+            self.options,
+            self.source.info,
+            {"keys": list(keys)},
+            fresh=not self.studio.options.resume,
+        )
+        point = segments.resume_point()
+        self._go_on(point)
+        options = self.studio.options
+        with open_source(
+            self.job.source.path, start=options.start, end=options.end, skip=point.frame
+        ) as rest:
+            try:
+                count = point.segment + self._write(segments, point, rest)
+            except KeyboardInterrupt as error:
+                self._stop()
+                raise InterruptedRunError(
+                    f"stopped after {self.result.frames} frames of {self.job.source.path}; the "
+                    f"same command goes on from there"
+                ) from error
+            except BaseException:
+                self._stop()
+                raise
+            self.source.info.warnings += rest.info.warnings
+            self.source.info.truncated = rest.info.truncated
+        if not self.result.faces:
+            segments.discard()
+            raise NoFaceError(str(self.job.source.path), detector=self.studio.detector.name)
+        with self.studio.clock.stage("write"):
+            self.result.notes += segments.join(count)
+
+    def _go_on(self, point: ResumePoint) -> None:
+        if point.memory is None:
+            return
+        self.crew.memory = point.memory
+        self.recent.extend(point.memory.recent)
+        self.result.frames, self.result.faces = point.frame, int(point.memory.faces)
+        self.result.notes.append(f"went on from frame {point.frame} of an interrupted run")
+        self.task.advance(point.frame)
+
+    def _write(self, segments: Segments, point: ResumePoint, frames: FrameSource) -> int:
+        """Draw and write all frames that are left; the number of segments that they fill."""
+        begun = 0
+        with closing(self.crew.run(frames, self.studio.casts)) as drawn_frames:
+            for drawn in drawn_frames:
+                if drawn.shot.begins_segment:
+                    self._close()
+                    self.sinks = segments.begin(point.segment + begun, self._memory(drawn.shot))
+                    begun += 1
+                with self.studio.clock.stage("write"):
+                    for sink, picture in zip(self.sinks, drawn.pictures, strict=True):
+                        sink.write(picture)
+                self._remember(drawn.shot)
+                _count(self.result, drawn, self.task)
+        self._close()
+        return begun
+
+    def _memory(self, shot: Shot) -> Memory:
+        assert shot.tracker is not None, "every segment begins with what was known of the tracks"
+        return Memory(tracker=shot.tracker, recent=list(self.recent), faces=self.result.faces)
+
+    def _remember(self, shot: Shot) -> None:
+        """Keep what the smoothing of later frames looks back at: twice its reach, since codes are
+        smoothed after faces."""
+        self.recent.append(shot.without_pictures())
+        reach_s = 2 * self.crew.smooth_s + 1.0
+        while self.recent[0].time_s < shot.time_s - reach_s:
+            self.recent.popleft()
+
+    def _close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        self.sinks = []
+
+    def _stop(self) -> None:
+        """Drop the segment in the making."""
+        for sink in self.sinks:
+            sink.abort()
+        self.sinks = []

@@ -1,0 +1,252 @@
+"""The loop: frames -> faces -> crops -> latents -> portraits -> frames.
+
+Each step is a generator: it takes shots and gives them on with one thing more known. Steps that
+look ahead (steadying) give them on later, in the same order. `prefetch` puts a thread between two
+steps, so that decoding, finding, drawing and pasting overlap; it changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dsgcli.errors import NoFaceError
+from dsgcli.faces.align import crop_face, crop_whole
+from dsgcli.faces.track import FaceChoice, Tracker
+from dsgcli.runtime import prefetch
+from dsgcli.stylize.backoff import Batches
+from dsgcli.stylize.memory import Memory
+from dsgcli.stylize.refine import PictureLoss, refine_codes
+from dsgcli.stylize.shots import Shot, batched_shots
+from dsgcli.stylize.steady import Values, steadied
+from dsgcli.types import Frame, Portrait
+
+if TYPE_CHECKING:
+    from dsgcli.faces.detect import FaceDetector
+    from dsgcli.faces.search import Effort
+    from dsgcli.portraits import Portraits
+    from dsgcli.stylize.cast import Cast, Role
+    from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.paste import Paster
+    from dsgcli.stylize.summary import Stopwatch
+    from dsgcli.types import Pixels
+
+SEARCHES_PER_S = 2
+"""How often a video without a face is searched thoroughly; between, frames get a glance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One frame, finished: a picture for each cast."""
+
+    shot: Shot
+    pictures: list[Frame]
+
+
+@dataclass(slots=True, kw_only=True)
+class Crew:
+    """Everything that works on one source: what finds, encodes, draws and pastes."""
+
+    detector: FaceDetector
+    encoders: Sequence[Portraits]
+    """One for each encoder that the casts use."""
+    paster: Paster
+    options: StylizeOptions
+    smooth_s: float
+    """Reach of the smoothing to both sides, in seconds; 0 for stills."""
+    refine_steps: int = 0
+    perceptual: PictureLoss | None = None
+    """For refining, where its weights are at hand."""
+    aligned: bool = False
+    """Frames are FFHQ crops themselves: nothing is looked for."""
+    batches: Batches
+    clock: Stopwatch
+    memory: Memory | None = None
+    """The past of a run that goes on."""
+    source: str = ""
+    """For messages."""
+
+    def run(self, frames: Iterable[Frame], casts: Sequence[Cast]) -> Generator[Drawn]:
+        """Every frame, drawn once for each cast: the whole flow."""
+        found = self.watch(prefetch(frames))
+        placed = self.align(self.steady_faces(prefetch(found)))
+        coded = self.steady_codes(self.encode(placed))
+        return self.paste(prefetch(self.draw(coded, casts)), casts)
+
+    # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
+
+    def watch(self, frames: Iterable[Frame]) -> Iterator[Shot]:
+        """Find the faces of each frame, tell who is who, and choose whom to draw."""
+        tracker = Tracker(hold=self.options.on_missing == "hold")
+        choice = FaceChoice.parse(self.options.faces)
+        last: Shot | None = None
+        if self.memory is not None:
+            tracker.restore(self.memory.tracker)
+            for last in self.memory.recent:
+                yield last
+        for frame in frames:
+            last = self._watched(frame, tracker, choice, last)
+            yield last
+
+    def _watched(
+        self, frame: Frame, tracker: Tracker, choice: FaceChoice, last: Shot | None
+    ) -> Shot:
+        shot = Shot(frame=frame, index=frame.index, time_s=float(frame.time))
+        if shot.begins_segment:
+            shot.tracker = tracker.state()
+        if self.aligned:
+            return shot
+        with self.clock.stage("find"):
+            thorough = not tracker.hints and _is_due(last, shot)
+            effort: Effort = "search" if thorough else "glance"
+            found = self.detector.detect(frame, hints=tracker.hints, effort=effort)
+            faces = tracker.update(found, frame)
+            drawn = set() if last is None else {face.track for face in last.seen}
+            shot.seen = choice.choose(faces, drawn)
+            shot.opacity = [tracker.opacity(face.track) for face in shot.seen]
+        lost = drawn.intersection(hint.track for hint in tracker.hints)
+        if self.options.on_missing == "fail" and lost.difference(f.track for f in shot.seen):
+            raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector.name)
+        return shot
+
+    def steady_faces(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """Smooth the landmarks of each track over time."""
+        return steadied(
+            shots,
+            lambda shot: {face.track: face.landmarks for face in shot.seen},
+            _put_faces,
+            seconds=self.smooth_s,
+            guessed=lambda shot: frozenset(face.track for face in shot.seen if face.held),
+        )
+
+    # ── faces -> crops -> latents ────────────────────────────────────────────────────────────────
+
+    def align(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """Cut every face out, at the size that the networks want."""
+        size_px = max(portraits.crop_px for portraits in self.encoders)
+        for shot in shots:
+            if shot.frame is not None:
+                with self.clock.stage("align"):
+                    if self.aligned:
+                        shot.crops = [crop_whole(shot.frame, size_px)]
+                    else:
+                        shot.crops = [crop_face(shot.frame, face, size_px) for face in shot.faces]
+            yield shot
+
+    def encode(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """The code of every face, by every encoder."""
+        for batch in batched_shots(shots, self.batches.size):
+            pixels = [crop.pixels for shot in batch if not shot.encoded for crop in shot.crops]
+            with self.clock.stage("encode"):
+                found = [iter(self._codes(portraits, pixels)) for portraits in self.encoders]
+            for shot in batch:
+                if not shot.encoded:
+                    shot.encoded = [[next(codes) for _ in shot.crops] for codes in found]
+                yield shot
+
+    def _codes(self, portraits: Portraits, pixels: Sequence[Pixels]) -> list[Tensor]:
+        codes = self.batches.run(lambda part: list(portraits.encode(part)), pixels)
+        if not self.refine_steps or not codes:
+            return codes
+        stacked = torch.stack(codes)
+        return list(refine_codes(portraits, pixels, stacked, self.refine_steps, self.perceptual))
+
+    def steady_codes(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """Smooth the codes of each track over time, and let go of what an earlier run drew."""
+        steady = steadied(shots, _codes_by_track, _put_codes, seconds=self.smooth_s)
+        return (shot for shot in steady if shot.frame is not None)
+
+    # ── latents -> portraits -> frames ───────────────────────────────────────────────────────────
+
+    def draw(
+        self, shots: Iterable[Shot], casts: Sequence[Cast]
+    ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
+        """Each shot with its portraits, by cast, then one a crop."""
+        for batch in batched_shots(shots, self.batches.size):
+            with self.clock.stage("draw"):
+                by_cast = [self._draw_cast(batch, cast) for cast in casts]
+            for number, shot in enumerate(batch):
+                yield shot, [portraits[number] for portraits in by_cast]
+
+    def _draw_cast(self, batch: Sequence[Shot], cast: Cast) -> list[list[Portrait]]:
+        """Portraits of one cast, by shot: all faces of one role go through the network together."""
+        places: dict[Role, list[tuple[int, int]]] = defaultdict(list)
+        for number, shot in enumerate(batch):
+            for crop, track in enumerate(shot.tracks):
+                places[cast.role_of(track)].append((number, crop))
+        drawn: list[list[Portrait | None]] = [[None] * len(shot.crops) for shot in batch]
+        for role, found in places.items():
+            encoder = self._encoder_of(role.portraits)
+            codes = [batch[number].codes[encoder][crop] for number, crop in found]
+            pixels = self.batches.run(_drawing(role), codes)
+            for (number, crop), portrait in zip(found, pixels, strict=True):
+                shot = batch[number]
+                opacity = shot.opacity[crop] if shot.opacity else 1.0
+                drawn[number][crop] = Portrait(
+                    pixels=portrait, crop=shot.crops[crop], opacity=opacity
+                )
+        return [[p for p in portraits if p is not None] for portraits in drawn]
+
+    def _encoder_of(self, portraits: Portraits) -> int:
+        """Which of `encoders` made the codes for these networks."""
+        return next(
+            number
+            for number, other in enumerate(self.encoders)
+            if other.encoder is portraits.encoder
+        )
+
+    def paste(
+        self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]], casts: Sequence[Cast]
+    ) -> Generator[Drawn]:
+        """Put the portraits back into their frames."""
+        for shot, by_cast in drawn:
+            assert shot.frame is not None, "only what is to be written is drawn"
+            with self.clock.stage("paste"):
+                pictures = [
+                    self.paster.paste(shot.frame, portraits, number)
+                    for number, portraits in enumerate(by_cast)
+                ]
+            yield Drawn(shot, pictures)
+
+
+def _drawing(role: Role) -> Callable[[Sequence[Tensor]], Sequence[Pixels]]:
+    """Codes (L, D) to portraits (S, S, 3) in this role."""
+    return lambda codes: list(role.portraits.draw(torch.stack(list(codes)), role.look))
+
+
+def _is_due(last: Shot | None, now: Shot) -> bool:
+    """Whether a thorough search falls between the last frame and this one; by the clock of the
+    stream alone, so that a run that goes on searches the same frames."""
+    return last is None or int(last.time_s * SEARCHES_PER_S) != int(now.time_s * SEARCHES_PER_S)
+
+
+def _key(encoder: int, track: int) -> int:
+    """One number for an encoder's codes of a track."""
+    return encoder * 1_000_000 + track
+
+
+def _put_faces(shot: Shot, landmarks: Mapping[int, Values]) -> None:
+    shot.faces = [replace(face, landmarks=landmarks[face.track]) for face in shot.seen]
+
+
+def _codes_by_track(shot: Shot) -> dict[int, Values]:
+    return {
+        _key(encoder, track): code.double().cpu().numpy()
+        for encoder, codes in enumerate(shot.encoded)
+        for code, track in zip(codes, shot.tracks, strict=True)
+    }
+
+
+def _put_codes(shot: Shot, values: Mapping[int, Values]) -> None:
+    shot.codes = [
+        [
+            torch.from_numpy(values[_key(encoder, track)]).to(code)
+            for code, track in zip(codes, shot.tracks, strict=True)
+        ]
+        for encoder, codes in enumerate(shot.encoded)
+    ]

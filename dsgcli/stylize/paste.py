@@ -1,0 +1,78 @@
+"""Portraits -> frames, as the options say: pasted back, cut out, or the portrait alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsgcli.faces.align import crop_whole, cut
+from dsgcli.faces.composite import composite, cut_out
+from dsgcli.faces.masks import MaskKind, make_mask
+from dsgcli.types import CropTransform, Frame, Portrait
+
+if TYPE_CHECKING:
+    from dsgcli.faces.masks import Segmenter
+    from dsgcli.types import Pixels
+
+
+@dataclass(slots=True, kw_only=True)
+class Paster:
+    """Puts portraits back into frames of one stream."""
+
+    mask: MaskKind
+    """As `pick_kind` answers."""
+    segmenter: Segmenter | None
+    blend: float
+    color_match: float
+    alpha: bool
+    """Only the portraits, on a transparent ground."""
+    crop: bool
+    """The portrait itself, instead of the frame."""
+    size_px: Sequence[int]
+    """Side of the portraits, one a cast."""
+    _place: CropTransform | None = field(default=None)
+    """Where the last portrait was: what a frame without a face is cut to."""
+
+    def paste(self, frame: Frame, portraits: Sequence[Portrait], cast: int) -> Frame:
+        """The output's frame; the input's own time and number.
+
+        A crop is the largest portrait; a frame without one is cut at the last one's place, so that
+        there are as many frames as came.
+        """
+        if self.crop:
+            return self._cropped(frame, portraits, self.size_px[cast])
+        masks = [
+            make_mask(portrait, self.mask, blend=self.blend, segmenter=self.segmenter)
+            for portrait in portraits
+        ]
+        if self.alpha:
+            return cut_out(frame, portraits, masks)
+        return composite(frame, portraits, masks, color_match=self.color_match)
+
+    def _cropped(self, frame: Frame, portraits: Sequence[Portrait], size_px: int) -> Frame:
+        if portraits:
+            largest = max(portraits, key=lambda p: _area(p.crop.transform))
+            self._place = largest.crop.transform
+            pixels = largest.pixels
+            alpha = self._alpha(largest) if self.alpha else None
+            return replace(frame, pixels=pixels, alpha=alpha)
+        if self._place is None:
+            pixels = crop_whole(frame, size_px).pixels
+        else:
+            pixels = cut(frame.pixels, self._place.with_size(size_px))
+        alpha = np.zeros((size_px, size_px), np.uint8) if self.alpha else None
+        return replace(frame, pixels=pixels, alpha=alpha)
+
+    def _alpha(self, portrait: Portrait) -> Pixels:
+        mask = make_mask(portrait, self.mask, blend=self.blend, segmenter=self.segmenter)
+        alpha: Pixels = np.rint(mask * 255).astype(np.uint8)
+        return alpha
+
+
+def _area(transform: CropTransform) -> float:
+    along_x = transform.quad[3] - transform.quad[0]
+    along_y = transform.quad[1] - transform.quad[0]
+    return float(abs(along_x[0] * along_y[1] - along_x[1] * along_y[0]))

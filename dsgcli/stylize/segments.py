@@ -1,0 +1,134 @@
+"""Long videos in parts that outlive an interruption.
+
+Beside each output lies, until it is finished, a folder `.NAME.dsg-parts` with
+
+    job.json          what is being made: input, settings, segment length; another job starts anew
+    00012.0.seg       the encoded frames of segment 12 of output 0 (media/video_segments.py)
+    00012.state       what the loop knew where segment 12 begins: tracks, and the last moments of
+                      faces and codes, so that the run goes on as if it had never stopped
+
+A segment counts when its files for all outputs and the state of the next one are whole. Segments
+begin at fixed frame numbers, and batches never cross them, so an interrupted run and an
+uninterrupted one draw and encode the same pictures in the same company.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsgcli.errors import SinkError
+from dsgcli.media.files import Beside, make_folder
+from dsgcli.media.sinks import FrameSink, SinkOptions
+from dsgcli.media.video_segments import join_segments, open_segment, segment_frames
+from dsgcli.stylize.memory import Memory, read_memory, write_memory
+from dsgcli.stylize.shots import SEGMENT_FRAMES
+
+if TYPE_CHECKING:
+    from dsgcli.media.sources import SourceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a run begins or goes on."""
+
+    segment: int = 0
+    memory: Memory | None = None
+    """What the loop knew there; None at the beginning."""
+
+    @property
+    def frame(self) -> int:
+        """Number of the first frame that is still to be drawn."""
+        return self.segment * SEGMENT_FRAMES
+
+
+class Segments:
+    """The parts of one job on the disk.
+
+    Args:
+        outputs: final files, one a style.
+        job: everything that decides what the frames look like; compared with what lies there.
+        fresh: throw away what lies there.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Path],
+        options: Sequence[SinkOptions],
+        info: SourceInfo,
+        job: dict[str, Any],
+        *,
+        fresh: bool,
+    ) -> None:
+        self.outputs, self.options, self.info = outputs, options, info
+        self.folder = outputs[0].with_name(f".{outputs[0].name}.dsg-parts")
+        job = {**job, "segment_frames": SEGMENT_FRAMES, "outputs": [o.name for o in outputs]}
+        if fresh or self._job() != job:
+            self.discard()
+        if not self.folder.exists():
+            make_folder(self.folder)
+            _write_json(self.folder / "job.json", job)
+
+    def resume_point(self) -> ResumePoint:
+        """The first segment that is not whole."""
+        segment = 0
+        while self._is_whole(segment):
+            segment += 1
+        if segment == 0:
+            return ResumePoint()
+        return ResumePoint(segment, read_memory(self._state(segment)))
+
+    def begin(self, segment: int, memory: Memory) -> list[FrameSink]:
+        """Sinks of the next segment, one an output. The state is written first: it makes the
+        segment before it count."""
+        if segment > 0:
+            write_memory(self._state(segment), memory)
+        return [
+            open_segment(self._part(segment, number), output, options, self.info)
+            for number, (output, options) in enumerate(zip(self.outputs, self.options, strict=True))
+        ]
+
+    def join(self, num_segments: int) -> list[str]:
+        """Put the parts together into the outputs, and drop them. Returns notes for the user."""
+        notes: list[str] = []
+        for number, (output, options) in enumerate(zip(self.outputs, self.options, strict=True)):
+            parts = [self._part(segment, number) for segment in range(num_segments)]
+            notes += join_segments(parts, output, options, self.info)
+        self.discard()
+        return list(dict.fromkeys(notes))
+
+    def discard(self) -> None:
+        """Remove all parts."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.folder)
+
+    def _is_whole(self, segment: int) -> bool:
+        parts = (self._part(segment, number) for number in range(len(self.outputs)))
+        whole = all(segment_frames(part) == SEGMENT_FRAMES for part in parts)
+        return whole and self._state(segment + 1).is_file()
+
+    def _part(self, segment: int, output: int) -> Path:
+        return self.folder / f"{segment:05d}.{output}.seg"
+
+    def _state(self, segment: int) -> Path:
+        return self.folder / f"{segment:05d}.state"
+
+    def _job(self) -> object:
+        try:
+            return json.loads((self.folder / "job.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    beside = Beside(path)
+    try:
+        beside.temporary.write_text(json.dumps(content, indent=1, default=str), "utf-8")
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
+    beside.commit()

@@ -1,0 +1,86 @@
+"""What an output was made from and how, as one key: so that what is there need not be made again.
+
+The key is stored in the output's own metadata, so it moves with the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsgcli import __version__
+from dsgcli.errors import DsgError
+from dsgcli.media.files import hash_file
+from dsgcli.media.sources import read_metadata
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dsgcli.stylize.cast import Cast, Role
+    from dsgcli.stylize.options import StylizeOptions
+
+KEY, VERSION, STYLE = "dsg-key", "dsg-version", "dsg-style"
+
+_IRRELEVANT = (
+    "style",
+    "exemplar",
+    "face_style",
+    "output_pattern",
+    "overwrite",
+    "recursive",
+    "resume",
+    "preview",
+    "batch_size",
+    "workers",
+    "pretrained",
+)
+"""Options that do not change a picture, or do so through codes, which count themselves."""
+
+
+def job_key(source: Path, cast: Cast, options: StylizeOptions, mask: str) -> str:
+    """Hash of the input's content and of everything that decides what its output looks like."""
+    values: dict[str, Any] = {
+        name: value for name, value in asdict(options).items() if name not in _IRRELEVANT
+    }
+    values |= {
+        "version": __version__,
+        "source": hash_file(source),
+        "mask": mask,
+        "roles": [_role_key(role) for role in cast.roles],
+        "faces_with_own": sorted(cast.own),
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _role_key(role: Role) -> str:
+    """The look, and the weights of the networks that draw it."""
+    digest = hashlib.sha256()
+    digest.update(repr((role.look.weights.layers, role.look.truncation)).encode())
+    digest.update(_bytes(role.look.exstyle))
+    for name, tensor in role.portraits.generator.state_dict().items():
+        digest.update(name.encode())
+        digest.update(_bytes(tensor.flatten()[:64]))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().float().cpu().contiguous().numpy().tobytes()
+
+
+def metadata(key: str, cast: Cast) -> dict[str, str]:
+    """What is written into an output."""
+    return {KEY: key, VERSION: __version__, STYLE: cast.label}
+
+
+def is_made(path: Path, key: str | None) -> bool | None:
+    """Whether `path` was made by dsg with this key (None: with any); None if it is not there."""
+    if not path.exists():
+        return None
+    try:
+        found = read_metadata(path)
+    except DsgError:
+        return False
+    return KEY in found if key is None else found.get(KEY) == key
