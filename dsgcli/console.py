@@ -266,9 +266,17 @@ def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> 
 
 
 def _fail_unexpected(error: Exception, as_json: bool) -> int:
-    traceback.print_exception(error)
+    _print_traceback(error)
     message = f"{type(error).__name__}: {error} (a bug in dsg: please report the lines above)"
     return _fail(error, message, DsgError.exit_code, as_json)
+
+
+def _print_traceback(error: Exception) -> None:
+    """Without the frames between the command line and the command, which are Typer's."""
+    described = traceback.TracebackException.from_exception(error)
+    ours = [frame for frame in described.stack if "typer" not in PurePath(frame.filename).parts]
+    described.stack = traceback.StackSummary.from_list(ours)
+    sys.stderr.write("".join(described.format()))
 
 
 def _os_message(error: OSError) -> str:

@@ -34,8 +34,8 @@ NOT_SETTINGS = frozenset(
 )
 """Flags that make sense for one run only."""
 
-STORE_VARIABLES = frozenset({"DSG_HOME", "DSG_PRETRAINED"})
-"""Read by the model store, which has its own order of places."""
+OTHER_VARIABLES = frozenset({"DSG_HOME", "DSG_PRETRAINED", "DSG_FACE_LANDMARKER"})
+"""No flags: folders and a file, read by the code that opens them."""
 
 Words = tuple[str, ...]
 """A command: ("models", "pull"); () is every command."""
@@ -140,7 +140,7 @@ def user_file(environ: Mapping[str, str] | None = None) -> Path:
 def _from_environment(flags: Flags, environ: Mapping[str, str]) -> Iterator[Setting | str]:
     known = _variables(flags)
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable in STORE_VARIABLES:
+        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES:
             continue
         if variable in known and environ[variable]:
             command, flag = known[variable]
@@ -149,7 +149,7 @@ def _from_environment(flags: Flags, environ: Mapping[str, str]) -> Iterator[Sett
 
 def unknown_variables(flags: Flags, environ: Mapping[str, str]) -> list[str]:
     """A sentence for each DSG_* variable that sets nothing; other programs may own it."""
-    known = {*_variables(flags), *STORE_VARIABLES}
+    known = {*_variables(flags), *OTHER_VARIABLES}
     strangers = [v for v in sorted(environ) if v.startswith(ENV_PREFIX) and v not in known]
     return [
         f"environment variable {v} sets nothing{_near(v, known) or '; unset it'}" for v in strangers
