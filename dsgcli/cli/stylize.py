@@ -10,12 +10,13 @@ import typer
 
 from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.options import Look, Talk, numbers
-from dsgcli.cli.pending import not_available
 from dsgcli.cli.stylize_options import Faces, Files, Paste, Video, Workers
+from dsgcli.console import Cell, Table
 from dsgcli.errors import UsageError
 
 if TYPE_CHECKING:
     from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.summary import FileResult, Summary
 
 EXAMPLES = """
 Examples:
@@ -52,16 +53,42 @@ def stylize(
     sources = [*(inputs or []), *(files.input or [])]
     if not sources:
         raise UsageError("nothing to stylize; name a picture, a video or a folder")
-    options_of(files, look, faces, paste, video, machine)
-    not_available("stylize")
+    options = options_of(files, look, faces, paste, video, machine)
+    from dsgcli.stylize.run import run
+
+    with talk.terminal.progress() as progress:
+        summary = run(sources, files.output, options, progress)
+    talk.terminal.summary(summary.as_json(), *_parts(summary))
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def _parts(summary: Summary) -> list[Table | str]:
+    """Files, then one line about the whole, then what failed."""
+    rows: list[tuple[Cell, ...]] = [
+        (_name(result), result.status, result.frames, result.faces, _rate(result))
+        for result in summary.files
+    ]
+    table = Table(("output", "", "frames", "faces", "frames/s"), rows)
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
+    machine = ", ".join(f"{name} {value}" for name, value in summary.machine.items())
+    notes = [f"{r.source.name}: {note}" for r in summary.files for note in r.notes]
+    failed = [f"{r.source}: {r.error}" for r in summary.failed]
+    return [table, "\n".join([f"{summary.seconds:.1f} s: {stages}", machine, *notes, *failed])]
+
+
+def _name(result: FileResult) -> str:
+    return "\n".join(map(str, result.outputs)) or str(result.source)
+
+
+def _rate(result: FileResult) -> float | None:
+    return round(result.frames / result.seconds, 1) if result.seconds > 0 else None
 
 
 def options_of(
     files: Files, look: Look, faces: Faces, paste: Paste, video: Video, machine: Workers
 ) -> StylizeOptions:
     """The flags as the library takes them: same names, three of them read into values."""
-    from dsgcli.stylize.options import StylizeOptions
-
     values = values_of(files, look, faces, paste, video, machine)
     for name in ("input", "output", "no_smooth"):
         del values[name]
@@ -76,6 +103,8 @@ def options_of(
         "face_style": tuple(faces.face_style or ()),
         "codec_option": tuple(video.codec_option or ()),
     }
+    from dsgcli.stylize.options import StylizeOptions  # torch loads here
+
     return StylizeOptions(**values)
 
 
