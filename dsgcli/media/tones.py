@@ -128,18 +128,17 @@ def to_bt709(primaries: int) -> Light:
 def _to_xyz(corners: tuple[tuple[float, float], ...]) -> Light:
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in corners]).T
     x, y = _WHITE
-    return columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y]))
+    white = np.array([x / y, 1, (1 - x - y) / y])
+    return np.asarray(columns * np.linalg.solve(columns, white), np.float64)
 
 
 def srgb_to_linear(signal: Light) -> Light:
     """IEC 61966-2-1."""
-    return np.asarray(
-        np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
-    )
+    curve = ((signal + 0.055) / 1.055) ** 2.4
+    return np.asarray(np.where(signal <= 0.04045, signal / 12.92, curve), np.float64)
 
 
 def linear_to_srgb(light: Light) -> Light:
     """IEC 61966-2-1."""
-    return np.asarray(
-        np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    )
+    curve = 1.055 * light ** (1 / 2.4) - 0.055
+    return np.asarray(np.where(light <= 0.0031308, light * 12.92, curve), np.float64)

@@ -23,8 +23,8 @@ FINEST_CLOCK = 1_000_000
 """Ticks per second that every container and encoder here copes with."""
 COARSEST_CLOCK = 90_000
 """Ticks per second where the source's own clock cannot be kept."""
-SHORT_CLOCKS = {"mpeg4": 65_535}
-"""Encoders whose streams count ticks in 16 bits."""
+SHORT_CLOCKS = {"mpeg4": 60_000}
+"""Ticks per second of encoders whose streams count them in 16 bits: what all usual rates divide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class Container:
     subtitles: str
     """Encoders for sound and text that cannot be copied."""
     metadata_key: str
-    """Where `SinkOptions.metadata` goes: MP4 has a closed list of keys, Matroska takes any."""
+    """Where `SinkOptions.metadata` goes: Matroska takes any key; MP4 has a closed list of them, so
+    there it is the last line of the comment."""
 
     def mux_options(self, time_base: Fraction) -> dict[str, str]:
         """Options of the muxer: the index in front, edit lists as exact as the stream's clock."""
@@ -56,7 +57,7 @@ CONTAINERS = {
         alpha_codec=None,
         audio="aac",
         subtitles="mov_text",
-        metadata_key="keywords",
+        metadata_key="comment",
     ),
     ".mov": Container(
         format="mov",
@@ -64,7 +65,7 @@ CONTAINERS = {
         alpha_codec="prores_ks",
         audio="aac",
         subtitles="mov_text",
-        metadata_key="keywords",
+        metadata_key="comment",
     ),
     ".mkv": Container(
         format="matroska",
@@ -98,9 +99,13 @@ ENCODERS = {
 }
 """What people call a codec -> the encoder that is used for it."""
 
+REPEATABLE = {"x264-params": "cpu-independent=1"}
+"""Without it, x264's AVX-512 code gives another bitstream in some runs (measured: 5 kinds in 120
+runs of 12 frames on one thread), and a resumed run would differ from an uninterrupted one."""
+
 DEFAULTS: dict[str, dict[str, str]] = {
-    "libx264": {"crf": "17"},
-    "libx264rgb": {"crf": "17"},
+    "libx264": {"crf": "17", **REPEATABLE},
+    "libx264rgb": {"crf": "17", **REPEATABLE},
     "libx265": {"crf": "19", "x265-params": "log-level=error"},
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
     "libvpx": {"crf": "10", "b": "4000000", "deadline": "good", "cpu-used": "3"},
@@ -109,6 +114,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
 }
 """Quality at which the eye sees no loss, at speeds that keep up with the generator."""
 
+PIXEL_FORMATS = {"mjpeg": "yuvj420p"}
+"""Where an encoder announces yuv420p and then refuses it."""
 ODD_SIZES = {"libvpx", "libvpx-vp9", "ffv1", "prores_ks", "mjpeg", "mpeg4"}
 """Encoders that take odd sizes even with subsampled chroma."""
 QUALITY_OPTIONS = ("crf", "cq")
@@ -175,7 +182,12 @@ def choose_encoder(path: Path, options: SinkOptions) -> tuple[str, str, dict[str
         raise UsageError(
             f"there is no pixel format {pix_fmt!r}; yuv420p plays everywhere"
         ) from None
-    chosen = DEFAULTS.get(name, {}) | _asked_for(name, options)
+    chosen = dict(DEFAULTS.get(name, {}))
+    for key, value in _asked_for(name, options).items():
+        joins = key.endswith("-params") and key in chosen  # lists of settings of their own
+        chosen[key] = f"{chosen[key]}:{value}" if joins else value
+    if "lossless" in options.codec_options and options.crf is None:
+        chosen.pop("crf", None)  # VP9 refuses the two together
     return name, pix_fmt, chosen
 
 
@@ -211,6 +223,8 @@ def _encoder(name: str) -> av.Codec:
 
 
 def _pixel_format(codec: av.Codec, path: Path, *, alpha: bool) -> str:
+    if codec.name in PIXEL_FORMATS and not alpha:
+        return PIXEL_FORMATS[codec.name]
     formats = [f.name for f in codec.video_formats or []]
     usual = "yuva420p" if alpha else "yuv420p"
     if usual in formats and codec.lossy:
@@ -275,7 +289,8 @@ def _clock(codec: str, source: SourceInfo | None) -> Fraction:
         exact = math.lcm(*(part.denominator for part in parts))
         if exact <= FINEST_CLOCK:
             ticks = exact * max(1, 10_000 // exact)
-    return Fraction(1, min(ticks, SHORT_CLOCKS.get(codec, ticks)))
+    longest = SHORT_CLOCKS.get(codec, FINEST_CLOCK)
+    return Fraction(1, min(ticks, longest))
 
 
 def open_encoder(make: Callable[[], Any], spec: EncoderSpec) -> Any:

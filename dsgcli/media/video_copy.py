@@ -11,10 +11,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.stream import AudioStream
-from av.container.core import Chapter
 from av.container.output import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -33,6 +33,12 @@ from dsgcli.media.video_tracks import (
     Track,
     Window,
 )
+
+UNPLAYABLE = {"mp4": ("pcm_", "vorbis")}
+"""Sound that a muxer may write, and few players play."""
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter  # in its stub only
 
 AUDIO_BITS_PER_CHANNEL = 96_000
 """Bits a second of re-encoded sound: 192 kbit/s in stereo, transparent for AAC and Opus."""
@@ -200,6 +206,8 @@ def _is_text(stream: SubtitleStream) -> bool:
 def _can_hold(format_name: str, stream: Stream) -> bool:
     """Whether a container takes a stream as it is: tried on a header in memory, because muxers
     announce codecs that they then refuse."""
+    if stream.codec_context.codec.canonical_name.startswith(UNPLAYABLE.get(format_name, ())):
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=format_name) as trial:
             trial.add_stream_from_template(stream, opaque=True)

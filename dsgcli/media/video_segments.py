@@ -9,9 +9,9 @@ the same frames.
 Segments are no playable files: containers round times or guess the order of decoding, and some lose
 alpha. The format, all numbers little-endian:
 
-    b"dsgseg01"  u32 length  JSON: {"spec": EncoderSpec, "delay": ..., "alpha": ...}
-    per packet:  u32 size  i64 pts  i64 dts  i64 duration  u8 key  u32 size of alpha  data  alpha
-    b"end!" in place of a packet's size, then u64 number of frames
+    b"dsgseg01"  u32 length  JSON: {"spec": EncoderSpec, "alpha": bool, "extradata": hexadecimal}
+    per packet:  u32 size  i64 pts  i64 duration  u8 key  u32 size of alpha  data  alpha
+    b"end!" in place of a packet's size, then u32 delay  u64 number of frames
 
 What GIF and WebP store depends on other frames, so for those (and folders of pictures) a segment
 holds lossless FFV1, which is decoded and written at the end.
@@ -22,6 +22,7 @@ from __future__ import annotations
 import heapq
 import json
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -36,7 +37,13 @@ from dsgcli.errors import SinkError
 from dsgcli.media.files import Beside, check_output
 from dsgcli.media.sinks import FrameSink, Sink, SinkOptions, ThreadedSink, open_sink
 from dsgcli.media.sources import ColorFacts, SourceInfo
-from dsgcli.media.video_codecs import CONTAINERS, EncoderSpec, make_spec, open_encoder
+from dsgcli.media.video_codecs import (
+    CONTAINERS,
+    EncoderSpec,
+    choose_encoder,
+    make_spec,
+    open_encoder,
+)
 from dsgcli.media.video_color import FrameReader
 from dsgcli.media.video_decode import VideoPacket
 from dsgcli.media.video_sink import FrameEncoder, Muxer, writing
@@ -45,7 +52,10 @@ from dsgcli.types import Frame
 MAGIC = b"dsgseg01"
 _END = 0x21646E65
 """b"end!" as a packet size; no packet has 560 MB."""
-_PACKET = struct.Struct("<IqqqBI")
+_PACKET = struct.Struct("<IqqBI")
+_TAIL = struct.Struct("<IIQ")
+MAX_DELAY = 64
+"""Frames that an encoder may show later than it stores them; those here need at most 16."""
 _ALPHA: Literal["matroska_block_additional"] = "matroska_block_additional"
 LOSSLESS = "ffv1"
 
@@ -55,13 +65,13 @@ class SegmentHead:
     """What a segment says of itself before its packets."""
 
     spec: EncoderSpec
-    delay: int
-    """Packets between decoding and showing (B-frames)."""
     alpha: bool
+    extradata: bytes
+    """What a decoder needs before the first packet."""
 
     def as_bytes(self) -> bytes:
-        fields = {"spec": self.spec.as_json(), "delay": self.delay, "alpha": self.alpha}
-        text = json.dumps(fields).encode()
+        fields = {"spec": self.spec.as_json(), "alpha": self.alpha}
+        text = json.dumps(fields | {"extradata": self.extradata.hex()}).encode()
         return MAGIC + struct.pack("<I", len(text)) + text
 
 
@@ -81,14 +91,8 @@ def open_segment(
 
 def segment_frames(path: Path) -> int | None:
     """Frames of a complete segment; None if it is missing, incomplete or no segment."""
-    try:
-        with path.open("rb") as file:
-            begins = file.read(len(MAGIC))
-            file.seek(-12, 2)
-            end, count = struct.unpack("<IQ", file.read(12))
-    except (OSError, struct.error):
-        return None
-    return int(count) if begins == MAGIC and end == _END else None
+    tail = _read_tail(path)
+    return None if tail is None else tail[1]
 
 
 def join_segments(
@@ -107,7 +111,7 @@ def join_segments(
         raise SinkError(f"{target}: there is no segment to join")
     head = heads[0]
     for path, other in zip(segments, heads, strict=True):
-        if (other.spec, other.alpha) != (head.spec, head.alpha):
+        if other != head:
             raise SinkError(f"{path} was made with other settings; delete the segments, start anew")
     if target.suffix.lower() not in CONTAINERS or target.is_dir():
         return _write_anew(segments, head, target, options, source)
@@ -115,7 +119,7 @@ def join_segments(
     with writing(target):
         muxer = Muxer(target, head.spec, options, source)
         try:
-            delay = max(other.delay for other in heads)
+            delay = max(tail[0] for tail in map(_read_tail, segments) if tail)
             for packet in _restamped(_all_packets(segments, head.spec), delay, head.spec):
                 muxer.mux(packet)
             muxer.close()
@@ -133,8 +137,11 @@ class SegmentSink(Sink):
     ) -> None:
         self.path, self.num_frames, self.notes = path, 0, list[str]()
         self._target, self._options = _stored_as(target, options)
+        choose_encoder(self._target, self._options)  # says now if that cannot be
         self._source = source
         self._beside = Beside(path)
+        self._recent: deque[int] = deque(maxlen=MAX_DELAY)
+        self._delay = 0
         self._file: BinaryIO | None = None
         self._encoder: FrameEncoder | None = None
 
@@ -154,7 +161,7 @@ class SegmentSink(Sink):
             with writing(self.path):
                 for packet in self._encoder.flush():
                     self._store(packet)
-                self._file.write(struct.pack("<IQ", _END, self.num_frames))
+                self._file.write(_TAIL.pack(_END, self._delay, self.num_frames))
                 self._file.close()
                 self._beside.commit()
         except BaseException:
@@ -181,18 +188,17 @@ class SegmentSink(Sink):
         context: VideoCodecContext = open_encoder(make, spec)
         self._encoder = FrameEncoder(spec, context, alpha=self._options.alpha)
         self._file = self._beside.temporary.open("wb")
-        head = SegmentHead(spec=spec, delay=context.reorder_depth, alpha=self._options.alpha)
+        extradata = bytes(context.extradata or b"")
+        head = SegmentHead(spec=spec, alpha=self._options.alpha, extradata=extradata)
         self._file.write(head.as_bytes())
 
     def _store(self, packet: VideoPacket) -> None:
         assert self._file is not None and packet.pts is not None
         alpha = bytes(packet.get_sidedata(_ALPHA)) if packet.has_sidedata(_ALPHA) else b""
-        dts = packet.pts if packet.dts is None else packet.dts
-        self._file.write(
-            _PACKET.pack(
-                packet.size, packet.pts, dts, packet.duration or 0, packet.is_keyframe, len(alpha)
-            )
-        )
+        self._delay = max(self._delay, sum(pts > packet.pts for pts in self._recent))
+        self._recent.append(packet.pts)
+        numbers = (packet.size, packet.pts, packet.duration or 0, packet.is_keyframe, len(alpha))
+        self._file.write(_PACKET.pack(*numbers))
         self._file.write(bytes(packet))
         self._file.write(alpha)
 
@@ -214,8 +220,23 @@ def _check(path: Path) -> SegmentHead:
         file.seek(len(MAGIC))
         (length,) = struct.unpack("<I", file.read(4))
         fields = json.loads(file.read(length))
-    spec = EncoderSpec.from_json(fields["spec"])
-    return SegmentHead(spec=spec, delay=fields["delay"], alpha=fields["alpha"])
+    return SegmentHead(
+        spec=EncoderSpec.from_json(fields["spec"]),
+        alpha=fields["alpha"],
+        extradata=bytes.fromhex(fields["extradata"]),
+    )
+
+
+def _read_tail(path: Path) -> tuple[int, int] | None:
+    """(delay, frames) of a complete segment."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(MAGIC))
+            file.seek(-_TAIL.size, 2)
+            end, delay, count = _TAIL.unpack(file.read(_TAIL.size))
+    except (OSError, struct.error):
+        return None
+    return (delay, count) if begins == MAGIC and end == _END else None
 
 
 def _packets(path: Path, spec: EncoderSpec) -> Iterator[VideoPacket]:
@@ -224,11 +245,11 @@ def _packets(path: Path, spec: EncoderSpec) -> Iterator[VideoPacket]:
         file.seek(struct.unpack("<I", file.read(4))[0], 1)
         while True:
             fields = file.read(_PACKET.size)
-            if struct.unpack("<I", fields[:4])[0] == _END:
+            if fields[:4] == struct.pack("<I", _END):
                 return
-            size, pts, dts, duration, key, alpha_size = _PACKET.unpack(fields)
+            size, pts, duration, key, alpha_size = _PACKET.unpack(fields)
             packet: VideoPacket = Packet(file.read(size))  # type: ignore[assignment]
-            packet.pts, packet.dts, packet.duration = pts, dts, duration
+            packet.pts, packet.duration = pts, duration
             packet.time_base, packet.is_keyframe = spec.time_base, bool(key)
             if alpha_size:
                 _attach_alpha(packet, file.read(alpha_size))
@@ -287,6 +308,8 @@ def _decode(path: Path, head: SegmentHead) -> Iterator[Frame]:
     spec = head.spec
     context = av.CodecContext.create(spec.codec, "r")
     assert isinstance(context, VideoCodecContext)
+    context.width, context.height = spec.size_px
+    context.extradata = head.extradata
     rgb = ColorFacts(matrix=0, full_range=True)
     read = FrameReader(rgb, spec.size_px, (1, 0, 0, 1), with_alpha=head.alpha)
     for packet in _packets(path, spec):

@@ -63,8 +63,16 @@ class FrameEncoder:
         yield from self._timed(self._context.encode(picture))
 
     def flush(self) -> Iterator[VideoPacket]:
-        """What the encoder held back."""
-        yield from self._timed(self._context.encode(None))
+        """What the encoder held back.
+
+        Containers take the end of the film from the packet that comes last, which may be shown
+        before others: it is given the duration of the frame that is shown last.
+        """
+        last = self._durations.get(self._last_pts if self._last_pts is not None else -1)
+        packets = list(self._timed(self._context.encode(None)))
+        if packets and last is not None:
+            packets[-1].duration = last
+        yield from packets
 
     def _opacity(self, frame: Frame) -> Pixels | None:
         if not self._alpha:
@@ -110,7 +118,7 @@ class Muxer:
             self._copier = Copier(source, options, self._container, kind)
             self.notes += self._copier.notes
         if options.metadata:
-            self._container.metadata[kind.metadata_key] = json.dumps(dict(options.metadata))
+            self._add_metadata(kind.metadata_key, json.dumps(dict(options.metadata)))
         open_encoder(self._container.start_encoding, spec)
 
     def mux(self, packet: VideoPacket) -> None:
@@ -140,6 +148,12 @@ class Muxer:
             pass
         finally:
             self._beside.discard()
+
+    def _add_metadata(self, key: str, text: str) -> None:
+        """Below what the source says under the same key, in whatever case."""
+        tags = self._container.metadata
+        said = [tags.pop(other) for other in list(tags) if other.lower() == key.lower()]
+        tags[key] = "\n".join([*said, text])
 
     def _add_video(self, spec: EncoderSpec) -> VideoStream:
         def add() -> VideoStream:
@@ -224,4 +238,5 @@ def read_own_texts(path: Path) -> list[str]:
     """The tags of a video in which a sink puts its metadata. Raises as `open_source`."""
     keys = {kind.metadata_key.lower() for kind in CONTAINERS.values()}
     with open_container(path) as container:
-        return [text for key, text in container.metadata.items() if key.lower() in keys]
+        said = [text for key, text in container.metadata.items() if key.lower() in keys]
+    return [text.rpartition("\n")[2] for text in said]
