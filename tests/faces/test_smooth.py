@@ -95,7 +95,8 @@ def test_one_euro_starts_anew_after_reset():
 
 
 def test_one_euro_calms_noise_and_follows_a_step():
-    noise = np.random.default_rng(0).normal(0, 0.01, (60, 4, 2)) + [[0, 0], [1, 0], [0, 1], [1, 1]]
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
+    noise = corners + np.random.default_rng(0).normal(0, 0.01, (60, 4, 2))
     calm = one_euro(EVEN, noise)
     assert np.diff(calm, 2, axis=0).std() < 0.5 * np.diff(noise, 2, axis=0).std()
     moved = noise + np.where(EVEN < 1.0, 0.0, 3.0)[:, None, None]
