@@ -61,7 +61,7 @@ def _add_noise(x: Tensor, noise: Tensor) -> Tensor:
     Broadcasting along the innermost axis is not vectorized for 16-bit floats on a CPU (5 times
     slower than memory); a matrix product of rank one is.
     """
-    if x.dtype == torch.float32 or x.is_cuda:
+    if x.dtype == torch.float32 or x.device.type != "cpu":
         return x.add_(noise)
     batch, channels, height, width = x.shape
     flat = x.permute(0, 2, 3, 1).view(batch, height * width, channels)
@@ -178,8 +178,6 @@ class BoundToRGB(nn.Module):
     weight: Tensor
     bias: Tensor
     fir: Tensor
-    modulation_weight: Tensor
-    modulation_bias: Tensor
 
     def __init__(
         self,
