@@ -22,6 +22,7 @@ from dsgcli.errors import ModelMismatchError
 from dsgcli.models.bound_encoder import BoundEncoder
 from dsgcli.models.irse import IRSE50_UNITS, IRSE50_WIDTHS, input_layer, residual_body
 from dsgcli.models.ops import EqualLinear
+from dsgcli.types import LatentLayout
 
 CodeSpace = Literal["z+", "w+"]
 HEAD_SLOPE = 0.01
@@ -31,7 +32,7 @@ HEAD_SLOPE = 0.01
 class EncoderConfig:
     """All that is needed to rebuild an encoder; the defaults are the published one."""
 
-    num_latents: int = 18
+    num_latents: int = LatentLayout(1024).num_latents
     """Rows L of the code: `LatentLayout.num_latents` of the generator."""
     style_dim: int = 512
     """Width D of the code."""
