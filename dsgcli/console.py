@@ -16,7 +16,9 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -109,10 +111,15 @@ def rich_console(stream: TextIO) -> Console:
 
 
 def _print(part: Table | str) -> None:
-    if isinstance(part, str):
-        print(part)  # noqa: T201
-    else:
+    if isinstance(part, Table):
         _print_table(part)
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    for line in part.splitlines():
+        print(wrapper.fill(line))  # noqa: T201
 
 
 def _print_table(table: Table) -> None:

@@ -6,13 +6,17 @@ from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+from command import dsg
 
 from dsgcli.cli.options import Look
 from dsgcli.cli.stylize import options_of, seconds, style_and_exemplar
 from dsgcli.cli.stylize_options import Faces, Files, Paste, Video, Workers
 from dsgcli.errors import DsgError, UsageError
+from dsgcli.media.images import write_image
 from dsgcli.stylize.options import StylizeOptions
+from dsgcli.training.drawn import draw_portrait
 
 GROUPS = (Files, Look, Faces, Paste, Video, Workers)
 NOT_OPTIONS = {"input", "output", "no_smooth"}
@@ -99,3 +103,53 @@ def test_a_path_that_is_not_there_is_told_as_a_picture_not_as_a_name():
 def test_options_that_contradict_each_other_are_refused_before_any_work():
     with pytest.raises(DsgError, match="end"):
         options(start="10", end="5")
+
+
+# ── in the command ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_one_file_cannot_take_two_outputs(tmp_path):
+    """Not a folder called toon.mp4 either."""
+    write_image(tmp_path / "a.png", draw_portrait(3, 256))
+    result = dsg("stylize", "a.png", "--style", "toon", "--style", "ink", "-o", "toon.png")
+    assert result.exit_code == 2
+    assert "several outputs" in result.stderr
+    assert not (tmp_path / "toon.png").exists()
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_a_folder_with_a_bad_file_does_the_others_and_is_5(tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for seed in (1, 2):
+        write_image(folder / f"{seed}.png", draw_portrait(seed, 256))
+    (folder / "text.jpg").write_text("no picture")
+    result = dsg("stylize", folder, "-o", "out", "--style", "toon", "--aligned", "yes", "--json")
+    assert result.exit_code == result.json["exit_code"] == 5
+    states = {Path(f["source"]).name: f["status"] for f in result.json["files"]}
+    assert states == {"1.png": "done", "2.png": "done", "text.jpg": "failed"}
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "1_toon-ada.png",
+        "2_toon-ada.png",
+    ]
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_a_picture_without_a_face_is_3_and_leaves_nothing(tmp_path):
+    write_image(tmp_path / "grey.png", np.full((256, 256, 3), 128, np.uint8))
+    result = dsg("stylize", "grey.png", "-o", "out.png", "--style", "toon")
+    assert result.exit_code == 3
+    assert "--aligned yes" in result.stderr
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_the_summary_names_the_output_unless_quiet(tmp_path):
+    write_image(tmp_path / "a.png", draw_portrait(3, 256))
+    loud = dsg("stylize", "a.png", "-o", "b.png", "--style", "toon", "--aligned", "yes")
+    assert loud.exit_code == 0
+    assert "b.png" in loud.stdout
+    quiet = dsg("stylize", "a.png", "-o", "c.png", "-q", "--style", "toon", "--aligned", "yes")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert (tmp_path / "c.png").exists()

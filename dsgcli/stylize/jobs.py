@@ -130,7 +130,7 @@ def plan_jobs(
     if output is not None and not _means_folder(output) and len(sources) * len(labels) == 1:
         jobs = [Job(source=sources[0], outputs=(output,))]
     else:
-        if output is not None and output.is_file():
+        if output is not None and (output.is_file() or _names_media(output)):
             raise UsageError(f"{output} is a file, and there are several outputs; name a folder")
         jobs = [
             Job(
@@ -148,6 +148,10 @@ def plan_jobs(
 
 def _means_folder(output: Path) -> bool:
     return output.is_dir() or output.suffix == ""
+
+
+def _names_media(output: Path) -> bool:
+    return not output.is_dir() and _suffix(output) in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def _ending(source: Source, preview: bool, alpha: bool) -> str:
