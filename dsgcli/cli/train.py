@@ -83,9 +83,11 @@ class Choice:
             rich_help_panel=FILES_GROUP,
         ),
     ] = None
-    run: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
             metavar="FOLDER",
             help="Where the run keeps everything.",
             show_default="runs/NAME",
@@ -128,7 +130,7 @@ def train(
     wanted = read_recipe(recipe, overrides)
     set_threads(threads)
     options = TrainOptions(
-        folder=choice.run or Path("runs") / wanted.run.name,
+        folder=choice.output or Path("runs") / wanted.run.name,
         stages=tuple(choice.stage),
         again=tuple(choice.again),
         force=choice.force,
@@ -141,7 +143,8 @@ def train(
         return
     with talk.terminal.progress() as progress:
         summary = run(wanted, options, progress)
-    talk.terminal.summary(summary, *_summary(summary))
+    if summary is not None:
+        talk.terminal.summary(summary, *_summary(summary))
 
 
 def _quoted(path: Path) -> str:

@@ -97,7 +97,7 @@ class RunPlan:
         lines = list(self.problems)
         if self.changed and not force:
             lines += [
-                f"{line}; pass --force to go on, or use another --run" for line in self.changed
+                f"{line}; pass --force to go on, or use another --output" for line in self.changed
             ]
         if lines:
             listed = "".join(f"\n  - {line}" for line in lines)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -39,10 +39,8 @@ class Processes:
         """Mean over processes, differentiable."""
         if self.count == 1:
             return value
-        from torch.distributed.nn.functional import all_reduce
-
-        total = cast(Tensor, all_reduce(value.contiguous()))
-        return total / self.count
+        mean = _Mean.apply(value, self.count)  # type: ignore[no-untyped-call]
+        return cast(Tensor, mean)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over processes."""
@@ -86,6 +84,26 @@ class Processes:
         """Until every process has come here."""
         if self.count > 1:
             dist.barrier()
+
+
+class _Mean(torch.autograd.Function):
+    """Mean over processes. Each process has a loss of its own that depends on the mean, and their
+    gradients are averaged afterwards: so the gradient of a mean is the mean of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, count: int) -> Tensor:
+        ctx.count = count
+        return _mean(value, count)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _mean(gradients[0], ctx.count), None
+
+
+def _mean(value: Tensor, count: int) -> Tensor:
+    total = value.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total / count
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterator[Sequence[Tensor]]:

@@ -154,8 +154,13 @@ def plan_of(recipe: Recipe, options: TrainOptions) -> RunPlan:
     return make_plan(recipe, run, store, only=options.stages, again=options.again)
 
 
-def train(recipe: Recipe, options: TrainOptions, progress: Progress = SILENT) -> TrainSummary:
+def train(
+    recipe: Recipe, options: TrainOptions, progress: Progress = SILENT
+) -> TrainSummary | None:
     """Run the recipe's stages; those that are done are skipped, a started one goes on.
+
+    Returns:
+        What has come of it; None in the processes that help the first one.
 
     Raises:
         TrainingError: before the first step, with everything that is missing or does not fit; or
@@ -188,6 +193,8 @@ def train(recipe: Recipe, options: TrainOptions, progress: Progress = SILENT) ->
         if processes.is_first:
             write_report(run, recipe)
         leave(processes)
+    if not processes.is_first:
+        return None
     return TrainSummary(
         folder=run.path,
         done=tuple(plan.to_do),

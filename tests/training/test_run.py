@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import dsgcli
 from dsgcli.errors import TrainingError
 from dsgcli.progress import SILENT
 from dsgcli.recipe import STAGES, read_recipe
@@ -31,8 +34,8 @@ def finished(tmp_path_factory) -> Path:
     """The tiny recipe, run once."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     summary = train(read_recipe(TINY), TrainOptions(folder=folder, device="cpu"))
-    assert summary.done == STAGES
-    assert summary.skipped == ()
+    assert summary is not None
+    assert (summary.done, summary.skipped) == (STAGES, ())
     return folder
 
 
@@ -96,6 +99,7 @@ def test_candidate_is_proposed_and_taken_by_the_stages_after(finished):
 def test_same_command_again_does_nothing(finished):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
     summary = train(read_recipe(TINY), TrainOptions(folder=finished, device="cpu"))
+    assert summary is not None
     assert (summary.done, summary.skipped) == ((), STAGES)
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")} == before
 
@@ -142,11 +146,36 @@ def _die_after(steps: int) -> None:
     TransferTraining.finish = fatal  # type: ignore[method-assign]
 
 
+def test_two_processes_give_the_losses_of_one(finished, tmp_path):
+    """torchrun with gloo; later steps drift apart, as Adam without momentum magnifies rounding."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "finetune")
+    root = str(Path(dsgcli.__file__).parent.parent)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = ["--nproc-per-node", "2", "-m", "dsgcli", "train", str(TINY), "-o", str(folder)]
+    ran = subprocess.run(
+        [*torchrun, *command, "--stage", "finetune", "--device", "cpu"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("done: finetune") == 1
+    one, two = (list(read_metrics(f / "finetune" / METRICS)) for f in (finished, folder))
+    assert len(one) == len(two) == 20
+    for a, b in zip(one[:5], two[:5], strict=True):
+        losses = {key: value for key, value in a.items() if key.startswith(("loss/", "score/"))}
+        assert losses == pytest.approx({key: b[key] for key in losses}, rel=1e-3, abs=1e-4)
+
+
 def test_stage_done_again_keeps_what_it_made_before(finished, tmp_path):
     folder = tmp_path / "tiny"
     shutil.copytree(finished, folder)
     options = TrainOptions(folder=folder, device="cpu", again=("sampler",), stages=("sampler",))
     summary = train(read_recipe(TINY), options, SILENT)
+    assert summary is not None
     assert summary.done == ("sampler",)
     assert (folder / "sampler.before" / "sampler.safetensors").is_file()
     ours, theirs = (load_file(f / "sampler" / "sampler.safetensors") for f in (folder, finished))
