@@ -65,24 +65,27 @@ def stylize(
 
 def _parts(summary: Summary) -> list[Table | str]:
     """Files, then one line about the whole, then what failed."""
-    rows: list[tuple[Cell, ...]] = [
-        (_name(result), result.status, result.frames, result.faces, _rate(result))
-        for result in summary.files
-    ]
+    rows = [_row(result) for result in summary.files]
     table = Table(("output", "", "frames", "faces", "frames/s"), rows)
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
     machine = ", ".join(f"{name} {value}" for name, value in summary.machine.items())
     notes = [f"{r.source.name}: {note}" for r in summary.files for note in r.notes]
-    failed = [f"{r.source}: {r.error}" for r in summary.failed]
+    failed = [_problem(result) for result in summary.failed]
     return [table, "\n".join([f"{summary.seconds:.1f} s: {stages}", machine, *notes, *failed])]
 
 
-def _name(result: FileResult) -> str:
-    return "\n".join(map(str, result.outputs)) or str(result.source)
+def _row(result: FileResult) -> tuple[Cell, ...]:
+    name = "\n".join(map(str, result.outputs)) or str(result.source)
+    if result.status != "done":
+        return name, result.status, None, None, None
+    rate = round(result.frames / result.seconds, 1) if result.seconds > 0 else None
+    return name, result.status, result.frames, result.faces, rate
 
 
-def _rate(result: FileResult) -> float | None:
-    return round(result.frames / result.seconds, 1) if result.seconds > 0 else None
+def _problem(result: FileResult) -> str:
+    """Which file, and what is wrong with it; most messages say both."""
+    error, source = result.error or "", str(result.source)
+    return error if source in error else f"{source}: {error}"
 
 
 def options_of(
