@@ -40,23 +40,24 @@ def model_problems(
     files of another size."""
     made: set[str] = set()
     named: dict[str, Path] = {}
+    lacking: dict[tuple[str, str], list[str]] = {}
     for name, stage in stages.items():
         for artifact in needs(stage, recipe):
             if artifact in made or run.find(artifact, name) is not None:
                 continue
             try:
                 path = find_start(artifact, recipe, run, store)
+                told = "" if path else "run the stage that makes it too, or name a file in [start]"
             except DsgError as error:
-                yield f"stage {name!r} needs {artifact!r}: {error}"
-                continue
-            if path is None:
-                yield (
-                    f"stage {name!r} needs {artifact!r}: run the stage that makes it too, or name "
-                    f"a file in [start]"
-                )
-            else:
+                path, told = None, str(error)
+            if path is not None:
                 named[artifact] = path
+            else:
+                lacking.setdefault((artifact, told), []).append(name)
         made.update(makes(stage, recipe))
+    for (artifact, told), users in lacking.items():
+        noun, verb = ("stage", "needs") if len(users) == 1 else ("stages", "need")
+        yield f"{noun} {', '.join(map(repr, users))} {verb} {artifact!r}: {told}"
     yield from _size_problems(recipe, named)
     yield from _network_problems(recipe, store, tuple(stages))
 
