@@ -151,7 +151,7 @@ def test_everything_is_told_at_once(tmp_path, store):
     with pytest.raises(TrainingError) as caught:
         plan(recipe, tmp_path / "run", store).check()
     message = str(caught.value)
-    assert "the run cannot start, 6 problem(s):" in message
+    assert "the run cannot start, 5 problem(s):" in message
     for word in ("photos", "toon", "'base'", "'pretrained'", "'codes'"):
         assert word in message
     assert not (tmp_path / "run").exists()
