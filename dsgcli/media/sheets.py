@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dsgcli.types import Pixels
 
 INK, PAPER = (40, 40, 40), (255, 255, 255)
-LABEL_SHARE = 14
-"""A label is a fourteenth as high as a cell, and at least `SMALLEST_LABEL_PX`."""
+LABEL_SHARE = 20
+"""A label is a twentieth as high as a cell, and at least `SMALLEST_LABEL_PX`."""
 SMALLEST_LABEL_PX = 10
 
 
@@ -49,25 +49,19 @@ def make_sheet(
     text_px = max(SMALLEST_LABEL_PX, max(width, height) // LABEL_SHARE)
     below = round(1.5 * text_px) if labels else 0
     left = _widest(row_labels or (), text_px) + (2 * gap_px if row_labels else 0)
-    sheet = Image.new(
-        "RGB",
-        (
-            left + gap_px + columns * (width + gap_px),
-            gap_px + rows * (height + below + gap_px),
-        ),
-        PAPER,
-    )
+    across, down = width + gap_px, height + below + gap_px
+    size = (left + gap_px + columns * across, gap_px + rows * down)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, picture in enumerate(pictures):
-        x = left + gap_px + number % columns * (width + gap_px)
-        y = gap_px + number // columns * (height + below + gap_px)
+        x, y = left + gap_px + number % columns * across, gap_px + number // columns * down
         fitted = _fit(picture, width, height)
         sheet.paste(fitted, (x + (width - fitted.width) // 2, y + (height - fitted.height) // 2))
         if labels:
             text = _shorten(labels[number], width, text_px)
             draw.text((x + width // 2, y + height + below // 2), text, INK, _font(text_px), "mm")
     for row, text in enumerate(list(row_labels or ())[:rows]):
-        y = gap_px + row * (height + below + gap_px) + height // 2
+        y = gap_px + row * down + height // 2
         draw.text((gap_px, y), text, INK, _font(text_px), "lm")
     return np.array(sheet)
 
