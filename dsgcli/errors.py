@@ -18,9 +18,9 @@
     ├── PartialBatchError       5   some inputs of a batch failed
     └── InterruptedRunError   130   Ctrl-C
 
-Each message is one sentence or two: what happened, to what, what to do. `DsgError` is for what a user
-can cause; `assert` is for what only we can; anything else that reaches the top is a bug and keeps its
-traceback.
+Each message is one sentence or two: what happened, to what, what to do. `DsgError` is for what a
+user can cause; `assert` is for what only we can; anything else that reaches the top is a bug and
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 
 
 class DsgError(Exception):
-    """Expected failure: the command line prints the message, no traceback, exits with `exit_code`."""
+    """Expected failure: a message and `exit_code`, no traceback."""
 
     exit_code = 1
 

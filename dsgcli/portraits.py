@@ -23,6 +23,7 @@ from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.models.bound import BoundGenerator
+    from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.models.encoder import CodeSpace, Encoder
     from dsgcli.store import ModelStore
@@ -126,9 +127,9 @@ def pick_weights(
 class Portraits:
     """The generator of one style and the encoder that goes with it.
 
-    Drawing binds the generator to a look once and keeps it. Intrinsic codes are in the encoder's
-    latent space, z+ or w+; noise is the generator's stored maps, so the same code gives the same
-    picture.
+    Networks are bound (made fast) on first use, the generator once for each look. Intrinsic codes
+    are in the encoder's latent space, z+ or w+; noise is the generator's stored maps, so the same
+    code gives the same picture.
     """
 
     generator: DualStyleGAN
@@ -139,6 +140,7 @@ class Portraits:
     size: int | None = None
     """Side of the portraits, for smaller ones than the model's; None is the model's own."""
     _bound: dict[Look | None, BoundGenerator] = field(default_factory=dict)
+    _bound_encoder: BoundEncoder | None = None
 
     def __post_init__(self) -> None:
         self.generator.eval().requires_grad_(False).to(self.device)
@@ -178,8 +180,10 @@ class Portraits:
         """The same from (m, 3, S, S) in [-1, 1]."""
         if self.encoder is None:
             raise ModelMismatchError("this style has no encoder, so photographs cannot be encoded")
-        codes: Tensor = self.encoder(area_resize(images, self.encoder.config.input_px))
-        return codes[:, : self.layout.num_latents]
+        if self._bound_encoder is None:
+            self._bound_encoder = self.encoder.bind(self.dtype)
+        codes: Tensor = self._bound_encoder(area_resize(images, self.encoder.config.input_px))
+        return codes[:, : self.layout.num_latents].float()
 
     @torch.inference_mode()
     def intrinsic_ws(self, instyle: Tensor, truncation: float) -> Tensor:
