@@ -93,7 +93,8 @@ def crop_whole(frame: Frame, size_px: int, face: Face | None = None) -> Crop:
 
 
 def cut(pixels: Pixels, transform: CropTransform) -> Pixels:
-    """Cut a square out of a picture, prefiltered; what lies outside is filled as FFHQ's was.
+    """Cut a square out of a picture, prefiltered; what lies outside is filled as FFHQ's was. A
+    square that lies wholly outside is filled with the picture's nearest border.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -103,6 +104,8 @@ def cut(pixels: Pixels, transform: CropTransform) -> Pixels:
     """
     matrix = transform.matrix()
     side = warp.scale_of(matrix) * transform.size_px
+    if not _meets(transform.quad, pixels.shape[1], pixels.shape[0]):
+        return warp.to_uint8(warp.warp(pixels, matrix, transform.size_px, transform.size_px))
     if max(_lacking(transform.quad, pixels.shape[1], pixels.shape[0], side)) > _border_px(side) - 4:
         pixels, matrix = _padded(pixels, transform, side)
     return warp.to_uint8(warp.warp(pixels, matrix, transform.size_px, transform.size_px))
@@ -135,6 +138,11 @@ def _border_px(side: float) -> int:
     return max(round(side * BORDER), MIN_BORDER_PX)
 
 
+def _meets(quad: Points, width: int, height: int) -> bool:
+    """Whether the quad's box and the picture overlap."""
+    return bool((quad.max(0) > 0.0).all() and (quad.min(0) < (width, height)).all())
+
+
 def _lacking(quad: Points, width: int, height: int, side: float) -> list[int]:
     """How many pixels a picture lacks to hold the quad and its border: left, top, right, bottom."""
     border = _border_px(side)
@@ -163,7 +171,7 @@ def _padded(pixels: Pixels, transform: CropTransform, side: float) -> tuple[Pixe
 
 
 def _region(pixels: Pixels, transform: CropTransform, border: int) -> tuple[Pixels, warp.Matrix]:
-    """The part of the frame within the quad and its border; one pixel if they do not meet."""
+    """The part of the frame within the quad and its border."""
     size = np.array([pixels.shape[1], pixels.shape[0]])
     low = np.clip(np.floor(transform.quad.min(0)) - border, 0, size - 1).astype(int)
     high = np.clip(np.ceil(transform.quad.max(0)) + border, low + 1, size).astype(int)

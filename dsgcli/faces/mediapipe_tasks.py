@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,23 @@ def read_verified(path: Path, sha256: str) -> bytes:
     return content
 
 
+def closed_with(owner: object, task: Any) -> Callable[[], object]:
+    """Close a task when its owner goes, at the latest when the interpreter ends.
+
+    Left to itself, MediaPipe notices that end too late and prints a traceback.
+
+    Returns:
+        Closes it now; calling it again is harmless.
+    """
+    return weakref.finalize(owner, _close, task)
+
+
+def _close(task: Any) -> None:
+    with suppress(RuntimeError):  # MediaPipe 1.x closes by a thread that has ended by then
+        task.close()
+    task._handle = None  # or its destructor tries once more
+
+
 class TaskMesh:
     """A MeshFinder over `FaceLandmarker`, in its mode for single pictures."""
 
@@ -77,8 +96,7 @@ class TaskMesh:
         with native_chatter_dropped():
             self._task: Any = vision.FaceLandmarker.create_from_options(options)
             self._task.detect(as_image(np.zeros((128, 128, 3), np.uint8)))
-        # Left to the interpreter's end, MediaPipe closes itself too late and prints a traceback.
-        self._close = weakref.finalize(self, self._task.close)
+        self._close = closed_with(self, self._task)
 
     def find(self, pixels: Pixels) -> list[Points]:
         """(H, W, 3) uint8 RGB -> a (478, 2) array in pixels for each face."""
