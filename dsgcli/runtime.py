@@ -9,7 +9,7 @@ import os
 import platform
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from dsgcli.errors import UsageError
@@ -119,7 +119,7 @@ def keep_freed_memory() -> bool:
 # ── overlap ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def prefetch(items: Iterable[T], depth: int = 8) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 8) -> Generator[T]:
     """The same items in the same order, made up to `depth` ahead in a thread of their own.
 
     An error of the source is raised where its item would have come. Closing the iterator (or

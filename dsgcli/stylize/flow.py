@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from dsgcli.stylize.paste import Paster
     from dsgcli.stylize.summary import Stopwatch
     from dsgcli.types import Pixels
+
+T = TypeVar("T")
 
 SEARCHES_PER_S = 2
 """How often a video without a face is searched thoroughly; between, frames get a glance."""
@@ -72,11 +75,20 @@ class Crew:
     """For messages."""
 
     def run(self, frames: Iterable[Frame], casts: Sequence[Cast]) -> Generator[Drawn]:
-        """Every frame, drawn once for each cast: the whole flow."""
-        found = self.watch(prefetch(frames))
-        placed = self.align(self.steady_faces(prefetch(found)))
-        coded = self.steady_codes(self.encode(placed))
-        return self.paste(prefetch(self.draw(coded, casts)), casts)
+        """Every frame, drawn once for each cast: the whole flow.
+
+        However it ends, the threads have ended with it: an error in one step does not close the
+        steps before it, whose frames it keeps alive, and the source is closed next.
+        """
+        with ExitStack() as stack:
+
+            def ahead(items: Iterable[T]) -> Iterator[T]:
+                return stack.enter_context(closing(prefetch(items)))
+
+            found = self.watch(ahead(frames))
+            placed = self.align(self.steady_faces(ahead(found)))
+            coded = self.steady_codes(self.encode(placed))
+            yield from self.paste(ahead(self.draw(coded, casts)), casts)
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
 
