@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsgcli.cli.completion import complete_style
-from dsgcli.cli.flags import expand
+from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.layout import add, group
-from dsgcli.cli.options import FILES_GROUP, Machine, Overwrite, Pretrained, Talk
-from dsgcli.cli.pending import not_available
+from dsgcli.cli.options import (
+    FILES_GROUP,
+    Aligned,
+    Device,
+    Machine,
+    Overwrite,
+    Pretrained,
+    Talk,
+)
+from dsgcli.cli.pictures import draw_in_terminal, find_protocol
 from dsgcli.console import Cell, Table
 
 if TYPE_CHECKING:
@@ -26,6 +34,9 @@ Examples:
 """
 
 styles = group("styles", "List, look at, extend, export and compare styles.", EXAMPLES)
+
+NAMES_SAID = 5
+"""Exemplars that are named when a gallery is written; the gallery names all."""
 
 StyleName = Annotated[
     str,
@@ -97,8 +108,27 @@ def show(
     machine: Machine,
     talk: Talk,
 ) -> None:
-    """Draw a gallery of a style's exemplars, or one exemplar large at several weights."""
-    not_available("styles show")
+    """Draw a gallery of a style's exemplars, or one exemplar large at several weights.
+
+    Without -o, a terminal that can draw pictures (Kitty, iTerm2, sixel) shows it.
+    """
+    from dsgcli.generate.gallery import ShowOptions, draw_gallery
+    from dsgcli.generate.gallery import show as write_gallery
+
+    values = values_of(machine) | {"name": name, "output": output, "overwrite": overwrite}
+    options = ShowOptions(**values)
+    protocol = None if output or talk.json else find_protocol()
+    with talk.terminal.progress() as progress:
+        if protocol is None:
+            done = write_gallery(options, progress)
+        else:
+            gallery = draw_gallery(options, progress)
+    if protocol is not None:
+        draw_in_terminal(gallery, protocol)
+        return
+    names = ", ".join(str(shown["name"]) for shown in done["exemplars"][:NAMES_SAID])
+    more = ", ..." if len(done["exemplars"]) > NAMES_SAID else ""
+    talk.terminal.summary(done, f"{done['style']} ({names}{more}): {done['output']}")
 
 
 @expand
@@ -118,15 +148,33 @@ def add_(
         int,
         typer.Option(min=0, metavar="STEPS", help="Steps of fitting the code to the picture."),
     ] = 100,
+    aligned: Aligned = "auto",
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    pretrained: Pretrained = None,
     *,
-    machine: Machine,
     talk: Talk,
 ) -> None:
     """Add an exemplar of your own to a style, without training.
 
     It is kept in your data folder; the style itself stays as it is.
     """
-    not_available("styles add")
+    from dsgcli.generate.exemplars import AddOptions, run
+
+    options = AddOptions(
+        name=name,
+        picture=picture,
+        label=label,
+        refine=refine,
+        aligned=aligned,
+        overwrite=overwrite,
+        device=device,
+        pretrained=pretrained,
+    )
+    with talk.terminal.progress() as progress:
+        done = run(options, progress)
+    said = f"{done['style']}:{done['number']} is {done['exemplar']}, kept in {done['file']}"
+    talk.terminal.summary(done, said)
 
 
 @expand

@@ -45,20 +45,26 @@ class StyleStop:
         return Pull(self.model, self.exstyle_ws, share)
 
     @classmethod
-    def of(cls, resolved: ResolvedStyle, model: DualStyleGAN) -> StyleStop:
-        """Both codes mapped."""
+    def of(
+        cls, label: str, model: DualStyleGAN, exstyle: Tensor, instyle: Tensor | None
+    ) -> StyleStop:
+        """From the codes (L, D) of an exemplar, z+."""
         device = model.generator.input.input.device
-        instyle = resolved.exstyle if resolved.instyle is None else resolved.instyle
-        both = torch.stack([resolved.exstyle, instyle]).to(device)
+        both = torch.stack([exstyle, exstyle if instyle is None else instyle]).to(device)
         with torch.inference_mode():
             exstyle_ws, instyle_ws = model.generator.map_plus(both)
         return cls(
-            label=resolved.label,
+            label=label,
             model=model,
             exstyle=both[0],
             exstyle_ws=exstyle_ws,
             instyle_ws=instyle_ws,
         )
+
+    @classmethod
+    def resolved(cls, style: ResolvedStyle, model: DualStyleGAN) -> StyleStop:
+        """From what a style reference stands for."""
+        return cls.of(style.label, model, style.exstyle, style.instyle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,7 +118,7 @@ def load_stops(options: InterpolateOptions, progress: Progress = SILENT) -> Stop
     return Stops(
         painter=Painter(portraits, options.batch_size),
         people=people,
-        styles=[StyleStop.of(style, models[style.style]) for style in styles],
+        styles=[StyleStop.resolved(style, models[style.style]) for style in styles],
         weights=weights,
         truncation=options.truncation,
     )

@@ -1,0 +1,315 @@
+"""What a style looks like, from its codes alone: `dsg styles show`.
+
+Data flow: codes -> scenes -> pictures -> a sheet, or a page that needs no other file.
+
+An exemplar is drawn as its own codes say: its intrinsic code (or, in styles that have none, its
+extrinsic one), wholly in its own style. That is how near the model comes to the picture that the
+exemplar was; the picture itself is in no model.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from dsgcli.errors import UsageError
+from dsgcli.generate.figures import exemplar_scene
+from dsgcli.generate.scenes import Painter
+from dsgcli.generate.sheets import is_sheet, near_square
+from dsgcli.generate.stops import StyleStop
+from dsgcli.media.files import Beside, check_output, sink_error
+from dsgcli.media.images import write_image
+from dsgcli.media.sheets import make_sheet
+from dsgcli.portraits import load_portraits, to_pixels
+from dsgcli.progress import SILENT, Progress
+from dsgcli.runtime import Precision
+from dsgcli.store import ModelStore
+from dsgcli.types import StyleRef, StyleTerm
+
+if TYPE_CHECKING:
+    from dsgcli.models.dualstylegan import DualStyleGAN
+    from dsgcli.store import Style, StyleInfo
+    from dsgcli.types import Pixels
+
+THUMBNAIL_PX = 256
+"""Side of the pictures of a gallery; of larger models, drawn by the layers up to there."""
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""At which one exemplar is shown; 0 is the face behind it."""
+SMALLEST_CELL_PX = 64
+PAGE_SUFFIXES = frozenset({".html", ".htm"})
+WEBP_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowOptions:
+    """Every choice of `dsg styles show`; the names are those of its arguments and flags."""
+
+    name: str
+    """A style, or one exemplar of it."""
+    output: Path | None = None
+    """A sheet or a page; None is a sheet named after the style, here."""
+    overwrite: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int | None = None
+    pretrained: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shown:
+    """One picture with its caption."""
+
+    caption: str
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gallery:
+    """What is shown of a style."""
+
+    info: StyleInfo
+    title: str
+    pictures: list[Shown]
+    large: bool
+    """One exemplar: the first picture is it, the others its weights; else all exemplars."""
+    numbers: list[int]
+    """Of the exemplars that are shown."""
+
+
+def show(options: ShowOptions, progress: Progress = SILENT) -> dict[str, Any]:
+    """Draw a style and write it.
+
+    Returns:
+        output, and the exemplars by number, for `--json`.
+
+    Raises:
+        UsageError, ModelError, MediaError: before anything is drawn.
+    """
+    output = options.output or default_output(options.name)
+    page = output.suffix.lower() in PAGE_SUFFIXES
+    if not page and not is_sheet(output):
+        raise UsageError(f"-o takes a sheet (.png .jpg .webp) or a page (.html), got {output}")
+    check_output(output, overwrite=options.overwrite)
+    gallery = draw_gallery(options, progress)
+    if page:
+        write_page(output, page_of(gallery))
+    else:
+        write_image(output, sheet_of(gallery), overwrite=options.overwrite)
+    return {"output": str(output)} | described(gallery)
+
+
+def described(gallery: Gallery) -> dict[str, Any]:
+    """A gallery in words."""
+    names = gallery.info.exemplars
+    return {
+        "style": gallery.info.name,
+        "exemplars": [{"number": n, "name": names[n]} for n in gallery.numbers],
+        "size_px": gallery.info.size_px,
+        "license": gallery.info.license or "unknown",
+    }
+
+
+def default_output(name: str) -> Path:
+    """`toon.png`, `toon-3.png`: in the working folder, whatever the name is of."""
+    ref = StyleRef.parse(name)
+    parts = [Path(ref.style).stem, *(term.exemplar for term in ref.terms if term.exemplar)]
+    kept = "-".join(Path(part).stem for part in parts)
+    return Path(f"{kept}.png")
+
+
+def draw_gallery(options: ShowOptions, progress: Progress = SILENT) -> Gallery:
+    """All exemplars of a style; or one, large, and at several weights.
+
+    Raises:
+        ModelError, StyleRefError: no such style, no such exemplar.
+    """
+    store = ModelStore.open(options.pretrained)
+    ref = StyleRef.parse(options.name)
+    style = store.style(ref.style)
+    whole = ref.terms == (StyleTerm(ref.style),)
+    resolved = store.resolve(ref)
+    portraits = load_portraits(
+        store,
+        ref.style,
+        encoder=None,
+        device=options.device,
+        precision=options.precision,
+        size=min(style.info.size_px or THUMBNAIL_PX, THUMBNAIL_PX) if whole else None,
+    )
+    model, painter = portraits.generator, Painter(portraits, options.batch_size)
+    if whole:
+        stops = all_stops(style, model)
+        drawn = [(stop.label, exemplar_scene(stop)) for stop in stops]
+    else:
+        stop = StyleStop.resolved(resolved, model)
+        drawn = [(f"weight {weight:g}", exemplar_scene(stop, weight)) for weight in WEIGHTS]
+        drawn.insert(0, (stop.label, exemplar_scene(stop)))
+    with progress.task("Drawing", len(drawn), unit="pictures") as task:
+        pictures = []
+        images = painter.images(scene for _, scene in drawn)
+        for (caption, _), image in zip(drawn, images, strict=True):
+            pictures.append(Shown(caption=caption, pixels=to_pixels(image[None])[0]))
+            task.advance()
+    shown = style.names if whole else resolved.exemplars
+    return Gallery(
+        info=style.info,
+        title=style.name if whole else resolved.label,
+        pictures=pictures,
+        large=not whole,
+        numbers=[style.names.index(name) for name in shown],
+    )
+
+
+def all_stops(style: Style, model: DualStyleGAN) -> list[StyleStop]:
+    """Every exemplar of a style, called by its number and name."""
+    return [
+        StyleStop.of(
+            f"{number} {Path(name).stem}",
+            model,
+            style.default[number],
+            None if style.instyle is None else style.instyle[number],
+        )
+        for number, name in enumerate(style.names)
+    ]
+
+
+# ── sheets ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def sheet_of(
+    gallery: Gallery,
+    *,
+    columns: int | None = None,
+    cell_px: int | None = None,
+    most_px: int | None = None,
+) -> Pixels:
+    """(H, W, 3): all pictures with their captions, or one above its weights.
+
+    Args:
+        columns, cell_px: of a gallery; None chooses.
+        most_px: the sheet is made no wider.
+    """
+    if gallery.large:
+        sheet = _large(gallery.pictures)
+    else:
+        sheet = make_sheet(
+            [shown.pixels for shown in gallery.pictures],
+            columns=columns or near_square(len(gallery.pictures)),
+            labels=[shown.caption for shown in gallery.pictures],
+            cell_px=cell_px or max(gallery.pictures[0].pixels.shape[0], SMALLEST_CELL_PX),
+        )
+    height, width = sheet.shape[:2]
+    if most_px is None or width <= most_px:
+        return sheet
+    size = (most_px, max(1, round(height * most_px / width)))
+    return np.asarray(Image.fromarray(sheet).resize(size, Image.Resampling.LANCZOS))
+
+
+def _large(pictures: list[Shown]) -> Pixels:
+    """The first picture as it is, the others small below it."""
+    first, *others = pictures
+    size_px = first.pixels.shape[0]
+    strip = make_sheet(
+        [shown.pixels for shown in others],
+        columns=len(others),
+        labels=[shown.caption for shown in others],
+        cell_px=max(SMALLEST_CELL_PX, size_px // len(others)),
+    )
+    above = make_sheet([first.pixels], labels=[first.caption])
+    width = max(strip.shape[1], above.shape[1])
+    return np.concatenate([_centered(above, width), _centered(strip, width)])
+
+
+def _centered(picture: Pixels, width: int) -> Pixels:
+    lacking = width - picture.shape[1]
+    sides = (lacking // 2, lacking - lacking // 2)
+    padded: Pixels = np.pad(picture, ((0, 0), sides, (0, 0)), constant_values=255)
+    return padded
+
+
+# ── pages ────────────────────────────────────────────────────────────────────────────────────────
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax({cell_px}px, 1fr));
+  gap: 1rem; }}
+figure {{ margin: 0; }}
+figure.large {{ grid-column: 1 / -1; max-width: {large_px}px; }}
+img {{ width: 100%; display: block; border-radius: 4px; }}
+figcaption {{ overflow-wrap: anywhere; padding-top: .25rem; }}
+code {{ font-size: 12px; opacity: .75; user-select: all; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{about}</p>
+<main>
+{figures}</main>
+</body>
+</html>
+"""
+
+
+def page_of(gallery: Gallery) -> str:
+    """A page with all pictures inside."""
+    info = gallery.info
+    about = f"{info.size_px} px, license: {info.license or 'unknown'}"
+    if not gallery.large:
+        about = f"{len(gallery.pictures)} exemplars, {about}"
+    return _PAGE.format(
+        title=html.escape(gallery.title),
+        about=html.escape(f"{about}. Drawn from the codes of the style by dsg."),
+        cell_px=160 if gallery.large else 200,
+        large_px=gallery.pictures[0].pixels.shape[1],
+        figures="".join(_figures(gallery)),
+    )
+
+
+def _figures(gallery: Gallery) -> Iterator[str]:
+    for index, shown in enumerate(gallery.pictures):
+        large = gallery.large and index == 0
+        number = gallery.numbers[min(index, len(gallery.numbers) - 1)]
+        command = f"--style {gallery.info.name}:{number}"
+        code = "" if gallery.large and index else f"<br><code>{html.escape(command)}</code>"
+        yield (
+            f"<figure{' class=' + chr(34) + 'large' + chr(34) if large else ''}>"
+            f'<img alt="{html.escape(shown.caption)}" src="{data_url(shown.pixels)}">'
+            f"<figcaption>{html.escape(shown.caption)}{code}</figcaption></figure>\n"
+        )
+
+
+def data_url(pixels: Pixels) -> str:
+    """(H, W, 3) as a WebP inside a URL."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=WEBP_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        SinkError: the disk refuses.
+    """
+    beside = Beside(path)
+    try:
+        beside.temporary.write_text(text, "utf-8")
+    except OSError as error:
+        beside.discard()
+        raise sink_error(path, error) from error
+    beside.commit()

@@ -1,0 +1,356 @@
+"""Styles to look at and to extend: galleries tell the truth, added exemplars come back by name."""
+
+import base64
+import io
+import os
+import re
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from command import dsg
+from PIL import Image
+
+from dsgcli.cli import pictures as terminal_side
+from dsgcli.cli.pictures import ask, find_protocol
+from dsgcli.errors import NoFaceError, OutputExistsError, RecipeError, UsageError
+from dsgcli.faces.align import crop_whole
+from dsgcli.generate import contents as contents_module
+from dsgcli.generate.exemplars import AddOptions, first_codes, pick_features
+from dsgcli.generate.exemplars import run as add
+from dsgcli.generate.gallery import ShowOptions, default_output, draw_gallery, page_of, show
+from dsgcli.generate.terminal import knows_sixel, picture_text, protocol_by_name, sixel_text
+from dsgcli.media.images import read_image, write_image
+from dsgcli.portraits import load_portraits, to_pixels
+from dsgcli.store import ModelStore
+from dsgcli.training.drawn import draw_portrait
+from dsgcli.types import StyleRef
+
+CPU = {"device": "cpu"}
+
+
+def drawn_by_codes(store, name, number, weight=1.0):
+    """An exemplar, drawn by the network itself."""
+    style, model = store.style(name), store.generator(name)
+    instyle = style.default if style.instyle is None else style.instyle
+    ws = model.generator.map_plus(instyle[number : number + 1])
+    exstyle_ws = model.generator.map_plus(style.default[number : number + 1])
+    with torch.no_grad():
+        return to_pixels(model(ws, exstyle_ws, [weight] * model.layout.num_latents))[0]
+
+
+def near(a, b):
+    difference = np.abs(a.astype(int) - b.astype(int))
+    return difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+def pictures_of(page):
+    """Those inside a page."""
+    found = re.findall(r'src="data:image/webp;base64,([^"]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in found]
+
+
+# ── galleries ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["toon", "ink"])
+def test_a_gallery_draws_each_exemplar_from_its_codes(only_tiny_store, name):
+    gallery = draw_gallery(ShowOptions(name=name, precision="fp32", **CPU))
+    assert gallery.numbers == [0, 1, 2, 3, 4]
+    assert gallery.pictures[3].caption == f"3 {only_tiny_store.style(name).names[3][:-4]}"
+    for number in (0, 3):
+        wanted = drawn_by_codes(only_tiny_store, name, number)
+        assert near(gallery.pictures[number].pixels, wanted)
+
+
+def test_one_exemplar_is_shown_at_several_weights(only_tiny_store):
+    gallery = draw_gallery(ShowOptions(name="toon:cy", precision="fp32", **CPU))
+    captions = [shown.caption for shown in gallery.pictures]
+    assert captions == ["toon-cy", *(f"weight {w:g}" for w in (0, 0.25, 0.5, 0.75, 1))]
+    assert near(gallery.pictures[1].pixels, drawn_by_codes(only_tiny_store, "toon", 2, 0.0))
+    assert near(gallery.pictures[3].pixels, drawn_by_codes(only_tiny_store, "toon", 2, 0.5))
+    np.testing.assert_array_equal(gallery.pictures[0].pixels, gallery.pictures[5].pixels)
+
+
+def test_a_page_needs_no_other_file(only_tiny_store, tmp_path):
+    done = show(ShowOptions(name="toon", output=tmp_path / "a.html", precision="fp32", **CPU))
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    found = pictures_of(page)
+    assert len(found) == len(done["exemplars"]) == 5
+    difference = np.asarray(found[1], float) - drawn_by_codes(only_tiny_store, "toon", 1)
+    assert np.abs(difference).mean() < 12  # WebP
+    assert "--style toon:4" in page and "license: MIT" in page
+
+
+def test_a_page_escapes_names(only_tiny_store, tiny_store):
+    gallery = draw_gallery(ShowOptions(name="ink", **CPU))
+    object.__setattr__(gallery.pictures[0], "caption", "<script>1</script>")
+    assert "<script>" not in page_of(gallery)
+
+
+def test_a_sheet_is_one_picture(only_tiny_store, tmp_path):
+    show(ShowOptions(name="toon", output=tmp_path / "a.png", **CPU))
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert 3 * 64 < sheet.width < 4 * 64 and 2 * 64 < sheet.height < 3 * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("toon", "toon.png"), ("toon:3", "toon-3.png"), ("toon:ada.png", "toon-ada.png")],
+)
+def test_galleries_are_named_after_what_they_show(name, file):
+    assert default_output(name).name == file
+
+
+def test_a_gallery_does_not_overwrite(only_tiny_store, tmp_path):
+    (tmp_path / "toon.png").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        show(ShowOptions(name="toon", **CPU))
+    with pytest.raises(UsageError, match="sheet"):
+        show(ShowOptions(name="toon", output=tmp_path / "a.mp4", **CPU))
+    assert [p.name for p in tmp_path.iterdir()] == ["toon.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [(["toon:17"], 2, "0 to 4"), (["tune"], 4, "did you mean toon"), (["toon:"], 2, "no style")],
+)
+def test_the_command_refuses_what_is_not_there(only_tiny_store, tmp_path, words, code, said):
+    result = dsg("styles", "show", *words)
+    assert result.exit_code == code and said in result.stderr
+    assert not list(tmp_path.glob("*"))
+
+
+def test_the_command_writes_where_it_cannot_draw(only_tiny_store, tmp_path):
+    result = dsg("styles", "show", "ink:hen", "--json")
+    assert result.json["exemplars"] == [{"number": 2, "name": "hen.png"}]
+    assert (tmp_path / result.json["output"]).is_file()
+
+
+# ── exemplars of one's own ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "mine.png"
+    write_image(path, draw_portrait(3, 256, "pop"))
+    return path
+
+
+def test_an_added_exemplar_can_be_drawn_by_name(only_tiny_store, picture):
+    before = only_tiny_store.style("toon")
+    done = add(AddOptions(name="toon", picture=picture, label="me", refine=2, **CPU))
+    store = ModelStore.open()  # the folder was made just now
+    after = store.style("toon")
+    assert after.names == (*before.names, "me") and done["number"] == 5
+    assert torch.equal(after.default[:5], before.default)
+    assert after.instyle is not None and torch.equal(after.instyle[:5], before.instyle)
+    assert store.resolve(StyleRef.parse("toon:me")).exemplars == ("me",)
+    assert not torch.equal(after.refined[5], after.exstyle[5])
+
+
+def test_without_refinement_it_is_the_encoders_code(only_tiny_store, picture):
+    add(AddOptions(name="ink", picture=picture, refine=0, aligned="yes", **CPU))
+    portraits = load_portraits(only_tiny_store, "ink", encoder="z+", precision="fp32", **CPU)
+    crop = crop_whole(read_image(picture), portraits.crop_px)
+    code = ModelStore.open().style("ink").default[5]
+    assert torch.equal(code, portraits.encode([crop.pixels])[0])
+
+
+def test_refinement_brings_the_drawing_nearer(only_tiny_store, picture):
+    done = add(AddOptions(name="toon", picture=picture, refine=12, aligned="yes", **CPU))
+    before, after = done["distance"]
+    assert after < 0.95 * before
+    assert done["measured_by"] == "encoder"  # the tiny base has no discriminator
+
+
+def test_the_intrinsic_code_keeps_the_pictures_colors(only_tiny_store):
+    portraits = load_portraits(only_tiny_store, "toon", precision="fp32", **CPU)
+    exstyle, instyle = first_codes(portraits, draw_portrait(1, 64, "ink"))
+    colors = portraits.layout.destylized_color
+    assert torch.equal(instyle[:, colors], exstyle[:, colors])
+    assert not torch.equal(instyle[:, : colors.start], exstyle[:, : colors.start])
+
+
+def test_the_discriminator_of_the_base_measures_where_there_is_one(only_tiny_store, monkeypatch):
+    from dsgcli.generate import exemplars
+    from dsgcli.models.stylegan2 import Discriminator
+
+    portraits = load_portraits(only_tiny_store, "toon", **CPU)
+    config = portraits.generator.config.generator
+    monkeypatch.setattr(exemplars, "load_discriminator", lambda *_: Discriminator(config))
+    features = pick_features(only_tiny_store, only_tiny_store.style("toon"), portraits)
+    assert features.name == "discriminator"
+
+
+def test_a_name_that_is_taken_is_refused(only_tiny_store, picture):
+    add(AddOptions(name="toon", picture=picture, label="me", refine=0, aligned="yes", **CPU))
+    for label in ("me", "ada.png"):
+        with pytest.raises(UsageError, match="already"):
+            add(AddOptions(name="toon", picture=picture, label=label, refine=0, **CPU))
+    again = AddOptions(name="toon", picture=picture, label="me", refine=0, overwrite=True, **CPU)
+    assert add(again)["number"] == 5
+
+
+@pytest.mark.parametrize("label", ["a:b", "a*b", "a+b", "../a", "12", " "])
+def test_a_name_that_no_reference_could_say_is_refused(picture, label):
+    with pytest.raises(RecipeError, match="--as"):
+        AddOptions(name="toon", picture=picture, label=label)
+
+
+def test_a_picture_without_a_face_adds_nothing(only_tiny_store, picture, monkeypatch, tmp_path):
+    class Blind:
+        name = "script"
+
+        def detect(self, *_, **__):
+            return []
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(contents_module, "open_detector", lambda **_: Blind())
+    with pytest.raises(NoFaceError):
+        add(AddOptions(name="toon", picture=picture, **CPU))
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_command_adds(only_tiny_store, picture):
+    result = dsg("styles", "add", "ink", picture, "--refine", 0, "--aligned", "yes", "--json")
+    assert result.exit_code == 0 and result.json["exemplar"] == "mine.png"
+    listed = dsg("styles", "list", "--json").json["styles"]
+    assert next(s for s in listed if s["name"] == "ink")["added"] == 1
+    again = dsg("styles", "add", "ink", picture)
+    assert again.exit_code == 2 and "already" in again.stderr
+
+
+# ── pictures in a terminal ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("environment", "protocol"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "ghostty"}, "kitty"),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "230800"}, "kitty"),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "200400"}, None),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, "iterm2"),
+        ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, "iterm2"),
+        ({"TERM": "xterm-256color"}, None),
+        ({"TERM": "tmux-256color", "TERM_PROGRAM": "iTerm.app"}, None),
+        ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, None),
+    ],
+)
+def test_terminals_are_known_by_name(environment, protocol):
+    assert protocol_by_name(environment) == protocol
+
+
+@pytest.mark.parametrize(
+    ("answer", "sixel"),
+    [
+        ("\x1b[?62;4;22c", True),
+        ("\x1b[?4;22c", False),  # 4 as the kind of terminal: a VT132
+        ("\x1b[?62;22;14c", False),
+        ("", False),
+        ("rubbish", False),
+    ],
+)
+def test_sixel_is_one_of_the_attributes(answer, sixel):
+    assert knows_sixel(answer) == sixel
+
+
+def test_sixels_draw_the_picture_again():
+    pixels = np.zeros((13, 20, 3), np.uint8)
+    pixels[:6, :10] = (255, 0, 0)
+    pixels[3:, 10:] = (0, 255, 0)
+    pixels[7:9] = (0, 0, 255)
+    np.testing.assert_array_equal(decode_sixel(sixel_text(pixels)), pixels)
+
+
+def decode_sixel(text):
+    """As a terminal does it."""
+    body = re.fullmatch(r'\x1bP0;1q"1;1;(\d+);(\d+)(.*)\x1b\\\n', text, re.DOTALL)
+    width, height = int(body[1]), int(body[2])
+    drawn = np.full((height + 6, width, 3), 128, np.uint8)
+    palette, color, x, y = {}, None, 0, 0
+    for token in re.finditer(r"#(\d+);2;(\d+);(\d+);(\d+)|#(\d+)|!(\d+)(.)|([$-])|(.)", body[3]):
+        if token[1]:
+            palette[token[1]] = [round(255 * int(token[k]) / 100) for k in (2, 3, 4)]
+        elif token[5]:
+            color = palette[token[5]]
+        elif token[8]:
+            x, y = 0, y + 6 * (token[8] == "-")
+        else:
+            count, character = (int(token[6]), token[7]) if token[6] else (1, token[9])
+            for row in range(6):
+                if (ord(character) - 63) >> row & 1:
+                    drawn[y + row, x : x + count] = color
+            x += count
+    assert (drawn[height:] == 128).all()
+    return drawn[:height]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "pattern"), [("kitty", r"\x1b_G[^;]*;(.*?)\x1b\\"), ("iterm2", r":([^:]*)\x07")]
+)
+def test_pngs_in_base64_are_the_picture(protocol, pattern):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    text = picture_text(pixels, protocol, columns=30)
+    data = "".join(re.findall(pattern, text, re.DOTALL))
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), pixels
+    )
+    parts = re.findall(r"m=(\d);", text)
+    assert protocol == "iterm2" or parts == ["1"] * (len(parts) - 1) + ["0"]
+
+
+@contextmanager
+def terminal():
+    """A pair of streams that are a terminal, and the end where its screen would be."""
+    screen, handle = os.openpty()
+    with os.fdopen(handle, "r+b", buffering=0) as raw:
+        stream = io.TextIOWrapper(raw, write_through=True)
+        yield stream, screen
+        stream.detach()
+    os.close(screen)
+
+
+def test_a_terminal_that_stays_silent_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(terminal_side.os, "environ", {"TERM": "xterm"})
+    with terminal() as (stream, _):
+        started = time.monotonic()
+        assert find_protocol(stream, stream) is None
+        assert time.monotonic() - started < 2.0
+
+
+def test_a_terminal_that_says_sixel_is_believed(monkeypatch):
+    monkeypatch.setattr(terminal_side.os, "environ", {"TERM": "xterm"})
+    with terminal() as (stream, screen):
+
+        def answer():
+            assert os.read(screen, 16) == b"\x1b[c"
+            os.write(screen, b"\x1b[?62;4c")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert find_protocol(stream, stream) == "sixel"
+        thread.join()
+
+
+def test_what_is_no_terminal_is_not_asked(monkeypatch):
+    monkeypatch.setattr(terminal_side.os, "environ", {"TERM": "xterm-kitty"})
+    out = io.StringIO()
+    assert find_protocol(io.StringIO(), out) is None
+    assert ask(io.StringIO(), out, "?", end="c") == "" and out.getvalue() == ""
+
+
+def test_a_terminal_gets_the_gallery_and_no_file(only_tiny_store, tmp_path, monkeypatch):
+    from dsgcli.cli import styles
+
+    monkeypatch.setattr(styles, "find_protocol", lambda: "kitty")
+    result = dsg("styles", "show", "toon")
+    assert result.exit_code == 0 and result.stdout.startswith("\x1b_Ga=T,f=100")
+    assert not list(tmp_path.glob("*"))
