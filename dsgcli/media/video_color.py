@@ -41,9 +41,11 @@ RGB, BT709, BT470BG, BT601, BT2020 = 0, 1, 5, 6, 9
 WIDE_PRIMARIES = (9, 11, 12)
 """bt2020 and two kinds of P3."""
 
-SCALING = (
-    Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP | Flag.BITEXACT
-)
+_EXACT = Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.BITEXACT
+SCALING = Flag.BICUBIC | _EXACT
+"""For pictures whose size changes, and for thinning out chroma."""
+SAME_SIZE = Flag.BILINEAR | _EXACT
+"""For filling in chroma: as close after a round trip as `SCALING`, in two thirds of the time."""
 
 _MATRICES = {
     BT709: Colorspace.ITU709,
@@ -185,16 +187,17 @@ class FrameReader:
         if self._cube is None:
             self._cube = _CubeFilter(self._color, _peak_nits(frame), self._size, between)
         mapped = self._cube(self._reformat(frame, between))
-        return _as_array(self._second.reformat(mapped, format=last, interpolation=SCALING))
+        return _as_array(self._second.reformat(mapped, format=last, interpolation=SAME_SIZE))
 
     def _reformat(self, frame: VideoFrame, pix_fmt: str) -> VideoFrame:
         color, plain_rgb = self._color, frame.format.is_rgb
+        same = (frame.width, frame.height) == self._size
         return self._first.reformat(
             frame,
             width=self._size[0],
             height=self._size[1],
             format=pix_fmt,
-            interpolation=SCALING,
+            interpolation=SAME_SIZE if same else SCALING,
             src_colorspace=None if plain_rgb else _MATRICES.get(color.matrix),
             src_color_range=ColorRange.JPEG if plain_rgb or color.full_range else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
