@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +16,12 @@ from dsgcli.cli.stylize import options_of, seconds, style_and_exemplar
 from dsgcli.cli.stylize_options import Faces, Files, Paste, Video, Workers
 from dsgcli.errors import DsgError, UsageError
 from dsgcli.media.images import write_image
+from dsgcli.media.sinks import SinkOptions, open_sink
+from dsgcli.media.video_source import VideoSource
 from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn import draw_portrait
+from dsgcli.types import Frame
 
 GROUPS = (Files, Look, Faces, Paste, Video, Workers)
 NOT_OPTIONS = {"input", "output", "no_smooth"}
@@ -153,3 +158,34 @@ def test_the_summary_names_the_output_unless_quiet(tmp_path):
     quiet = dsg("stylize", "a.png", "-o", "c.png", "-q", "--style", "toon", "--aligned", "yes")
     assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
     assert (tmp_path / "c.png").exists()
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_ctrl_c_ends_the_threads_before_their_source_is_closed(tmp_path, monkeypatch):
+    """A decoder that is closed under a thread which reads from it brings the process down."""
+    clip = tmp_path / "clip.mp4"
+    times = [Fraction(i, 10) for i in range(40)]
+    with open_sink(clip, SinkOptions(codec="mpeg4"), None) as sink:
+        for i, time in enumerate(times):
+            sink.write(Frame(pixels=draw_portrait(3, 128), index=i, time=time))
+    alive_at_close, pasted = [], []
+    close, paste = VideoSource.close, Paster.paste
+
+    def watched_close(self):
+        alive_at_close.append([t.name for t in threading.enumerate() if "prefetch" in t.name])
+        close(self)
+
+    def interrupted_paste(*arguments):
+        pasted.append(1)
+        if len(pasted) == 3:
+            raise KeyboardInterrupt
+        return paste(*arguments)
+
+    monkeypatch.setattr(VideoSource, "close", watched_close)
+    monkeypatch.setattr(Paster, "paste", interrupted_paste)
+    result = dsg("stylize", clip, "-o", "out.mp4", "--style", "toon", "--aligned", "yes")
+    assert result.exit_code == 130
+    assert "same command" in result.stderr
+    assert alive_at_close
+    assert not any(alive_at_close)
+    assert not (tmp_path / "out.mp4").exists()
