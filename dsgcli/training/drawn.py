@@ -7,84 +7,29 @@ mouth). Detectors find these faces, and their eyes and mouth lie where FFHQ alig
 Conventions
     u, v      picture coordinates from 0 to 1, to the right and down
     distance  signed, in picture sides; negative inside a shape
-    colors    float32 RGB, 0 to 1, sRGB
 """
 
 from __future__ import annotations
-
-import colorsys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsgcli.errors import UsageError
 from dsgcli.faces import warp
-from dsgcli.types import Frame
+from dsgcli.training.drawn_people import (
+    DRAWN_STYLES,
+    LOOKS,
+    Color,
+    DrawnStyle,
+    Look,
+    Person,
+    make_person,
+)
 
 Array = NDArray[np.float32]
-Color = NDArray[np.float64]
-DrawnStyle = Literal["photo", "ink", "pop"]
-DRAWN_STYLES: tuple[DrawnStyle, ...] = ("photo", "ink", "pop")
 
 EYE_X, EYE_Y, MOUTH_Y = 0.125, 0.472, 0.745
 """Where FFHQ alignment puts the eyes (from the middle) and the corners of the mouth."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What a style does to a face."""
-
-    eye: float = 1.0
-    """Size of the eyes, 1 as in life."""
-    mouth: float = 1.0
-    jaw: float = 1.0
-    """Width of the jaw."""
-    outline: float = 0.0
-    """Width of the dark lines around shapes, in picture sides."""
-    levels: int = 0
-    """Steps of the shading; 0 for smooth."""
-    saturation: float = 1.0
-    grain: float = 0.0
-    hatching: float = 0.0
-
-
-LOOKS: dict[DrawnStyle, Look] = {
-    "photo": Look(grain=0.012),
-    "ink": Look(
-        eye=1.2, mouth=0.9, jaw=0.86, outline=0.006, levels=5, saturation=0.0, hatching=0.35
-    ),
-    "pop": Look(eye=1.5, mouth=0.75, jaw=0.92, outline=0.004, levels=4, saturation=1.9),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    """What makes one drawn person: proportions around 1, angles around 0, colors."""
-
-    yaw: float
-    pitch: float
-    width: float
-    chin: float
-    smile: float
-    mouth_open: float
-    brow: float
-    eye: float
-    nose: float
-    hair_top: float
-    hair_length: float
-    parting: float
-    beard: float
-    light: float
-    skin: Color
-    hair: Color
-    iris: Color
-    clothes: Color
-    background: Color
-    background_2: Color
 
 
 def draw_portrait(seed: int, size_px: int, style: DrawnStyle = "photo") -> NDArray[np.uint8]:
@@ -107,79 +52,13 @@ def draw_portrait(seed: int, size_px: int, style: DrawnStyle = "photo") -> NDArr
     return _finish(canvas, seed)
 
 
-def draw_clip(
-    num_frames: int,
-    width: int = 320,
-    height: int = 240,
-    *,
-    faces: int = 1,
-    seed: int = 0,
-    fps: int = 25,
-) -> Iterator[Frame]:
-    """Draw drawn people that move, turn and come nearer; two of them pass each other.
-
-    Yields:
-        Frames with exact times; where the faces truly are says `clip_transform`.
-    """
-    portraits = [_cut_out(seed + i, 192) for i in range(faces)]
-    backdrop = _backdrop(seed, width, height)
-    for index in range(num_frames):
-        picture = backdrop.copy()
-        for i, portrait in enumerate(portraits):
-            matrix = clip_matrix(index / fps, i, faces, width, height)
-            _paste(picture, portrait, matrix)
-        yield Frame(
-            pixels=warp.to_uint8(picture * 255.0),
-            index=index,
-            time=Fraction(index, fps),
-            duration=Fraction(1, fps),
-        )
-
-
-def clip_matrix(
-    time_s: float, face: int, faces: int, width: int, height: int
-) -> NDArray[np.float64]:
-    """The true motion of `draw_clip`: (2, 3), portrait (u, v, 1) -> frame pixels."""
-    phase = time_s + 1.7 * face
-    side = 0.62 * height * (1.0 + 0.1 * np.sin(1.1 * phase))
-    angle = np.deg2rad(8.0 * np.sin(0.9 * phase))
-    direction = 1.0 if face == 0 else -1.0
-    spread = 0.0 if faces == 1 else -0.27 * direction
-    x = width * (0.5 + spread + (0.12 if faces == 1 else 0.3 * direction) * np.sin(0.7 * time_s))
-    y = height * (0.52 + 0.03 * np.sin(1.7 * phase))
-    turn = side * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return np.concatenate([turn, (np.array([x, y]) - turn @ [0.5, 0.5])[:, None]], axis=1)
-
-
-def make_person(seed: int) -> Person:
-    """Invent a person; the same for the same seed."""
-    rng = np.random.default_rng([seed, 0xFACE])
-
-    def around(middle: float, spread: float) -> float:
-        return float(middle + spread * np.clip(rng.normal(), -2.0, 2.0) / 2.0)
-
-    return Person(
-        yaw=around(0.0, 0.5),
-        pitch=around(0.0, 0.3),
-        width=around(1.0, 0.08),
-        chin=around(1.0, 0.06),
-        smile=around(0.35, 0.6),
-        mouth_open=max(0.0, around(0.1, 0.7)),
-        brow=around(0.0, 1.0),
-        eye=around(1.0, 0.15),
-        nose=around(1.0, 0.25),
-        hair_top=around(1.0, 0.5),
-        hair_length=float(rng.uniform(0.0, 1.0)),
-        parting=around(0.0, 1.0),
-        beard=float(max(0.0, rng.uniform(-2.0, 1.0))),
-        light=around(-0.3, 1.2),
-        skin=_skin(float(rng.uniform())),
-        hair=_hsv(rng.uniform(0.02, 0.12), rng.uniform(0.2, 0.7), rng.uniform(0.08, 0.6)),
-        iris=_hsv(rng.choice([0.07, 0.3, 0.56]), 0.55, rng.uniform(0.25, 0.5)),
-        clothes=_hsv(rng.uniform(), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.9)),
-        background=_hsv(rng.uniform(), rng.uniform(0.05, 0.5), rng.uniform(0.3, 0.95)),
-        background_2=_hsv(rng.uniform(), rng.uniform(0.05, 0.5), rng.uniform(0.2, 0.9)),
-    )
+def cut_out(seed: int, size_px: int) -> Array:
+    """(S, S, 4): the person without background, premultiplied by alpha."""
+    person = make_person(seed)
+    canvas = _Canvas(size_px, LOOKS["photo"], light=person.light)
+    _draw_person(canvas, person)
+    alpha = canvas.alpha * canvas.coverage(_ellipse(canvas, 0.5, 0.5, 0.49, 0.49), soft=0.02)
+    return np.concatenate([canvas.rgb * alpha[:, :, None], alpha[:, :, None]], axis=2)
 
 
 class _Canvas:
@@ -430,38 +309,3 @@ def _finish(canvas: _Canvas, seed: int) -> NDArray[np.uint8]:
         rng = np.random.default_rng([seed, 0x6EA1])
         rgb = rgb + rng.normal(0.0, look.grain, rgb.shape[:2])[:, :, None]
     return warp.to_uint8((rgb * 255.0).astype(np.float32))
-
-
-def _cut_out(seed: int, size_px: int) -> Array:
-    """(S, S, 4): the person without background, premultiplied by alpha."""
-    person = make_person(seed)
-    canvas = _Canvas(size_px, LOOKS["photo"], light=person.light)
-    _draw_person(canvas, person)
-    alpha = canvas.alpha * canvas.coverage(_ellipse(canvas, 0.5, 0.5, 0.49, 0.49), soft=0.02)
-    return np.concatenate([canvas.rgb * alpha[:, :, None], alpha[:, :, None]], axis=2)
-
-
-def _paste(picture: Array, portrait: Array, matrix: NDArray[np.float64]) -> None:
-    """Lay a premultiplied cut-out over a picture, in place."""
-    height, width = picture.shape[:2]
-    to_portrait = warp.invert(matrix) * len(portrait)
-    layer = warp.warp(portrait, to_portrait, width, height, outside="zeros")
-    picture *= 1.0 - np.clip(layer[:, :, 3:], 0.0, 1.0)
-    picture += layer[:, :, :3]
-
-
-def _backdrop(seed: int, width: int, height: int) -> Array:
-    """A wall with a few large soft patches, so that motion and cuts can be seen."""
-    rng = np.random.default_rng([seed, 0xBAC])
-    coarse = rng.uniform(0.2, 0.8, (5, 8, 3)).astype(np.float32)
-    return np.clip(warp.resize(coarse, width, height), 0.0, 1.0)
-
-
-def _skin(tone: float) -> Color:
-    dark, light = np.array([0.36, 0.22, 0.16]), np.array([0.96, 0.79, 0.69])
-    skin: Color = dark + (light - dark) * tone**0.8
-    return skin
-
-
-def _hsv(hue: float, saturation: float, value: float) -> Color:
-    return np.array(colorsys.hsv_to_rgb(hue, saturation, value))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsgcli.faces.cuts import CutDetector, difference
-from dsgcli.training.drawn import draw_clip
+from dsgcli.training.drawn_clip import draw_clip
 
 
 def scene(seed, frames=8, **options):

@@ -16,7 +16,8 @@ from dsgcli.faces import mediapipe_mesh, mediapipe_tasks, warp
 from dsgcli.faces.align import aligned_offset, looks_aligned
 from dsgcli.faces.detect import TASK_NAME, TASK_URL, open_detector
 from dsgcli.faces.search import shift
-from dsgcli.training.drawn import draw_clip, draw_portrait
+from dsgcli.training.drawn import draw_portrait
+from dsgcli.training.drawn_clip import draw_clip
 from dsgcli.types import NUM_LANDMARKS, Frame
 
 
