@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsgcli.cli.flags import expand, values_of
-from dsgcli.cli.options import Look, Talk, numbers
-from dsgcli.cli.stylize_options import Faces, Files, Paste, Video, Workers
+from dsgcli.cli.options import Look, Machine, Talk, numbers
+from dsgcli.cli.stylize_options import Faces, Files, Paste, Video
 from dsgcli.console import Cell, Table
 from dsgcli.errors import UsageError
 
@@ -42,7 +42,7 @@ def stylize(
     faces: Faces,
     paste: Paste,
     video: Video,
-    machine: Workers,
+    machine: Machine,
     talk: Talk,
 ) -> None:
     """Redraw every face of a picture or video in the style of one chosen picture.
@@ -89,7 +89,7 @@ def _problem(result: FileResult) -> str:
 
 
 def options_of(
-    files: Files, look: Look, faces: Faces, paste: Paste, video: Video, machine: Workers
+    files: Files, look: Look, faces: Faces, paste: Paste, video: Video, machine: Machine
 ) -> StylizeOptions:
     """The flags as the library takes them: same names, three of them read into values."""
     values = values_of(files, look, faces, paste, video, machine)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Machine, Overwrite
+from dsgcli.cli.options import FILES_GROUP, Overwrite
 
 FACES_GROUP = "Which faces"
 PASTE_GROUP = "Back into the picture"
@@ -222,15 +222,3 @@ class Video:
             rich_help_panel=VIDEO_GROUP,
         ),
     ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers(Machine):
-    """Which models, on what they run, and how many at a time."""
-
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Files done at a time.", rich_help_panel=MACHINE_GROUP
-        ),
-    ] = 1

@@ -93,7 +93,6 @@ class StylizeOptions:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     batch_size: int | None = None
     """Frames that go through the networks together; None chooses."""
-    workers: int = 1
     pretrained: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +100,7 @@ class StylizeOptions:
             *_outside(self, 0.0, 1.0, "structure", "color", "truncation", "match_color"),
             *_outside(self, 0.0, 0.5, "blend"),
             *_outside(self, 0, None, "refine", "preview", "smooth", "crf", "start"),
-            *_outside(self, 1, None, "batch_size", "workers"),
+            *_outside(self, 1, None, "batch_size"),
         ]
         if not self.style:
             problems.append("style needs at least one reference")

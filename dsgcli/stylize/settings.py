@@ -34,7 +34,6 @@ _IRRELEVANT = (
     "resume",
     "preview",
     "batch_size",
-    "workers",
     "pretrained",
 )
 """Options that do not change a picture, or do so through codes, which count themselves."""
