@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dsgcli.recipe import Recipe
 from dsgcli.store.contents import open_model
 from dsgcli.store.networks import (
+    load_discriminator,
     load_dualstylegan,
     load_encoder,
     load_generator,
@@ -54,7 +55,15 @@ def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
 
 
 def _package_base(base: Path, path: Path, provenance: Provenance) -> Path:
-    save_generator(path, load_generator(base), provenance=_kept(base, provenance), half=True)
+    """With its discriminator, if it has one: other styles are trained on from it."""
+    has_one = "d" in open_model(base).parts
+    save_generator(
+        path,
+        load_generator(base),
+        discriminator=load_discriminator(base) if has_one else None,
+        provenance=_kept(base, provenance),
+        half=True,
+    )
     return path
 
 

@@ -153,7 +153,8 @@ def with_drawn(context: RunContext, name: str) -> list[Listed]:
 
 def _draw(folder: Path, style: str, count: int, size_px: int) -> None:
     from dsgcli.media.images import write_image
-    from dsgcli.training.drawn import DRAWN_STYLES, draw_portrait
+    from dsgcli.training.drawn import draw_portrait
+    from dsgcli.training.drawn_people import DRAWN_STYLES
 
     drawn_as = next(known for known in DRAWN_STYLES if known == style)
     folder.mkdir(parents=True, exist_ok=True)

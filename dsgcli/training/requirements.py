@@ -6,6 +6,7 @@ Flow: recipe + run folder + store -> sentences, each with what to do about it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,9 +115,8 @@ def _in_run(folder: Path, artifact: str) -> Path | None:
 def _in_store(value: str, artifact: str, store: ModelStore) -> Path:
     from dsgcli.store.manifest import read_manifest
 
-    for model in store.models():
-        if value in (model.name, model.path.name):
-            return Path(model.path)
+    with suppress(ModelMissingError):
+        return store.find(value).path
     entry = read_manifest().named(value)
     how = (
         f"get it with `dsg models pull {entry.name}`"
@@ -204,7 +204,7 @@ def _folder_problems(recipe: Recipe, name: str) -> Iterator[str]:
 
 
 def _drawn_problems(recipe: Recipe, name: str) -> Iterator[str]:
-    from dsgcli.training.drawn import DRAWN_STYLES
+    from dsgcli.training.drawn_people import DRAWN_STYLES
 
     if recipe.data.drawn:
         for folder in folders_of(recipe.data, name):
