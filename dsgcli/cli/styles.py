@@ -57,13 +57,14 @@ def list_(pretrained: Pretrained = None, *, talk: Talk) -> None:
             style.name,
             len(style.exemplars),
             style.layout.size_px if style.layout else None,
+            round(style.num_bytes / 1e6, 1),
             style.license or "unknown",
             style.root.origin,
         )
         for style in found
         if not style.shadowed
     ]
-    columns = ("style", "exemplars", "px", "license", "from")
+    columns = ("style", "exemplars", "px", "MB", "license", "from")
     hint = "" if rows else "no styles here; `dsg models pull NAME` fetches one"
     for style in found:
         if style.problem:
@@ -81,6 +82,7 @@ def _described(style: StyleInfo) -> dict[str, object]:
         "size_px": style.layout.size_px if style.layout else None,
         "refined": style.has_refined,
         "sampler": style.has_sampler,
+        "bytes": style.num_bytes,
         "license": style.license,
         "path": style.path,
         "from": style.root.origin,
