@@ -186,6 +186,8 @@ def choose_encoder(path: Path, options: SinkOptions) -> tuple[str, str, dict[str
     for key, value in _asked_for(name, options).items():
         joins = key.endswith("-params") and key in chosen  # lists of settings of their own
         chosen[key] = f"{chosen[key]}:{value}" if joins else value
+    if name == "libvpx" and options.alpha:
+        chosen.setdefault("auto-alt-ref", "0")  # VP8 refuses it together with transparency
     if "lossless" in options.codec_options and options.crf is None:
         chosen.pop("crf", None)  # VP9 refuses the two together
     return name, pix_fmt, chosen

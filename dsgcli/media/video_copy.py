@@ -40,6 +40,7 @@ UNPLAYABLE = {"mp4": ("pcm_", "vorbis")}
 if TYPE_CHECKING:
     from av.container.core import Chapter  # in its stub only
 
+USUAL_AUDIO_RATE = 48_000
 AUDIO_BITS_PER_CHANNEL = 96_000
 """Bits a second of re-encoded sound: 192 kbit/s in stereo, transparent for AAC and Opus."""
 
@@ -79,17 +80,26 @@ class Copier:
             packet, time = self._next
             if until is not None and time > until:
                 return
-            track = self._tracks[packet.stream.index]
-            for made in track.feed(packet):
-                self._output.mux(made)
+            self._mux(self._tracks[packet.stream.index].feed(packet))
             self._next = next(self._packets, None)
         if until is None:
             for track in self._tracks.values():
-                for made in track.flush():
-                    self._output.mux(made)
+                self._mux(track.flush())
 
     def close(self) -> None:
         self._input.close()
+
+    def _mux(self, packets: Iterator[Packet[Stream]]) -> None:
+        for packet in packets:
+            try:
+                self._output.mux(packet)
+            except (av.InvalidDataError, av.PatchWelcomeError):
+                # damaged beyond what the muxer can repack
+                self._note("damaged pieces of sound are left out")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _demux(self) -> Iterator[tuple[Packet[Stream], Fraction]]:
         """Packets with their output time; an error of the container ends them, like a cut."""
@@ -155,7 +165,9 @@ class Copier:
         return None
 
     def _add_audio(self, stream: AudioStream) -> AudioStream:
-        rate = 48_000 if self._container.audio == "libopus" else stream.codec_context.sample_rate
+        known = av.Codec(self._container.audio, "w").audio_rates or []
+        said = stream.codec_context.sample_rate
+        rate = said if said in known else USUAL_AUDIO_RATE
         target = self._output.add_stream(self._container.audio, rate=rate)
         assert isinstance(target, AudioStream)
         channels = stream.codec_context.channels
@@ -170,8 +182,7 @@ class Copier:
         old = stream.codec_context.codec.canonical_name
         new = target.codec_context.codec.canonical_name
         note = f"{what} re-encoded from {old} to {new}: {self._container.format} cannot hold {old}"
-        if note not in self.notes:
-            self.notes.append(note)
+        self._note(note)
 
     def _is_cover(self, source: SourceInfo, stream: Stream) -> bool:
         return any(s.index == stream.index and s.kind == "cover" for s in source.streams)

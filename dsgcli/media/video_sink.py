@@ -116,7 +116,7 @@ class Muxer:
         self.stream = self._add_video(spec)
         if source is not None and source.kind == "video":
             self._copier = Copier(source, options, self._container, kind)
-            self.notes += self._copier.notes
+            self.notes = self._copier.notes
         if options.metadata:
             self._add_metadata(kind.metadata_key, json.dumps(dict(options.metadata)))
         open_encoder(self._container.start_encoding, spec)

@@ -103,6 +103,8 @@ def write_clip(
     start_s: Fraction = Fraction(0),
     draw: Any = drawn,
     audio_s: Fraction | None = None,
+    audio_rate: int = 48_000,
+    layout: str = "stereo",
 ) -> Path:
     """Write a clip of `count` drawn frames; `stamps` in units of `time_base`."""
     if path.suffix == ".avi":
@@ -125,7 +127,7 @@ def write_clip(
         if interlaced:
             context.flags |= INTERLACED
             context.field_order = 2
-        sounds = [_add_audio(out, name, i) for i, name in enumerate(audio)]
+        sounds = [_add_audio(out, name, i, audio_rate, layout) for i, name in enumerate(audio)]
         text = _add_subtitles(out, subtitles) if subtitles else None
         if chapters:
             out.set_chapters(_chapters())
@@ -148,7 +150,9 @@ def write_clip(
 def write_sound(path: Path, codec: str = "aac") -> Path:
     """A file that holds only sound."""
     with av.open(str(path), "w") as out:
-        _write_tone(out, _add_audio(out, codec, 0), 0, Fraction(1, 2), Fraction(0))
+        _write_tone(
+            out, _add_audio(out, codec, 0, 48_000, "stereo"), 0, Fraction(1, 2), Fraction(0)
+        )
     return path
 
 
@@ -198,27 +202,28 @@ def _painter(
     return paint
 
 
-def _add_audio(out: Any, codec: str, track: int) -> Any:
-    stream = out.add_stream(codec, rate=48_000)
+def _add_audio(out: Any, codec: str, track: int, rate: int, layout: str) -> Any:
+    stream = out.add_stream(codec, rate=rate)
+    stream.codec_context.layout = layout
     stream.metadata["language"] = ("eng", "fra", "deu")[track]
     return stream
 
 
 def _write_tone(out: Any, stream: Any, track: int, seconds: Fraction, start_s: Fraction) -> None:
+    """440 Hz, 880 Hz, ... the same in every channel."""
     context = stream.codec_context
     context.open(strict=False)
-    t = np.arange(int(48_000 * seconds))
-    tone = (0.3 * np.sin(2 * np.pi * 440 * (track + 1) * t / 48_000)).astype(np.float32)
-    block = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-    block.sample_rate, block.pts, block.time_base = 48_000, 0, Fraction(1, 48_000)
+    rate, layout = context.sample_rate, context.layout.name
+    t = np.arange(int(rate * seconds))
+    tone = (0.3 * np.sin(2 * np.pi * 440 * (track + 1) * t / rate)).astype(np.float32)
+    channels = np.stack([tone] * len(context.layout.channels))
+    block = av.AudioFrame.from_ndarray(channels, format="fltp", layout=layout)
+    block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
     resampler = av.AudioResampler(
-        format=context.format.name,
-        layout=context.layout.name,
-        rate=48_000,
-        frame_size=context.frame_size or 1024,
+        format=context.format.name, layout=layout, rate=rate, frame_size=context.frame_size or 1024
     )
     for part in [*resampler.resample(block), *resampler.resample(None)]:
-        part.pts += round(start_s * 48_000)
+        part.pts += round(start_s * rate)
         out.mux(stream.encode(part))
     out.mux(stream.encode(None))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -259,6 +258,7 @@ def test_gif_loops_as_told(tmp_path, loop, said):
 @pytest.mark.parametrize("name", [*MOVING, "a.png"])
 def test_full_disk_is_an_error_and_leaves_nothing(tmp_path, name):
     """A limit on the size of files stands for the disk."""
+    resource = pytest.importorskip("resource")
     rng = np.random.default_rng(0)
     noise = [
         Frame(pixels=rng.integers(0, 256, (240, 320, 3), dtype=np.uint8), time=Fraction(i, 25))

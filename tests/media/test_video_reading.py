@@ -294,6 +294,7 @@ def with_alpha(number, width, height):
     [
         ("a.webm", "libvpx-vp9", "yuva420p", {"lossless": "1"}),
         ("a.mkv", "libvpx-vp9", "yuva420p", {"lossless": "1"}),
+        ("a.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "crf": "4", "b": "3000000"}),
         ("a.mov", "prores_ks", "yuva444p10le", {}),
         ("a.mov", "qtrle", "argb", {}),
         ("a.mov", "png", "rgba", {}),

@@ -200,6 +200,30 @@ def test_sound_that_does_not_fit_is_encoded_anew_and_said(tmp_path, codec, origi
         assert np.abs(samples[4000:-4000]).max() / (1 if samples.dtype.kind == "f" else 32768) > 0.1
 
 
+@pytest.mark.parametrize(("layout", "rate"), [("mono", 44_100), ("5.1", 48_000), ("stereo", 8_000)])
+@pytest.mark.parametrize("target", ["a.webm", "a.mov"])
+def test_encoded_sound_keeps_its_channels(tmp_path, layout, rate, target):
+    path = write_clip(tmp_path / "in.mkv", audio=["flac"], layout=layout, audio_rate=rate)
+    convert(path, tmp_path / target)
+    with av.open(str(tmp_path / target)) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.layout.name == layout
+        assert stream.codec_context.sample_rate == (48_000 if target == "a.webm" else rate)
+        assert stream.codec_context.name == ("opus" if target == "a.webm" else "aac")
+
+
+def test_damaged_sound_is_left_out_and_said(tmp_path):
+    """In a transport stream, the muxer has to repack AAC, which fails on damaged packets."""
+    path = write_clip(tmp_path / "in.ts", audio=["aac"], audio_s=Fraction(1))
+    data = bytearray(path.read_bytes())
+    for at in [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xf1"][5:8]:
+        data[at + 2 : at + 6] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    sink = convert(path, tmp_path / "a.mkv")
+    assert sink.notes == ["damaged pieces of sound are left out"]
+    assert len(packets(path)) - 6 <= len(packets(tmp_path / "a.mkv")) < len(packets(path))
+
+
 def test_sound_stays_in_step_with_a_late_picture(tmp_path):
     """Picture from 0.3 s on, sound from 0: in the copy too."""
     stamps = [300 + 40 * i for i in range(COUNT)]
