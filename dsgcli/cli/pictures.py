@@ -13,11 +13,11 @@ import shutil
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from dsgcli.generate.gallery import Gallery
+    from dsgcli.generate.gallery import Gallery, Shown
     from dsgcli.generate.terminal import Protocol
 
 PATIENCE_S = 0.3
@@ -89,14 +89,14 @@ def size_of_terminal() -> tuple[int, int]:
     return columns, columns * USUAL_COLUMN_PX
 
 
-def draw_in_terminal(gallery: Gallery, protocol: Protocol) -> None:
+def draw_in_terminal(gallery: Gallery, pictures: Sequence[Shown], protocol: Protocol) -> None:
     """A gallery on stdout, as wide as it is or as the terminal is."""
     from dsgcli.generate.gallery import sheet_of
     from dsgcli.generate.terminal import picture_text
 
     columns, width_px = size_of_terminal()
     across = max(1, (width_px - 8) // (THUMBNAIL_PX + 4))
-    sheet = sheet_of(gallery, columns=across, cell_px=THUMBNAIL_PX, most_px=width_px)
+    sheet = sheet_of(gallery, pictures, columns=across, cell_px=THUMBNAIL_PX, most_px=width_px)
     taken = max(1, min(columns, round(sheet.shape[1] * columns / width_px)))
     sys.stdout.write(picture_text(sheet, protocol, taken))
     sys.stdout.flush()

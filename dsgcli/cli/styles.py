@@ -114,20 +114,20 @@ def show(
 
     Without -o, a terminal that can draw pictures (Kitty, iTerm2, sixel) shows it.
     """
-    from dsgcli.generate.gallery import ShowOptions, draw_gallery
+    from dsgcli.generate.gallery import ShowOptions, draw_gallery, plan_gallery
     from dsgcli.generate.gallery import show as write_gallery
 
     values = values_of(machine) | {"name": name, "output": output, "overwrite": overwrite}
     options = ShowOptions(**values)
     protocol = None if output or talk.json else find_protocol()
-    with talk.terminal.progress() as progress:
-        if protocol is None:
-            done = write_gallery(options, progress)
-        else:
-            gallery = draw_gallery(options, progress)
     if protocol is not None:
-        draw_in_terminal(gallery, protocol)
+        gallery = plan_gallery(options)
+        with talk.terminal.progress() as progress:
+            pictures = draw_gallery(gallery, progress)
+        draw_in_terminal(gallery, pictures, protocol)
         return
+    with talk.terminal.progress() as progress:
+        done = write_gallery(options, progress)
     names = ", ".join(str(shown["name"]) for shown in done["exemplars"][:NAMES_SAID])
     more = ", ..." if len(done["exemplars"]) > NAMES_SAID else ""
     talk.terminal.summary(done, f"{done['style']} ({names}{more}): {done['output']}")

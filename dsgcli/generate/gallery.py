@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from PIL import Image
 
 from dsgcli.errors import UsageError
 from dsgcli.generate.figures import exemplar_scene
-from dsgcli.generate.scenes import Painter
-from dsgcli.generate.sheets import is_sheet, near_square
+from dsgcli.generate.scenes import Painter, Scene
+from dsgcli.generate.sheets import check_sheet, is_sheet, near_square
 from dsgcli.generate.stops import StyleStop
 from dsgcli.media.files import Beside, check_output, sink_error
 from dsgcli.media.images import write_image
@@ -37,6 +37,7 @@ from dsgcli.types import StyleRef, StyleTerm
 if TYPE_CHECKING:
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.store import Style, StyleInfo
+    from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
 
 THUMBNAIL_PX = 256
@@ -77,11 +78,25 @@ class Gallery:
 
     info: StyleInfo
     title: str
-    pictures: list[Shown]
+    scenes: list[tuple[str, Scene]]
+    """Captions, and what to draw above them."""
+    painter: Painter
     large: bool
-    """One exemplar: the first picture is it, the others its weights; else all exemplars."""
+    """One exemplar: the first scene is it, the others its weights; else all exemplars."""
     numbers: list[int]
     """Of the exemplars that are shown."""
+
+    @property
+    def cell_px(self) -> int:
+        """Side of a picture on a sheet."""
+        size_px = self.painter.portraits.size_px
+        across = len(WEIGHTS) if self.large else 1
+        return max(SMALLEST_CELL_PX, size_px // across)
+
+    @property
+    def columns(self) -> int:
+        """Of a sheet."""
+        return len(WEIGHTS) if self.large else near_square(len(self.scenes))
 
 
 def show(options: ShowOptions, progress: Progress = SILENT) -> dict[str, Any]:
@@ -98,11 +113,20 @@ def show(options: ShowOptions, progress: Progress = SILENT) -> dict[str, Any]:
     if not page and not is_sheet(output):
         raise UsageError(f"-o takes a sheet (.png .jpg .webp) or a page (.html), got {output}")
     check_output(output, overwrite=options.overwrite)
-    gallery = draw_gallery(options, progress)
+    gallery = plan_gallery(options)
     if page:
-        write_page(output, page_of(gallery))
+        write_page(output, page_of(gallery, draw_gallery(gallery, progress)))
     else:
-        write_image(output, sheet_of(gallery), overwrite=options.overwrite)
+        rows = -(-len(gallery.scenes) // gallery.columns)
+        check_sheet(
+            output,
+            columns=gallery.columns,
+            rows=rows,
+            cell_px=gallery.cell_px,
+            overwrite=options.overwrite,
+        )
+        sheet = sheet_of(gallery, draw_gallery(gallery, progress))
+        write_image(output, sheet, overwrite=options.overwrite)
     return {"output": str(output)} | described(gallery)
 
 
@@ -125,7 +149,7 @@ def default_output(name: str) -> Path:
     return Path(f"{kept}.png")
 
 
-def draw_gallery(options: ShowOptions, progress: Progress = SILENT) -> Gallery:
+def plan_gallery(options: ShowOptions) -> Gallery:
     """All exemplars of a style; or one, large, and at several weights.
 
     Raises:
@@ -144,40 +168,44 @@ def draw_gallery(options: ShowOptions, progress: Progress = SILENT) -> Gallery:
         precision=options.precision,
         size=min(style.info.size_px or THUMBNAIL_PX, THUMBNAIL_PX) if whole else None,
     )
-    model, painter = portraits.generator, Painter(portraits, options.batch_size)
-    if whole:
-        stops = all_stops(style, model)
-        drawn = [(stop.label, exemplar_scene(stop)) for stop in stops]
-    else:
-        stop = StyleStop.resolved(resolved, model)
-        drawn = [(f"weight {weight:g}", exemplar_scene(stop, weight)) for weight in WEIGHTS]
-        drawn.insert(0, (stop.label, exemplar_scene(stop)))
-    with progress.task("Drawing", len(drawn), unit="pictures") as task:
-        pictures = []
-        images = painter.images(scene for _, scene in drawn)
-        for (caption, _), image in zip(drawn, images, strict=True):
-            pictures.append(Shown(caption=caption, pixels=to_pixels(image[None])[0]))
-            task.advance()
-    shown = style.names if whole else resolved.exemplars
+    model, shown = portraits.generator, style.names if whole else resolved.exemplars
     return Gallery(
         info=style.info,
         title=style.name if whole else resolved.label,
-        pictures=pictures,
+        scenes=_all_exemplars(style, model) if whole else _one_exemplar(resolved, model),
+        painter=Painter(portraits, options.batch_size),
         large=not whole,
         numbers=[style.names.index(name) for name in shown],
     )
 
 
-def all_stops(style: Style, model: DualStyleGAN) -> list[StyleStop]:
-    """Every exemplar of a style, called by its number and name."""
+def draw_gallery(gallery: Gallery, progress: Progress = SILENT) -> list[Shown]:
+    """A picture for each scene."""
+    drawn = []
+    with progress.task("Drawing", len(gallery.scenes), unit="pictures") as task:
+        images = gallery.painter.images(scene for _, scene in gallery.scenes)
+        for (caption, _), image in zip(gallery.scenes, images, strict=True):
+            drawn.append(Shown(caption=caption, pixels=to_pixels(image[None])[0]))
+            task.advance()
+    return drawn
+
+
+def _one_exemplar(resolved: ResolvedStyle, model: DualStyleGAN) -> list[tuple[str, Scene]]:
+    stop = StyleStop.resolved(resolved, model)
+    weighed = [(f"weight {weight:g}", exemplar_scene(stop, weight)) for weight in WEIGHTS]
+    return [(stop.label, exemplar_scene(stop)), *weighed]
+
+
+def _all_exemplars(style: Style, model: DualStyleGAN) -> list[tuple[str, Scene]]:
+    """Each called by its number and name."""
+    instyle = style.default if style.instyle is None else style.instyle
+    codes = zip(style.names, style.default, instyle, strict=True)
     return [
-        StyleStop.of(
+        (
             f"{number} {Path(name).stem}",
-            model,
-            style.default[number],
-            None if style.instyle is None else style.instyle[number],
+            exemplar_scene(StyleStop.of(name, model, exstyle, intrinsic)),
         )
-        for number, name in enumerate(style.names)
+        for number, (name, exstyle, intrinsic) in enumerate(codes)
     ]
 
 
@@ -186,6 +214,7 @@ def all_stops(style: Style, model: DualStyleGAN) -> list[StyleStop]:
 
 def sheet_of(
     gallery: Gallery,
+    pictures: Sequence[Shown],
     *,
     columns: int | None = None,
     cell_px: int | None = None,
@@ -194,18 +223,13 @@ def sheet_of(
     """(H, W, 3): all pictures with their captions, or one above its weights.
 
     Args:
-        columns, cell_px: of a gallery; None chooses.
+        columns, cell_px: of a gallery of all exemplars; None chooses.
         most_px: the sheet is made no wider.
     """
     if gallery.large:
-        sheet = _large(gallery.pictures)
+        sheet = _large(gallery, pictures)
     else:
-        sheet = make_sheet(
-            [shown.pixels for shown in gallery.pictures],
-            columns=columns or near_square(len(gallery.pictures)),
-            labels=[shown.caption for shown in gallery.pictures],
-            cell_px=cell_px or max(gallery.pictures[0].pixels.shape[0], SMALLEST_CELL_PX),
-        )
+        sheet = _sheet(pictures, columns or gallery.columns, cell_px or gallery.cell_px)
     height, width = sheet.shape[:2]
     if most_px is None or width <= most_px:
         return sheet
@@ -213,19 +237,21 @@ def sheet_of(
     return np.asarray(Image.fromarray(sheet).resize(size, Image.Resampling.LANCZOS))
 
 
-def _large(pictures: list[Shown]) -> Pixels:
-    """The first picture as it is, the others small below it."""
-    first, *others = pictures
-    size_px = first.pixels.shape[0]
-    strip = make_sheet(
-        [shown.pixels for shown in others],
-        columns=len(others),
-        labels=[shown.caption for shown in others],
-        cell_px=max(SMALLEST_CELL_PX, size_px // len(others)),
+def _sheet(pictures: Sequence[Shown], columns: int, cell_px: int | None = None) -> Pixels:
+    return make_sheet(
+        [shown.pixels for shown in pictures],
+        columns=columns,
+        labels=[shown.caption for shown in pictures],
+        cell_px=cell_px,
     )
-    above = make_sheet([first.pixels], labels=[first.caption])
-    width = max(strip.shape[1], above.shape[1])
-    return np.concatenate([_centered(above, width), _centered(strip, width)])
+
+
+def _large(gallery: Gallery, pictures: Sequence[Shown]) -> Pixels:
+    """The first picture as it is, the others small below it."""
+    above = _sheet(pictures[:1], 1)
+    below = _sheet(pictures[1:], gallery.columns, gallery.cell_px)
+    width = max(above.shape[1], below.shape[1])
+    return np.concatenate([_centered(above, width), _centered(below, width)])
 
 
 def _centered(picture: Pixels, width: int) -> Pixels:
@@ -265,31 +291,31 @@ code {{ font-size: 12px; opacity: .75; user-select: all; }}
 """
 
 
-def page_of(gallery: Gallery) -> str:
+def page_of(gallery: Gallery, pictures: Sequence[Shown]) -> str:
     """A page with all pictures inside."""
     info = gallery.info
     about = f"{info.size_px} px, license: {info.license or 'unknown'}"
     if not gallery.large:
-        about = f"{len(gallery.pictures)} exemplars, {about}"
+        about = f"{len(pictures)} exemplars, {about}"
     return _PAGE.format(
         title=html.escape(gallery.title),
         about=html.escape(f"{about}. Drawn from the codes of the style by dsg."),
         cell_px=160 if gallery.large else 200,
-        large_px=gallery.pictures[0].pixels.shape[1],
-        figures="".join(_figures(gallery)),
+        large_px=pictures[0].pixels.shape[1],
+        figures="".join(_figures(gallery, pictures)),
     )
 
 
-def _figures(gallery: Gallery) -> Iterator[str]:
-    for index, shown in enumerate(gallery.pictures):
-        large = gallery.large and index == 0
-        number = gallery.numbers[min(index, len(gallery.numbers) - 1)]
-        command = f"--style {gallery.info.name}:{number}"
-        code = "" if gallery.large and index else f"<br><code>{html.escape(command)}</code>"
+def _figures(gallery: Gallery, pictures: Sequence[Shown]) -> Iterator[str]:
+    for index, shown in enumerate(pictures):
+        large, caption = gallery.large and index == 0, html.escape(shown.caption)
+        if not gallery.large:  # say how to draw in it
+            style = f"--style {gallery.info.name}:{gallery.numbers[index]}"
+            caption += f"<br><code>{html.escape(style)}</code>"
         yield (
-            f"<figure{' class=' + chr(34) + 'large' + chr(34) if large else ''}>"
+            f"<figure{' class=large' if large else ''}>"
             f'<img alt="{html.escape(shown.caption)}" src="{data_url(shown.pixels)}">'
-            f"<figcaption>{html.escape(shown.caption)}{code}</figcaption></figure>\n"
+            f"<figcaption>{caption}</figcaption></figure>\n"
         )
 
 
