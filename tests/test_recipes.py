@@ -62,7 +62,7 @@ def test_recipe_file_opens_with_how_to_run_it(path):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_style_has_a_recipe_of_all_its_stages(name):
     recipe = read_recipe(ROOT / "recipes" / f"{name}.toml")
-    wanted = ("prepare", "finetune", "destylize", "transfer", "refine", "sampler")
+    wanted = ("prepare", "finetune", "destylize", "transfer", "refine", "sampler", "evaluate")
     assert recipe.stages == wanted
     assert recipe.data.style == recipe.run.name == name
 
@@ -172,6 +172,15 @@ def test_file_that_is_no_toml_is_told_where(tmp_path):
         read_recipe(write(tmp_path, "steps ="))
     with pytest.raises(SourceMissingError, match="no recipe at"):
         read_recipe(tmp_path / "nothing.toml")
+
+
+def test_shipped_recipe_is_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "recipes/tiny.toml", "tiny.toml"):
+        assert read_recipe(Path(name)).run.name == "tiny"
+    assert read_recipe(Path("default/noir")).run.name == "noir"
+    with pytest.raises(SourceMissingError, match="did you mean 'cartoon'"):
+        read_recipe(Path("cartoons"))
 
 
 def test_recipe_built_in_python_is_checked_too():

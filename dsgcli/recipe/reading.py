@@ -95,12 +95,14 @@ STAGES = tuple(STAGE_TABLES)
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file; `overrides` are `table.key=value`, as `--set` takes them.
 
+    Args:
+        path: a file, or the name of a recipe that is shipped: `tiny`, `default/noir`.
+
     Raises:
         SourceMissingError: no such file.
         RecipeError: lists every problem of the file and of the overrides at once.
     """
-    if not path.is_file():
-        raise SourceMissingError(f"no recipe at {path}; recipes/ holds one for each known style")
+    path = find_recipe(path)
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -109,6 +111,31 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if recipe.run.name:
         return recipe
     return replace(recipe, run=replace(recipe.run, name=path.stem))
+
+
+def find_recipe(path: Path) -> Path:
+    """The file itself, or the shipped recipe of that name.
+
+    Raises:
+        SourceMissingError: neither is there; with near names.
+    """
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    name = path.as_posix().removesuffix(".toml").removeprefix("recipes/")
+    if name in shipped:
+        return shipped[name]
+    hint = _near(name, shipped) or f"; shipped are {', '.join(shipped)}"
+    raise SourceMissingError(f"no recipe at {path}{hint}")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that came with dsg, by name: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"
+    folder = inside if inside.is_dir() else package.parent / "recipes"
+    found = sorted(folder.rglob("*.toml"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 def build(

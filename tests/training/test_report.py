@@ -10,6 +10,7 @@ import torch
 from training.toys import run as run_toy
 
 from dsgcli.recipe import build
+from dsgcli.training import record
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.plots import plot, thinned, ticks
 from dsgcli.training.record import METRICS, Files, read_metrics
@@ -116,3 +117,24 @@ def test_sheet_has_every_picture_in_its_place():
     assert sheet.shape == (3 * 4 + 2 * GAP_PX, 2 * 6 + GAP_PX, 3)
     assert [int(sheet[0, 0, 0]), int(sheet[0, 8, 0]), int(sheet[6, 0, 0])] == [0, 64, 128]
     assert int(sheet[4, 0, 0]) == 255  # the gap
+
+
+def test_tensorboard_gets_scalars_and_pictures_where_it_is_installed(tmp_path, monkeypatch):
+    told = []
+
+    class Board:
+        def add_scalar(self, name, value, step):
+            told.append((name, value, step))
+
+        def add_image(self, name, pixels, step, dataformats):
+            told.append((name, pixels.shape, step, dataformats))
+
+        def flush(self):
+            told.append("flush")
+
+    monkeypatch.setattr(record, "_open_board", lambda folder: Board())
+    files = Files(tmp_path, "one")
+    files.scalars(3, 0.5, {"loss/g": 1.5})
+    files.sheet(3, "samples", torch.zeros(4, 3, 8, 8))
+    files.flush()
+    assert told == [("loss/g", 1.5, 3), ("samples", (8, 32, 3), 3, "HWC"), "flush"]
