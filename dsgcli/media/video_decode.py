@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from typing import TypeAlias
 
 import av
@@ -105,6 +106,8 @@ class Decoder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock, self.closed = Lock(), False
+        self._failed_in_a_row = 0
         self._container = open_container(path)
         try:
             self.stream = pick_video(self._container, path)
@@ -126,30 +129,41 @@ class Decoder:
         return True
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Decode to the end; what cannot be decoded is counted in `damage`.
+        """Decode to the end, or until closed; what cannot be decoded is counted in `damage`.
 
         Raises:
             SourceError: more than `MAX_DAMAGED_IN_A_ROW` packets in a row failed.
         """
-        failed_in_a_row = 0
-        for packet in self._packets():
+        packets = self._packets()
+        while (pictures := self._decode_next(packets)) is not None:
+            yield from pictures
+
+    def close(self) -> None:
+        """Let go of the file; safe while another thread decodes."""
+        with self._lock:
+            self.closed = True
+            self._container.close()
+
+    def _decode_next(self, packets: Iterator[VideoPacket]) -> list[VideoFrame] | None:
+        """The pictures of one packet; None at the end."""
+        with self._lock:
+            packet = None if self.closed else next(packets, None)
+            if packet is None:
+                return None
             try:
                 pictures = self._context.decode(packet if packet.size else None)
             except av.EOFError:
-                return
+                return None
             except av.FFmpegError as error:
-                failed_in_a_row += 1
+                self._failed_in_a_row += 1
                 self.damage.packets += 1
-                if failed_in_a_row > MAX_DAMAGED_IN_A_ROW:
+                if self._failed_in_a_row > MAX_DAMAGED_IN_A_ROW:
                     raise SourceError(self._hopeless()) from error
-                continue
-            for picture in pictures:
-                failed_in_a_row = 0
-                self.damage.frames += picture.is_corrupt
-                yield picture
-
-    def close(self) -> None:
-        self._container.close()
+                return []
+        if pictures:
+            self._failed_in_a_row = 0
+        self.damage.frames += sum(picture.is_corrupt for picture in pictures)
+        return pictures
 
     def _choose_context(self) -> VideoCodecContext:
         context = self.stream.codec_context

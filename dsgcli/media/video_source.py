@@ -142,7 +142,7 @@ class VideoSource(ContextManaged):
                 first, last, count = first or picture, picture, count + 1
                 if picture.time >= begin:
                     yield picture
-            if first is not None and last is not None:
+            if first is not None and last is not None and not decoder.closed:
                 spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
                 self._conclude(decoder, last, spacing)
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -92,6 +94,20 @@ def test_source_closes_twice(source):
     iter(source)
     source.close()
     source.close()
+
+
+def test_video_closed_by_another_thread_ends_quietly(tmp_path):
+    """A run that is interrupted closes its source while a thread still reads ahead."""
+    path = write_clip(tmp_path / "a.mp4", count=200, draw=lambda n, w, h: drawn(n % 16, w, h))
+    for wait_s in (0.0, 0.01, 0.03):
+        source, found = open_source(path), []
+        reader = Thread(target=lambda source=source, found=found: found.extend(source))
+        reader.start()
+        sleep(wait_s)
+        source.close()
+        reader.join(10)
+        assert not reader.is_alive() and len(found) <= 200
+        assert not source.info.truncated
 
 
 # ── trimming, skipping, previews ─────────────────────────────────────────────────────────────────
