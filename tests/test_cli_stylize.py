@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from command import dsg
 
-from dsgcli.cli.options import Look
+from dsgcli.cli.options import Look, Machine
 from dsgcli.cli.stylize import options_of, seconds, style_and_exemplar
-from dsgcli.cli.stylize_options import Faces, Files, Paste, Video, Workers
+from dsgcli.cli.stylize_options import Faces, Files, Paste, Video
 from dsgcli.errors import DsgError, UsageError
 from dsgcli.media.images import write_image
 from dsgcli.media.sinks import SinkOptions, open_sink
@@ -23,7 +23,7 @@ from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.types import Frame
 
-GROUPS = (Files, Look, Faces, Paste, Video, Workers)
+GROUPS = (Files, Look, Faces, Paste, Video, Machine)
 NOT_OPTIONS = {"input", "output", "no_smooth"}
 """Flags that are arguments of their own, or another way to write one."""
 
