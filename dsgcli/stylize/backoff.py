@@ -13,6 +13,10 @@ from dsgcli.errors import DsgError
 T = TypeVar("T")
 R = TypeVar("R")
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+"""What torch says on Linux, on Windows, on GPUs and through NVIDIA's libraries, where its error
+has no type of its own."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,5 +64,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch (on any device) or Python could not get memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)
-    return any(said in text for said in ("can't allocate memory", "not enough memory"))
+    return any(said in str(error) for said in OUT_OF_MEMORY)

@@ -9,22 +9,24 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dsgcli.errors import InterruptedRunError, NoFaceError
+from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.faces.align import looks_aligned
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
 from dsgcli.media.files import check_output
-from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
+from dsgcli.media.sinks import FrameSink, PictureSink, SinkOptions, open_sink
 from dsgcli.media.sources import FrameSource, SourceInfo, open_source
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.flow import Crew, Drawn
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.paste import Paster
-from dsgcli.stylize.refine import PictureLoss, find_perceptual
+from dsgcli.stylize.refine import PictureLoss, find_perceptual, loss_note
 from dsgcli.stylize.segments import ResumePoint, Segments
 from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dsgcli.faces.detect import FaceDetector
     from dsgcli.faces.masks import MaskKind, Segmenter
     from dsgcli.portraits import Portraits
@@ -124,23 +126,41 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     started = time.monotonic()
     options = studio.options
     with open_source(job.source.path, start=options.start, end=options.end) as source:
-        for path in job.outputs:
-            check_output(path, overwrite=True)
-        crew = studio.crew(job, source.info, aligned=studio.is_aligned(source))
-        result = FileResult(source=job.source.path, outputs=list(job.outputs))
         sinks = [
             _sink_options(options, metadata(k, c)) for k, c in zip(keys, studio.casts, strict=True)
         ]
+        for path, sink in zip(job.outputs, sinks, strict=True):
+            _check_target(path, sink, source.info)
+        crew = studio.crew(job, source.info, aligned=studio.is_aligned(source))
+        result = FileResult(source=job.source.path, outputs=list(job.outputs))
+        if crew.refine_steps:
+            result.notes.append(loss_note(crew.perceptual))
         name, total = job.source.path.name, source.info.expected_frames
         with progress.task(name, total, unit="frames") as task:
             if source.info.kind == "picture":
                 _draw_still(job, source, crew, studio, sinks, result, task)
             else:
                 _Video(job, source, crew, studio, sinks, result, task).draw(keys)
-    result.notes += source.info.warnings
+    result.notes += dict.fromkeys(source.info.warnings)
     result.truncated = source.info.truncated
     result.seconds = time.monotonic() - started
     return result
+
+
+def _check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
+    """Find out before hours of work whether such a file can be written.
+
+    Raises:
+        SinkError, UsageError: as `open_sink`, or a picture's name for many frames.
+    """
+    check_output(path, overwrite=True)
+    sink = open_sink(path, options, info)
+    sink.abort()
+    if info.kind != "picture" and isinstance(sink, PictureSink):
+        raise SinkError(
+            f"{path} holds one picture, and {info.path} is a video or an animation; "
+            f"name a .mp4, a .webm or a .gif with -o/--output"
+        )
 
 
 def _sink_options(options: StylizeOptions, about: dict[str, str]) -> SinkOptions:
@@ -202,7 +222,8 @@ class _Video:
     sinks: list[FrameSink] = field(default_factory=list)
 
     def draw(self, keys: Sequence[str]) -> None:
-        """Draw what is not drawn yet, then join the segments."""
+        """Draw what is not drawn yet, then join the segments; what a later run can go on from
+        stays, if this one does not get so far."""
         segments = Segments(
             self.job.outputs,
             self.options,
@@ -210,27 +231,39 @@ class _Video:
             {"keys": list(keys)},
             fresh=not self.studio.options.resume,
         )
+        try:
+            self._draw(segments)
+        except KeyboardInterrupt as error:
+            self._stop()
+            raise InterruptedRunError(self._advice(segments.stop())) from error
+        except NoFaceError:  # as it would be the next time
+            self._stop()
+            segments.discard()
+            raise
+        except BaseException:
+            self._stop()
+            segments.stop()
+            raise
+
+    def _advice(self, frame: int) -> str:
+        """How to go on, from this frame, after Ctrl-C."""
+        stopped = f"stopped after {self.result.frames} frames of {self.job.source.path}"
+        if frame == 0:
+            return f"{stopped}, too soon to keep any; the same command begins again"
+        same = "the same command" if self.studio.options.resume else "it without --no-resume"
+        return f"{stopped}; {same} goes on from frame {frame}"
+
+    def _draw(self, segments: Segments) -> None:
         point = segments.resume_point()
         self._go_on(point)
         options = self.studio.options
         with open_source(
             self.job.source.path, start=options.start, end=options.end, skip=point.frame
         ) as rest:
-            try:
-                count = point.segment + self._write(segments, point, rest)
-            except KeyboardInterrupt as error:
-                self._stop()
-                raise InterruptedRunError(
-                    f"stopped after {self.result.frames} frames of {self.job.source.path}; the "
-                    f"same command goes on from there"
-                ) from error
-            except BaseException:
-                self._stop()
-                raise
+            count = point.segment + self._write(segments, point, rest)
             self.source.info.warnings += rest.info.warnings
             self.source.info.truncated = rest.info.truncated
         if not self.result.faces:
-            segments.discard()
             raise NoFaceError(str(self.job.source.path), detector=self.studio.detector.name)
         with self.studio.clock.stage("write"):
             self.result.notes += segments.join(count)
@@ -239,6 +272,7 @@ class _Video:
         if point.memory is None:
             return
         self.crew.memory = point.memory
+        self.crew.paster.place = point.memory.place
         self.recent.extend(point.memory.recent)
         self.result.frames, self.result.faces = point.frame, int(point.memory.faces)
         self.result.notes.append(f"went on from frame {point.frame} of an interrupted run")
@@ -263,7 +297,12 @@ class _Video:
 
     def _memory(self, shot: Shot) -> Memory:
         assert shot.tracker is not None, "every segment begins with what was known of the tracks"
-        return Memory(tracker=shot.tracker, recent=list(self.recent), faces=self.result.faces)
+        return Memory(
+            tracker=shot.tracker,
+            recent=list(self.recent),
+            faces=self.result.faces,
+            place=self.crew.paster.place,
+        )
 
     def _remember(self, shot: Shot) -> None:
         """Keep what the smoothing of later frames looks back at: twice its reach, since codes are

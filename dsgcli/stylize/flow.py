@@ -122,7 +122,7 @@ class Crew:
             shot.seen = choice.choose(faces, drawn)
             shot.opacity = [tracker.opacity(face.track) for face in shot.seen]
         lost = drawn.intersection(hint.track for hint in tracker.hints)
-        if self.options.on_missing == "fail" and lost.difference(f.track for f in shot.seen):
+        if self.options.on_missing == "fail" and lost.difference(face.track for face in faces):
             raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector.name)
         return shot
 
@@ -170,7 +170,9 @@ class Crew:
 
     def steady_codes(self, shots: Iterable[Shot]) -> Iterator[Shot]:
         """Smooth the codes of each track over time, and let go of what an earlier run drew."""
-        steady = steadied(shots, _codes_by_track, _put_codes, seconds=self.smooth_s)
+        steady = steadied(
+            shots, _codes_by_track, _put_codes, seconds=self.smooth_s, guessed=_guessed_codes
+        )
         return (shot for shot in steady if shot.frame is not None)
 
     # ── latents -> portraits -> frames ───────────────────────────────────────────────────────────
@@ -252,6 +254,16 @@ def _codes_by_track(shot: Shot) -> dict[int, Values]:
         for encoder, codes in enumerate(shot.encoded)
         for code, track in zip(codes, shot.tracks, strict=True)
     }
+
+
+def _guessed_codes(shot: Shot) -> frozenset[int]:
+    """Keys of codes whose face was not seen: its crop may show whatever hides it."""
+    return frozenset(
+        _key(encoder, face.track)
+        for encoder in range(len(shot.encoded))
+        for face in shot.seen
+        if face.held
+    )
 
 
 def _put_codes(shot: Shot, values: Mapping[int, Values]) -> None:

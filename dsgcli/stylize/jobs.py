@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsgcli.errors import OutputExistsError, SourceMissingError, UsageError
+from dsgcli.errors import SourceMissingError, UsageError
+from dsgcli.media.files import MAX_NAME_BYTES
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 VIDEO_SUFFIXES = frozenset(
@@ -67,9 +68,11 @@ def _expand(item: Path | str, *, recursive: bool) -> list[Source]:
         return [Source(path=path)]
     if glob.has_magic(str(item)):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
-        if matches:
-            return [Source(path=Path(m), listed=True) for m in matches if Path(m).is_file()]
-        raise SourceMissingError(f"nothing matches {item}")
+        files = [Source(path=Path(m), listed=True) for m in matches if Path(m).is_file()]
+        if files:
+            return files
+        only = " but folders; name them, or put /* behind it" if matches else ""
+        raise SourceMissingError(f"nothing matches {item}{only}")
     raise SourceMissingError(f"{item} does not exist; check the name and the folder")
 
 
@@ -123,11 +126,12 @@ def plan_jobs(
     (`arcane-12`). A preview is a picture; what is transparent gets an ending that can hold it.
 
     Raises:
-        OutputExistsError: a single file that exists, without `overwrite`.
-        UsageError: two outputs of one name, an output that is its own input, a bad pattern.
+        UsageError: two outputs of one name, an output that is an input, a bad pattern.
     """
     check_pattern(pattern)
     if output is not None and not _means_folder(output) and len(sources) * len(labels) == 1:
+        if preview and _suffix(output) in VIDEO_SUFFIXES:
+            output = output.with_suffix(".preview.png")
         jobs = [Job(source=sources[0], outputs=(output,))]
     else:
         if output is not None and (output.is_file() or _names_media(output)):
@@ -178,14 +182,23 @@ def _named(
     return folder / name
 
 
+def parts_folder(output: Path) -> Path:
+    """Where the parts of a video in the making lie: beside its first output."""
+    ending = ".dsg-parts"
+    name = output.name.encode()[: MAX_NAME_BYTES - len(ending) - 1].decode(errors="ignore")
+    return output.with_name(f".{name}{ending}")
+
+
 def _check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
+    """Without `overwrite`, what exists is refused later, unless it is what would be written."""
+    inputs = {job.source.path.resolve() for job in jobs}
     seen: dict[Path, Path] = {}
     for job in jobs:
         for path in job.outputs:
             key = path.resolve()
-            if key == job.source.path.resolve():
+            if key == job.source.path.resolve() or (overwrite and key in inputs):
                 raise UsageError(
-                    f"{path} would overwrite its own input; choose another -o/--output"
+                    f"the output {path} would overwrite an input; choose another -o/--output"
                 )
             if key in seen:
                 raise UsageError(
@@ -193,5 +206,3 @@ def _check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
                     f"use an --output-pattern with {{parent}} or {{index}}"
                 )
             seen[key] = job.source.path
-            if path.exists() and not job.source.listed and not overwrite:
-                raise OutputExistsError(path)

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 from dsgcli.errors import SinkError
 from dsgcli.media.files import Beside
 from dsgcli.stylize.shots import Shot
-from dsgcli.types import Face
+from dsgcli.types import CropTransform, Face
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,6 +39,8 @@ class Memory:
     """The shots of the last moments, without their pictures, oldest first."""
     faces: int = 0
     """Drawn so far."""
+    place: CropTransform | None = None
+    """Where the last portrait was, see `Paster`."""
 
 
 def write_memory(path: Path, memory: Memory) -> None:
@@ -51,6 +53,7 @@ def write_memory(path: Path, memory: Memory) -> None:
     header = {
         "tracker": _plain(memory.tracker, arrays, "tracker"),
         "faces": memory.faces,
+        "place_px": _place_header(memory.place, arrays),
         "recent": [_shot_header(shot, arrays, f"shot{i}") for i, shot in enumerate(memory.recent)],
     }
     beside = Beside(path)
@@ -72,11 +75,29 @@ def read_memory(path: Path) -> Memory:
         with safe_open(path, framework="np") as file:
             header = json.loads(file.metadata()["dsg"])
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        return _memory(header, arrays)
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
         raise SinkError(f"{path} is damaged ({error}); pass --no-resume to begin again") from error
-    recent = [_shot(values, arrays, f"shot{i}") for i, values in enumerate(header["recent"])]
-    tracker = _restored(header["tracker"], arrays)
-    return Memory(tracker=tracker, recent=recent, faces=int(header["faces"]))
+
+
+def _memory(header: dict[str, Any], arrays: Arrays) -> Memory:
+    return Memory(
+        tracker=_restored(header["tracker"], arrays),
+        recent=[_shot(values, arrays, f"shot{i}") for i, values in enumerate(header["recent"])],
+        faces=int(header["faces"]),
+        place=_place(header["place_px"], arrays),
+    )
+
+
+def _place_header(place: CropTransform | None, arrays: Arrays) -> int | None:
+    if place is None:
+        return None
+    arrays["place"] = np.ascontiguousarray(place.quad)
+    return place.size_px
+
+
+def _place(size_px: int | None, arrays: Arrays) -> CropTransform | None:
+    return None if size_px is None else CropTransform(quad=arrays["place"], size_px=size_px)
 
 
 # ── shots ────────────────────────────────────────────────────────────────────────────────────────

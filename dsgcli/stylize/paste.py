@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ class Paster:
     """The portrait itself, instead of the frame."""
     size_px: Sequence[int]
     """Side of the portraits, one a cast."""
-    _place: CropTransform | None = field(default=None)
+    place: CropTransform | None = None
     """Where the last portrait was: what a frame without a face is cut to."""
 
     def paste(self, frame: Frame, portraits: Sequence[Portrait], cast: int) -> Frame:
@@ -55,14 +55,14 @@ class Paster:
     def _cropped(self, frame: Frame, portraits: Sequence[Portrait], size_px: int) -> Frame:
         if portraits:
             largest = max(portraits, key=lambda p: _area(p.crop.transform))
-            self._place = largest.crop.transform
+            self.place = largest.crop.transform
             pixels = largest.pixels
             alpha = self._alpha(largest) if self.alpha else None
             return replace(frame, pixels=pixels, alpha=alpha)
-        if self._place is None:
+        if self.place is None:
             pixels = crop_whole(frame, size_px).pixels
         else:
-            pixels = cut(frame.pixels, self._place.with_size(size_px))
+            pixels = cut(frame.pixels, self.place.with_size(size_px))
         alpha = np.zeros((size_px, size_px), np.uint8) if self.alpha else None
         return replace(frame, pixels=pixels, alpha=alpha)
 

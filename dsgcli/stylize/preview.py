@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from dsgcli.errors import NoFaceError
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.media.sources import HeldFrames, open_source, preview_frames
+from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def write_preview(job: Job, studio: Studio, progress: Progress) -> FileResult:
         aligned = studio.is_aligned(source)
         crew = studio.crew(job, source.info, aligned=aligned)
     crew.smooth_s, crew.refine_steps = 0.0, 0
+    crew.options = replace(options, on_missing="keep")  # frames far apart lose faces
     result = FileResult(source=path, outputs=list(job.outputs))
     labels: list[str] = []
     before: list[Pixels] = []
@@ -56,11 +59,11 @@ def write_preview(job: Job, studio: Studio, progress: Progress) -> FileResult:
             task.advance()
     if not result.faces:
         raise NoFaceError(f"{len(frames)} frames of {path}", detector=studio.detector.name)
-    for target, pictures in zip(job.outputs, after, strict=True):
+    for target, cast, pictures in zip(job.outputs, studio.casts, after, strict=True):
         pairs = [picture for pair in zip(before, pictures, strict=True) for picture in pair]
         texts = [text for label in labels for text in (label, "")]
         sheet = make_sheet(pairs, columns=2 if len(pairs) < 6 else 4, labels=texts, cell_px=CELL_PX)
-        write_image(target, sheet, overwrite=True)
+        write_image(target, sheet, metadata=metadata("preview", cast), overwrite=True)
     result.seconds = time.monotonic() - started
     return result
 

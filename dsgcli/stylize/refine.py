@@ -101,3 +101,10 @@ def find_perceptual(store: ModelStore, device: torch.device) -> PictureLoss | No
     except ModelMissingError:
         return None
     return lambda drawn, wanted: network(drawn, wanted).flatten()
+
+
+def loss_note(perceptual: PictureLoss | None) -> str:
+    """For the user: what the codes were optimised for."""
+    if perceptual is None:
+        return "refined by a pyramid of pixels and edges (the weights of LPIPS are not here)"
+    return "refined by LPIPS and a pyramid of pixels and edges"

@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dsgcli.errors import DsgError, OutputExistsError, UsageError
-from dsgcli.faces.align import crop_face
+from dsgcli.errors import DsgError, OutputExistsError, SourceMissingError, UsageError
 from dsgcli.faces.detect import TASK_NAME, FaceDetector, open_detector
 from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
 from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
-from dsgcli.media.images import read_image
 from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Cast, Wardrobe, make_casts
+from dsgcli.stylize.exemplar import encode_exemplar
 from dsgcli.stylize.file import Studio, stylize_file
-from dsgcli.stylize.jobs import Job, find_sources, plan_jobs
+from dsgcli.stylize.jobs import Job, Source, find_sources, plan_jobs
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.preview import write_preview
-from dsgcli.stylize.settings import is_made, job_key
+from dsgcli.stylize.segments import discard_parts
+from dsgcli.stylize.settings import is_made, job_keys
 from dsgcli.stylize.summary import FileResult, Stopwatch, Summary
 
 LANDMARKER_VARIABLE = "DSG_FACE_LANDMARKER"
@@ -47,7 +47,7 @@ def run(
         DsgError: what went wrong with the only input.
     """
     started = time.monotonic()
-    sources = find_sources(inputs, recursive=options.recursive)
+    sources = _without_own(find_sources(inputs, recursive=options.recursive), progress)
     store = ModelStore.open(options.pretrained)
     clock = Stopwatch()
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def run(
         if segmenter is not None:
             stack.callback(segmenter.close)
         with clock.stage("load"):
-            casts = _casts(store, options, detector)
+            casts = _casts(store, options, detector, progress)
         studio = Studio(
             detector=detector,
             segmenter=segmenter,
@@ -76,6 +76,7 @@ def run(
             preview=options.preview > 0,
             alpha=options.alpha,
         )
+        _refuse_existing(jobs, studio)
         results = _run_jobs(jobs, studio, progress)
     machine = {
         "device": str(casts[0].role.portraits.device),
@@ -90,6 +91,46 @@ def run(
         seconds=time.monotonic() - started,
         machine=machine,
     )
+
+
+def _without_own(sources: Sequence[Source], progress: Progress) -> list[Source]:
+    """Leave out what was found in folders and by globs, and was made by `dsg stylize`: or a second
+    run over a folder would draw the drawings of the first. A file that is named is always taken.
+
+    Raises:
+        SourceMissingError: nothing is left.
+    """
+    kept = [source for source in sources if not (source.listed and is_made(source.path, None))]
+    left_out = len(sources) - len(kept)
+    if not kept:
+        raise SourceMissingError(
+            f"all {left_out} files there were made by dsg stylize; name one to draw it once more"
+        )
+    if left_out:
+        progress.note(f"left out {left_out} files that were made by dsg stylize")
+    return kept
+
+
+def _refuse_existing(jobs: Sequence[Job], studio: Studio) -> None:
+    """Make sure, before any work, that nothing is there in the place of an output, or just what
+    this run would write. Of files found in folders, it is told when their turn comes.
+
+    Raises:
+        OutputExistsError: something else is there, and `--overwrite` was not given.
+    """
+    if studio.options.overwrite:
+        return
+    for job in jobs:
+        if job.source.listed or not any(path.exists() for path in job.outputs):
+            continue
+        keys = _keys(job, studio)
+        for path, key in zip(job.outputs, keys, strict=True):
+            if path.exists() and (studio.options.preview or not is_made(path, key)):
+                raise OutputExistsError(path)
+
+
+def _keys(job: Job, studio: Studio) -> list[str]:
+    return job_keys(job.source.path, studio.casts, studio.options, studio.mask)
 
 
 def _run_jobs(jobs: Sequence[Job], studio: Studio, progress: Progress) -> list[FileResult]:
@@ -115,16 +156,16 @@ def _run_jobs(jobs: Sequence[Job], studio: Studio, progress: Progress) -> list[F
 def _run_job(job: Job, studio: Studio, progress: Progress) -> FileResult:
     """One input, unless what is wanted of it is there already."""
     options = studio.options
+    if not options.overwrite:
+        for path in job.outputs:
+            if is_made(path, None) is False:
+                raise OutputExistsError(path)
     if options.preview:
         return write_preview(job, studio, progress)
-    keys = [job_key(job.source.path, cast, options, studio.mask) for cast in studio.casts]
-    if not options.overwrite:
-        made = [is_made(path, key) for path, key in zip(job.outputs, keys, strict=True)]
-        if all(made):
-            return FileResult(source=job.source.path, status="skipped", outputs=list(job.outputs))
-        for path in job.outputs:
-            if path.exists() and is_made(path, None) is False:
-                raise OutputExistsError(path)
+    keys = _keys(job, studio)
+    if not options.overwrite and all(map(is_made, job.outputs, keys)):
+        discard_parts(job.outputs[0])
+        return FileResult(source=job.source.path, status="skipped", outputs=list(job.outputs))
     return stylize_file(job, keys, studio, progress)
 
 
@@ -146,24 +187,19 @@ def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter
     return segmenter, pick_kind(options.mask, segmenter)
 
 
-def _casts(store: ModelStore, options: StylizeOptions, detector: FaceDetector) -> list[Cast]:
-    """Who is drawn how; a picture given as exemplar is encoded here."""
+def _casts(
+    store: ModelStore, options: StylizeOptions, detector: FaceDetector, progress: Progress
+) -> list[Cast]:
+    """Who is drawn how; a picture given as exemplar is encoded here, and refined if asked."""
     wardrobe = Wardrobe(store, options)
     if options.exemplar is None:
         return make_casts(wardrobe, options.style, options.face_style)
     if len(options.style) > 1 or options.face_style:
         raise UsageError("--exemplar with a picture takes one --style, and no --face-style")
-    style = options.style[0]
-    portraits = wardrobe.portraits(wardrobe.style_of(style))
-    frame = read_image(options.exemplar)
-    faces = detector.detect(frame)
-    if not faces:
-        raise UsageError(
-            f"no face found in the exemplar {options.exemplar}; choose a picture whose face is "
-            f"larger or less turned"
-        )
-    largest = max(faces, key=lambda face: face.height_px)
-    code = portraits.encode([crop_face(frame, largest, portraits.crop_px).pixels])[0]
-    label = f"{wardrobe.style_of(style)}-{options.exemplar.stem}"
-    role, label = wardrobe.role(style, exstyle=code, label=label)
+    name = wardrobe.style_of(options.style[0])
+    code = encode_exemplar(
+        options.exemplar, name, wardrobe.portraits(name), store, options, detector, progress
+    )
+    label = f"{name}-{options.exemplar.stem}"
+    role, label = wardrobe.role(options.style[0], exstyle=code, label=label)
     return [Cast(label=label, role=role)]

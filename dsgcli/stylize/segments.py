@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ from dsgcli.errors import SinkError
 from dsgcli.media.files import Beside, make_folder
 from dsgcli.media.sinks import FrameSink, SinkOptions
 from dsgcli.media.video_segments import join_segments, open_segment, segment_frames
+from dsgcli.stylize import shots
+from dsgcli.stylize.jobs import parts_folder
 from dsgcli.stylize.memory import Memory, read_memory, write_memory
-from dsgcli.stylize.shots import SEGMENT_FRAMES
 
 if TYPE_CHECKING:
     from dsgcli.media.sources import SourceInfo
@@ -44,7 +46,7 @@ class ResumePoint:
     @property
     def frame(self) -> int:
         """Number of the first frame that is still to be drawn."""
-        return self.segment * SEGMENT_FRAMES
+        return self.segment * shots.SEGMENT_FRAMES
 
 
 class Segments:
@@ -66,8 +68,9 @@ class Segments:
         fresh: bool,
     ) -> None:
         self.outputs, self.options, self.info = outputs, options, info
-        self.folder = outputs[0].with_name(f".{outputs[0].name}.dsg-parts")
-        job = {**job, "segment_frames": SEGMENT_FRAMES, "outputs": [o.name for o in outputs]}
+        self.folder = parts_folder(outputs[0])
+        names = [output.name for output in outputs]
+        job = {**job, "segment_frames": shots.SEGMENT_FRAMES, "outputs": names}
         if fresh or self._job() != job:
             self.discard()
         if not self.folder.exists():
@@ -76,12 +79,8 @@ class Segments:
 
     def resume_point(self) -> ResumePoint:
         """The first segment that is not whole."""
-        segment = 0
-        while self._is_whole(segment):
-            segment += 1
-        if segment == 0:
-            return ResumePoint()
-        return ResumePoint(segment, read_memory(self._state(segment)))
+        segment = self._num_whole()
+        return ResumePoint(segment, read_memory(self._state(segment)) if segment else None)
 
     def begin(self, segment: int, memory: Memory) -> list[FrameSink]:
         """Sinks of the next segment, one an output. The state is written first: it makes the
@@ -102,14 +101,24 @@ class Segments:
         self.discard()
         return list(dict.fromkeys(notes))
 
+    def stop(self) -> int:
+        """Keep what a later run can go on from, if anything; the number of its first frame."""
+        segment = self._num_whole()
+        if segment == 0:
+            self.discard()
+        return segment * shots.SEGMENT_FRAMES
+
     def discard(self) -> None:
         """Remove all parts."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.folder)
+        discard_parts(self.outputs[0])
+
+    def _num_whole(self) -> int:
+        """Segments from the first on that are whole."""
+        return next(number for number in count() if not self._is_whole(number))
 
     def _is_whole(self, segment: int) -> bool:
         parts = (self._part(segment, number) for number in range(len(self.outputs)))
-        whole = all(segment_frames(part) == SEGMENT_FRAMES for part in parts)
+        whole = all(segment_frames(part) == shots.SEGMENT_FRAMES for part in parts)
         return whole and self._state(segment + 1).is_file()
 
     def _part(self, segment: int, output: int) -> Path:
@@ -123,6 +132,12 @@ class Segments:
             return json.loads((self.folder / "job.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
+
+
+def discard_parts(output: Path) -> None:
+    """Remove what an interrupted run has left beside its first output."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(parts_folder(output))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

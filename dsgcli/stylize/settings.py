@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,18 +40,28 @@ _IRRELEVANT = (
 """Options that do not change a picture, or do so through codes, which count themselves."""
 
 
-def job_key(source: Path, cast: Cast, options: StylizeOptions, mask: str) -> str:
-    """Hash of the input's content and of everything that decides what its output looks like."""
+def job_keys(source: Path, casts: Sequence[Cast], options: StylizeOptions, mask: str) -> list[str]:
+    """One key an output: a hash of the input's content and of everything that decides what the
+    output looks like.
+
+    Raises:
+        SourceMissingError, SourceError: the input cannot be read.
+    """
     values: dict[str, Any] = {
         name: value for name, value in asdict(options).items() if name not in _IRRELEVANT
     }
-    values |= {
-        "version": __version__,
-        "source": hash_file(source),
-        "mask": mask,
+    values |= {"version": __version__, "source": hash_file(source), "mask": mask}
+    return [_hash(values | _cast_values(cast)) for cast in casts]
+
+
+def _cast_values(cast: Cast) -> dict[str, Any]:
+    return {
         "roles": [_role_key(role) for role in cast.roles],
-        "faces_with_own": sorted(cast.own),
+        "faces_with_own": list(cast.own),  # in the order of their roles
     }
+
+
+def _hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -59,9 +70,10 @@ def _role_key(role: Role) -> str:
     digest = hashlib.sha256()
     digest.update(repr((role.look.weights.layers, role.look.truncation)).encode())
     digest.update(_bytes(role.look.exstyle))
-    for name, tensor in role.portraits.generator.state_dict().items():
-        digest.update(name.encode())
-        digest.update(_bytes(tensor.flatten()[:64]))
+    for network in (role.portraits.generator, role.portraits.encoder):
+        for name, tensor in network.state_dict().items() if network is not None else ():
+            digest.update(name.encode())
+            digest.update(_bytes(tensor.flatten()[:64]))
     return digest.hexdigest()
 
 

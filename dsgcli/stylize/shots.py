@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 SEGMENT_FRAMES = 250
 """Frames of a segment: x264's own distance between key frames, so that segments cost no size; at
-ten frames a second an interruption loses less than half a minute."""
+ten frames a second an interruption loses less than half a minute. Read through the module, so that
+tests can make it small."""
 
 
 @dataclass(slots=True, kw_only=True)

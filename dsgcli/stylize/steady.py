@@ -25,6 +25,9 @@ Reader = Callable[[Shot], Mapping[int, Values]]
 Writer = Callable[[Shot, Mapping[int, Values]], None]
 """Put the steadied values, by key, into the shot."""
 
+EDGE_S = 1e-6
+"""Moments this far beyond the reach still count, as `zero_phase` has it: or rounding would let a
+frame on the very edge count on one side only."""
 GUESS_TRUST = 0.02
 """Weight of a face that was carried over, not seen: it counts where nothing was seen."""
 
@@ -56,7 +59,7 @@ def steadied(
         moment = _Moment(shot, read(shot), guessed(shot))
         around.append(moment)
         waiting.append(moment)
-        while waiting and waiting[0].shot.time_s <= shot.time_s - seconds:
+        while waiting and waiting[0].shot.time_s <= shot.time_s - seconds + EDGE_S:
             yield _written(waiting.popleft(), around, write, seconds)
     while waiting:
         yield _written(waiting.popleft(), around, write, seconds)
@@ -64,7 +67,7 @@ def steadied(
 
 def _written(now: _Moment, around: deque[_Moment], write: Writer, seconds: float) -> Shot:
     time_s = now.shot.time_s
-    while around[0].shot.time_s < time_s - seconds:
+    while around[0].shot.time_s < time_s - seconds - EDGE_S:
         around.popleft()
     smooth = {key: _steady(key, time_s, around, seconds) for key in now.values}
     write(now.shot, smooth)
@@ -75,7 +78,7 @@ def _steady(key: int, time_s: float, around: Iterable[_Moment], seconds: float) 
     near = [
         moment
         for moment in around
-        if key in moment.values and moment.shot.time_s - time_s <= seconds
+        if key in moment.values and moment.shot.time_s - time_s <= seconds + EDGE_S
     ]
     return zero_phase(
         np.array([moment.shot.time_s for moment in near]),
