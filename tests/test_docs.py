@@ -110,6 +110,8 @@ def parse(words: list[str]) -> None:
     """What Typer thinks of a command line, without running it."""
     command, parent, name = get_command(build_app()), None, "dsg"
     while True:
+        if parent is not None and not words:
+            return  # a command that is only named, as in "`dsg train` has stages"
         context = command.make_context(name, list(words), parent=parent)
         if not hasattr(command, "commands"):
             return
