@@ -115,10 +115,9 @@ class Beside:
         try:
             if self.temporary.is_dir():
                 _replace_folder(self.temporary, self.target)
+                _flush(self.target.parent)
             else:
-                _flush(self.temporary)
-                self.temporary.replace(self.target)
-            _flush(self.target.parent)
+                publish(self.temporary, self.target)
         except OSError as error:
             self.discard()
             raise sink_error(self.target, error) from error
@@ -130,6 +129,13 @@ class Beside:
         else:
             with contextlib.suppress(OSError):
                 self.temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, with its content on the disk first; replaces atomically."""
+    _flush(temporary)
+    temporary.replace(target)
+    _flush(target.parent)
 
 
 def _temporary_name(target: Path) -> str:

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import dsgcli
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
+from dsgcli.media.files import publish
 from dsgcli.progress import SILENT, Progress, Task
-from dsgcli.store.files import publish, sha256_of
+from dsgcli.store.files import sha256_of
 
 MB = 1e6
 """Progress is told in these."""

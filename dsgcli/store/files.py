@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import string
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
+from dsgcli.errors import ModelCorruptError, ModelMissingError
+from dsgcli.media.files import Beside, make_folder, sink_error
 
 FileFormat = Literal["torch-zip", "torch-legacy", "safetensors", "npy", "tflite", "zip"]
 
@@ -114,35 +113,12 @@ def written_whole(target: Path) -> Iterator[Path]:
     Raises:
         DsgError: the folder cannot be made or written to.
     """
+    make_folder(target.parent)
+    beside = Beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".part", dir=target.parent
-        )
+        yield beside.temporary
+        beside.commit()
     except OSError as error:
-        raise DsgError(f"cannot write {target}: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        publish(temporary, target)
-    except OSError as error:
-        raise DsgError(f"cannot write {target}: {error.strerror or error}") from error
+        raise sink_error(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, target: Path) -> None:
-    """Give a finished file its name, with its content on the disk first; replaces atomically."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)  # mkstemp makes private files
-    temporary.replace(target)
-    with contextlib.suppress(OSError):  # some systems cannot open a folder
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        beside.discard()
