@@ -5,6 +5,7 @@ Data flow: path -> Frame -> face -> crop -> encoder -> z+ or w+; seed -> z -> z+
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class FaceCutter:
             name: of the picture, for messages.
 
         Raises:
-            NoFaceError: there is none. ModelError: no detector.
+            NoFaceError: there is none. ModelError, UsageError: no detector.
         """
         if self.aligned == "yes":
             return crop_whole(frame, size_px)
@@ -144,7 +145,10 @@ class FaceCutter:
         return crop_face(frame, max(faces, key=lambda face: face.height_px), size_px)
 
     def _open(self) -> FaceDetector:
-        return open_detector(task_file=self.store.file(TASK_NAME))
+        named = os.environ.get("DSG_FACE_LANDMARKER")
+        if named and not Path(named).is_file():
+            raise UsageError(f"DSG_FACE_LANDMARKER names {named}, which does not exist")
+        return open_detector(task_file=Path(named) if named else self.store.file(TASK_NAME))
 
     def __enter__(self) -> FaceCutter:
         return self
