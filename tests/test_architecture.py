@@ -181,3 +181,14 @@ def test_every_golden_case_has_a_test():
 def test_test_files_have_names_of_their_own():
     names = [path.name for path in TESTS.rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+def test_every_protocol_is_in_the_page():
+    page = (TESTS.parent / "docs" / "architecture.md").read_text("utf-8")
+    protocols = {
+        node.name
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(b) == "Protocol" for b in node.bases)
+    }
+    assert not {name for name in protocols - {"Task"} if f"`{name}`" not in page}
