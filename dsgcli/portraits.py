@@ -219,13 +219,6 @@ class Portraits:
         images: Tensor = self.bound(look)(ws)
         return images
 
-    @torch.inference_mode()
-    def draw_ws(self, ws: Tensor, exstyle_ws: Tensor, look: Look) -> Tensor:
-        """(m, 3, S, S) from w+ codes (m, L, D), intrinsic and extrinsic, with the look's weights:
-        where each picture has a style of its own, so that nothing can be bound."""
-        images: Tensor = self.generator(ws, exstyle_ws, look.weights.layers)
-        return area_resize(images, self.size_px)
-
     def draw(self, instyle: Tensor, look: Look) -> Pixels:
         """(m, S, S, 3) uint8 portraits of m intrinsic codes (m, L, D)."""
         return to_pixels(self.draw_images(instyle, look))

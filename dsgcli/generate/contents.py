@@ -5,7 +5,6 @@ Data flow: path -> Frame -> face -> crop -> encoder -> z+ or w+; seed -> z -> z+
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from dsgcli.errors import NoFaceError, UsageError
 from dsgcli.faces.align import crop_face, crop_whole, looks_aligned
-from dsgcli.faces.detect import TASK_NAME, FaceDetector, open_detector
+from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.generate.codes import MAX_SEED, seeded_normal
 from dsgcli.media.files import check_input
 from dsgcli.media.images import read_image
@@ -145,10 +144,7 @@ class FaceCutter:
         return crop_face(frame, max(faces, key=lambda face: face.height_px), size_px)
 
     def _open(self) -> FaceDetector:
-        named = os.environ.get("DSG_FACE_LANDMARKER")
-        if named and not Path(named).is_file():
-            raise UsageError(f"DSG_FACE_LANDMARKER names {named}, which does not exist")
-        return open_detector(task_file=Path(named) if named else self.store.file(TASK_NAME))
+        return open_detector(task_file=self.store.face_landmarker())
 
     def __enter__(self) -> FaceCutter:
         return self

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from dsgcli.errors import ModelMismatchError, ModelMissingError, UsageError
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
 from dsgcli.store.lookup import Lookup, Space
-from dsgcli.store.places import USER_ORIGIN, Root, search_roots, user_folder
+from dsgcli.store.places import USER_ORIGIN, Root, named_landmarker, search_roots, user_folder
 from dsgcli.types import Provenance, StyleRef
 
 if TYPE_CHECKING:
@@ -107,6 +107,15 @@ class ModelStore:
     def file(self, name: str) -> Path | None:
         """A file by its own name (`face_landmarker.task`); None if no root has it."""
         return next((f.path for f in self.lookup.files if f.path.name == name), None)
+
+    def face_landmarker(self) -> Path | None:
+        """A face landmarker for MediaPipe's Tasks API: the one that DSG_FACE_LANDMARKER names, else
+        one in a root.
+
+        Raises:
+            ModelMissingError: the variable names what is not there.
+        """
+        return named_landmarker() or self.file("face_landmarker.task")
 
     def find(self, name: str, *kinds: FileKind) -> ModelFile:
         """A model file of these kinds (any, if none): by name, SET/NAME, or file name.

@@ -9,6 +9,7 @@ from pathlib import Path
 from dsgcli.errors import ModelMissingError
 
 ENV_HOME, ENV_PRETRAINED = "DSG_HOME", "DSG_PRETRAINED"
+ENV_LANDMARKER = "DSG_FACE_LANDMARKER"
 USER_ORIGIN = "your data folder"
 
 
@@ -19,6 +20,18 @@ class Root:
     path: Path
     origin: str
     """Why it is searched: "--pretrained", "DSG_PRETRAINED", ..."""
+
+
+def named_landmarker() -> Path | None:
+    """The face landmarker that DSG_FACE_LANDMARKER names.
+
+    Raises:
+        ModelMissingError: it names what is not there.
+    """
+    named = os.environ.get(ENV_LANDMARKER)
+    if named and not Path(named).is_file():
+        raise ModelMissingError(f"{ENV_LANDMARKER} names {named}, which does not exist")
+    return Path(named) if named else None
 
 
 def user_folder() -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from dsgcli.errors import DsgError, OutputExistsError, SourceMissingError, UsageError
-from dsgcli.faces.detect import TASK_NAME, FaceDetector, open_detector
+from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
 from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
 from dsgcli.progress import SILENT, Progress
@@ -24,8 +23,6 @@ from dsgcli.stylize.preview import write_preview
 from dsgcli.stylize.segments import discard_parts
 from dsgcli.stylize.settings import is_made, job_keys
 from dsgcli.stylize.summary import FileResult, Stopwatch, Summary
-
-LANDMARKER_VARIABLE = "DSG_FACE_LANDMARKER"
 
 
 def run(
@@ -51,7 +48,7 @@ def run(
     store = ModelStore.open(options.pretrained)
     clock = Stopwatch()
     with ExitStack() as stack:
-        detector = open_detector(task_file=_landmarker(store))
+        detector = open_detector(task_file=store.face_landmarker())
         stack.callback(detector.close)
         segmenter, mask = _segmentation(options, store)
         if segmenter is not None:
@@ -167,16 +164,6 @@ def _run_job(job: Job, studio: Studio, progress: Progress) -> FileResult:
         discard_parts(job.outputs[0])
         return FileResult(source=job.source.path, status="skipped", outputs=list(job.outputs))
     return stylize_file(job, keys, studio, progress)
-
-
-def _landmarker(store: ModelStore) -> Path | None:
-    """A face landmarker for MediaPipe's Tasks API, where there is one."""
-    named = os.environ.get(LANDMARKER_VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise UsageError(f"{LANDMARKER_VARIABLE} names {named}, which does not exist")
-        return Path(named)
-    return store.file(TASK_NAME)
 
 
 def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter | None, MaskKind]:
