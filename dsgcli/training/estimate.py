@@ -107,8 +107,12 @@ ADVERSARIAL_PASSES = (5.0, 9.0)
 (twice a forward one) and the lazy penalties' share included."""
 
 
-def estimate(stage: str, recipe: Recipe) -> Cost | None:
-    """Of a whole stage; None for stages whose cost the recipe does not tell."""
+def estimate(stage: str, recipe: Recipe, portraits: int = 0) -> Cost | None:
+    """Of a whole stage; None for stages whose cost is small or not known.
+
+    Args:
+        portraits: of the style, which some stages go through one by one.
+    """
     model, table = recipe.model, getattr(recipe, stage)
     g, d = generator_load(model, model.size_px), discriminator_load(model, model.size_px)
     e = encoder_load(model)
@@ -121,6 +125,8 @@ def estimate(stage: str, recipe: Recipe) -> Cost | None:
         flops = table.steps * table.batch_size * (adversarial + g.flops)
     elif stage == "encoder":
         flops = table.steps * table.batch_size * 3 * (e.flops + g.flops)
+    elif stage in ("destylize", "refine") and portraits:  # features cost about a discriminator
+        flops = table.steps * portraits * 3 * (g.flops + d.flops)
     else:
         return None
     networks = [g, d, e] if stage in ("base", "encoder") else [g, d]

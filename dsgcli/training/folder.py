@@ -13,15 +13,20 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dsgcli
+from dsgcli.errors import TrainingError
 from dsgcli.recipe import STAGES, Recipe, changes, recipe_values, write_toml
 from dsgcli.store.files import written_whole
 
 RECIPE, ENVIRONMENT, REPORT, STATE = "recipe.toml", "environment.json", "report.html", "state.json"
+LOCK = ".lock"
 
 SHARED_BY_ALL = ("run", "model")
 USES: dict[str, tuple[str, ...]] = {
@@ -58,6 +63,22 @@ class RunFolder:
         earlier = STAGES[: STAGES.index(before)]
         paths = (self.artifact(stage, artifact) for stage in reversed(earlier))
         return next((path for path in paths if path.is_file()), None)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder; a killed run's lock goes with it.
+
+        Raises:
+            TrainingError: another run is at work there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as file:
+            if not _lock(file.fileno()):
+                raise TrainingError(
+                    f"another dsg train is at work in {self.path}; wait for it, or use another "
+                    f"--output"
+                )
+            yield
 
     # ── the state of a stage ─────────────────────────────────────────────────────────────────────
 
@@ -101,6 +122,22 @@ class RunFolder:
             partial.write_text(write_toml(recipe_values(recipe)), "utf-8")
         with written_whole(self.path / ENVIRONMENT) as partial:
             partial.write_text(json.dumps(environment(device), indent=1), "utf-8")
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed; False if another process holds it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def tables_of(stage: str) -> tuple[str, ...]:

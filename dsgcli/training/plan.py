@@ -14,6 +14,7 @@ from dsgcli.errors import TrainingError, UsageError
 from dsgcli.recipe import Recipe, recipe_values
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.folder import RunFolder
+from dsgcli.training.prepare import list_set
 from dsgcli.training.registry import stage_named
 from dsgcli.training.requirements import data_problems, model_problems
 from dsgcli.training.stage import Stage
@@ -81,7 +82,9 @@ class RunPlan:
     @property
     def lines(self) -> list[PlanLine]:
         """One line a stage, for people."""
-        return [_line(name, plan, self.recipe) for name, plan in self.stages.items()]
+        data = self.recipe.data
+        portraits = data.drawn or len(list_set(Path(data.root), data, "style"))
+        return [_line(name, plan, self.recipe, portraits) for name, plan in self.stages.items()]
 
     def as_document(self) -> dict[str, Any]:
         """The plan for programs."""
@@ -144,11 +147,11 @@ def _stage_plan(name: str, run: RunFolder, only: Sequence[str], again: Sequence[
     return StagePlan(stage=stage_named(name), status=status, chosen=chosen, reached=reached)
 
 
-def _line(name: str, plan: StagePlan, recipe: Recipe) -> PlanLine:
+def _line(name: str, plan: StagePlan, recipe: Recipe, portraits: int) -> PlanLine:
     from dsgcli.training.estimate import estimate
 
     to_run = plan.chosen and plan.status != "done"
-    cost = estimate(name, recipe) if to_run else None
+    cost = estimate(name, recipe, portraits) if to_run else None
     status = "done" if plan.status == "done" else "to do" if to_run else "not chosen"
     return PlanLine(
         stage=name,

@@ -50,8 +50,6 @@ class Prepare:
         Raises:
             TrainingError: what is left is too little for the stages that follow.
         """
-        if not is_first(context):
-            return
         recipe = context.recipe
         for name in SETS:
             if folders_of(recipe.data, name):
@@ -97,13 +95,6 @@ def _forgetting(portraits: Iterator[tuple[str, Any]], kept: list[Examined]) -> I
 
 MOST_SHOWN = 64
 """Kept portraits that the report shows."""
-
-
-def is_first(context: RunContext) -> bool:
-    """One process prepares for all."""
-    import torch.distributed as dist
-
-    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 # ── which pictures ───────────────────────────────────────────────────────────────────────────────

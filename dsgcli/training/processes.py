@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first one, which destylizes alone."""
 BUCKET_BYTES = 32 * 2**20
 """Gradients are averaged in pieces of about this size: few calls, little extra memory."""
 
@@ -128,7 +131,8 @@ def join(device: torch.device) -> Processes:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
     return Processes(dist.get_rank(), dist.get_world_size(), device)
 
 

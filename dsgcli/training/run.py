@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
 
-from dsgcli.errors import TrainingError
+from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.recipe import STAGES, Recipe, recipe_values
 from dsgcli.runtime import keep_freed_memory, pick_device
@@ -26,6 +28,7 @@ from dsgcli.training.plan import RunPlan, make_plan
 from dsgcli.training.prepare import weights_of
 from dsgcli.training.processes import Processes, join, leave
 from dsgcli.training.record import Deaf, Files
+from dsgcli.training.registry import TOGETHER
 from dsgcli.training.report import write_report
 from dsgcli.training.requirements import find_start, makes
 from dsgcli.training.stage import Pictures, Plan, Stage, Trainable
@@ -73,6 +76,7 @@ class Context:
     store: ModelStore
     processes: Processes
     progress: Progress = SILENT
+    scratch: Path | None = None
     _task: Task | None = None
     _done: int = 0
 
@@ -82,7 +86,8 @@ class Context:
 
     @property
     def folder(self) -> Path:
-        return self.run.stage(self.stage)
+        """The processes after the first write the same files, into a place that is thrown away."""
+        return self.run.stage(self.stage) if self.scratch is None else self.scratch
 
     def find(self, artifact: str) -> Path:
         """An artifact of an earlier stage, or of the recipe's [start].
@@ -102,7 +107,7 @@ class Context:
         return path
 
     def target(self, artifact: str) -> Path:
-        return self.run.artifact(self.stage, artifact)
+        return self.folder / self.run.artifact(self.stage, artifact).name
 
     def pictures(self, name: str) -> Pictures:
         pack = open_pack(self.run.stage("prepare") / name)
@@ -111,7 +116,7 @@ class Context:
     def train(self, trainable: Trainable, pictures: Pictures, plan: Plan) -> None:
         run, first = self.recipe.run, self.processes.is_first
         settings = Settings(
-            checkpoint=self.folder / "checkpoints" / f"{plan.label}.safetensors",
+            checkpoint=self.run.stage(self.stage) / "checkpoints" / f"{plan.label}.safetensors",
             seed=run.seed,
             device_batch=run.device_batch,
             checkpoint_minutes=run.checkpoint_minutes,
@@ -177,6 +182,29 @@ def train(
     store = ModelStore.open(options.pretrained)
     run = RunFolder(options.folder)
     started = time.monotonic()
+    with run.locked() if processes.is_first else nullcontext():
+        _run_stages(recipe, options, plan, run, store, processes, progress)
+    if not processes.is_first:
+        return None
+    return TrainSummary(
+        folder=run.path,
+        done=tuple(plan.to_do),
+        skipped=tuple(plan.skipped),
+        artifacts=_artifacts(run, plan),
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _run_stages(
+    recipe: Recipe,
+    options: TrainOptions,
+    plan: RunPlan,
+    run: RunFolder,
+    store: ModelStore,
+    processes: Processes,
+    progress: Progress,
+) -> None:
+    """Each stage that is to do, then the package; the report is written whatever happens."""
     try:
         if processes.is_first:
             run.describe(recipe, str(processes.device))
@@ -193,15 +221,6 @@ def train(
         if processes.is_first:
             write_report(run, recipe)
         leave(processes)
-    if not processes.is_first:
-        return None
-    return TrainSummary(
-        folder=run.path,
-        done=tuple(plan.to_do),
-        skipped=tuple(plan.skipped),
-        artifacts=_artifacts(run, plan),
-        elapsed_s=time.monotonic() - started,
-    )
 
 
 def _run_stage(stage: Stage, context: Context) -> None:
@@ -211,7 +230,11 @@ def _run_stage(stage: Stage, context: Context) -> None:
         context.run.begin(context.stage, context.recipe)
     context.processes.wait()
     started = time.monotonic()
-    stage.run(context)
+    if first:
+        _stoppable(stage, context)
+    elif context.stage in TOGETHER:
+        with TemporaryDirectory() as scratch:
+            _stoppable(stage, replace(context, scratch=Path(scratch)))
     if first and context.stage == "transfer":
         _propose(context)
     context.processes.wait()
@@ -221,6 +244,16 @@ def _run_stage(stage: Stage, context: Context) -> None:
         context.run.note(context.stage, done=True, elapsed_s=round(elapsed_s, 1))
         write_report(context.run, context.recipe)
         context.progress.note(f"{context.stage}: done in {_duration(elapsed_s)}")
+
+
+def _stoppable(stage: Stage, context: Context) -> None:
+    """Run it; Ctrl-C outside the loop, which has its own way, leaves by a message too."""
+    try:
+        stage.run(context)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"stopped in stage {stage.name!r}; the same command goes on from there"
+        ) from None
 
 
 def _propose(context: Context) -> None:

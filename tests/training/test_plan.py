@@ -262,3 +262,12 @@ def test_estimate_grows_with_steps_and_size():
     assert small[0] < large[0]
     assert small[1] < large[1]
     assert estimate("sampler", build({"sampler": {}})) is None
+
+
+def test_estimate_of_destylization_grows_with_portraits():
+    recipe = build({"model": {"size_px": 32, "last_structure": 4}, "destylize": {}})
+    few, many = (estimate("destylize", recipe, portraits) for portraits in (10, 20))
+    assert few is not None
+    assert many is not None
+    assert many.hours == pytest.approx(2 * few.hours)
+    assert estimate("destylize", recipe) is None

@@ -15,12 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 import dsgcli
-from dsgcli.errors import TrainingError
+from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.progress import SILENT
 from dsgcli.recipe import STAGES, read_recipe
 from dsgcli.store import ModelStore
+from dsgcli.training.folder import RunFolder
 from dsgcli.training.record import METRICS, read_metrics
 from dsgcli.training.run import TrainOptions, train
+from dsgcli.training.stages.refine import RefineStage
 from dsgcli.training.stages.transfer import TransferTraining
 from dsgcli.types import StyleRef, StyleWeights
 
@@ -108,6 +110,24 @@ def test_changed_recipe_is_refused(finished):
     changed = read_recipe(TINY, ["transfer.lambda_id=4"])
     with pytest.raises(TrainingError, match=r"transfer.lambda_id was 1.0, is 4.0"):
         train(changed, TrainOptions(folder=finished, device="cpu"))
+
+
+def test_folder_in_use_is_left_alone(finished):
+    with RunFolder(finished).locked(), pytest.raises(TrainingError, match="another dsg train"):
+        train(read_recipe(TINY), TrainOptions(folder=finished, device="cpu"))
+
+
+def test_ctrl_c_in_a_stage_without_a_loop_says_how_to_go_on(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "refine")
+
+    def interrupt(self, context):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RefineStage, "run", interrupt)
+    with pytest.raises(InterruptedRunError, match="stopped in stage 'refine'; the same command"):
+        train(read_recipe(TINY), TrainOptions(folder=folder, device="cpu"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
