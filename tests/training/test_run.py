@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import dsg
 from safetensors.torch import load_file
 
 import dsgcli
@@ -19,9 +20,11 @@ from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.progress import SILENT
 from dsgcli.recipe import STAGES, read_recipe
 from dsgcli.store import ModelStore
+from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.record import METRICS, read_metrics
 from dsgcli.training.run import TrainOptions, train
+from dsgcli.training.sheets import save_picture
 from dsgcli.training.stages.refine import RefineStage
 from dsgcli.training.stages.transfer import TransferTraining
 from dsgcli.types import StyleRef, StyleWeights
@@ -84,6 +87,14 @@ def test_style_of_the_run_draws(finished):
     assert bool(torch.isfinite(portrait).all())
     assert store.sampler("tiny").config.noise_dim == 16
     assert store.finetuned("tiny").config == dual.generator.config
+
+
+def test_style_of_the_run_is_taken_by_the_command_line(finished, tmp_path):
+    save_picture(tmp_path / "face.png", draw_portrait(5, 256))
+    options = ("--style", "tiny:pop-003", "--pretrained", finished / "pretrained")
+    result = dsg("stylize", tmp_path / "face.png", "-o", tmp_path / "drawn.png", *options)
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "drawn.png").is_file()
 
 
 def test_evaluation_names_its_features(finished):

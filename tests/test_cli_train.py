@@ -1,0 +1,80 @@
+"""`dsg train` as a person meets it: plans, refusals, exit codes."""
+
+from __future__ import annotations
+
+import pytest
+from command import dsg
+
+from dsgcli.recipe.reading import shipped_recipes
+
+
+@pytest.fixture(autouse=True)
+def _empty_place(tmp_path, monkeypatch):
+    """A working folder without data, runs or models, and no models of the user."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_recipe_can_be_planned(name):
+    result = dsg("train", name, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "# the resolved recipe" in result.stdout
+
+
+def test_plan_of_a_published_style_says_what_is_missing_and_where_to_get_it():
+    result = dsg("train", "cartoon", "--dry-run", "--data", "portraits")
+    assert "no folder portraits/cartoon" in result.stdout
+    assert "dsg models pull stylegan2-ffhq" in result.stdout
+    assert "dsg models pull vgg19" in result.stdout
+
+
+def test_plan_is_a_document_for_programs():
+    document = dsg("train", "tiny", "--dry-run", "--json").json
+    assert [line["stage"] for line in document["stages"]][:3] == ["prepare", "base", "encoder"]
+    assert document["problems"] == []
+    assert document["recipe"]["model"]["size_px"] == 32
+    assert document["stages"][1]["hours"] > 0
+
+
+def test_dry_run_starts_nothing(tmp_path):
+    dsg("train", "tiny", "--dry-run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_run_that_lacks_something_does_not_start(tmp_path):
+    result = dsg("train", "cartoon")
+    assert result.exit_code == 1
+    assert "the run cannot start, " in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nothing"], "no recipe at nothing"),
+        (["tiny", "--set", "transfer.lamda_id=4"], "did you mean 'lambda_id'?"),
+        (["tiny", "--set", "base.steps=many"], "[base] steps must be int, got 'many'"),
+        (["tiny", "--stage", "bases"], "no stage 'bases'"),
+    ],
+)
+def test_wrong_use_is_told(words, told):
+    result = dsg("train", *words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_data_folder_comes_from_the_environment_too(monkeypatch):
+    monkeypatch.setenv("DSG_DATA", "elsewhere")
+    assert "no folder elsewhere/cartoon" in dsg("train", "cartoon", "--dry-run").stdout
+
+
+def test_one_stage_runs_alone_and_is_not_run_again(tmp_path):
+    first = dsg("train", "tiny", "--stage", "prepare")
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout.startswith("done: prepare\n")
+    assert (tmp_path / "runs" / "tiny" / "prepare" / "style" / "report.html").is_file()
+    again = dsg("train", "tiny", "--stage", "prepare")
+    assert again.stdout.startswith("done: nothing left to do\n")
+    plan = dsg("train", "tiny", "--dry-run", "--json").json
+    assert [line["status"] for line in plan["stages"]][:2] == ["done", "to do"]
