@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsgcli.models.bound import BoundGenerator, BoundStyle
@@ -31,6 +30,7 @@ from dsgcli.models.ops import EqualConv2d, EqualLinear, FusedLeakyReLU
 from dsgcli.models.stylegan2 import Generator, GeneratorConfig
 from dsgcli.types import LatentLayout
 
+INSTANCE_EPSILON = 1e-5
 NEAR_ZERO = 0.01
 """Spread of fresh residual weights, and of T_c about the identity: an untrained extrinsic path
 leaves the photographic generator nearly as it was."""
@@ -72,6 +72,16 @@ class DualConfig:
         )
 
 
+def instance_norm(x: Tensor) -> Tensor:
+    """Each channel of each sample (B, C, H, W) to mean 0 and variance 1, in float32 at least.
+
+    Not torch's own: on CPUs its gradient is wrong for one sample in channels_last (2.13).
+    """
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, mean = torch.var_mean(exact, dim=(2, 3), correction=0, keepdim=True)
+    return (exact - mean) * torch.rsqrt(variance + INSTANCE_EPSILON)
+
+
 class AdaIN(nn.Module):
     """Adaptive instance normalization (Huang and Belongie, arXiv:1703.06868, equation 8)."""
 
@@ -85,7 +95,7 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """(B, C, H, W), (B or 1, D) -> (B, C, H, W)."""
         gamma, beta = self.affine(style)
-        y: Tensor = gamma * F.instance_norm(x) + beta
+        y: Tensor = gamma * instance_norm(x) + beta
         return y.to(x.dtype)
 
     def affine(self, style: Tensor) -> tuple[Tensor, Tensor]:
