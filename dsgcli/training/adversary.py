@@ -138,8 +138,10 @@ class Adversary:
     def _penalty(self, real: Tensor, draws: Draws) -> tuple[Tensor, Scalars]:
         real = real.detach().requires_grad_()
         with torch.autocast(real.device.type, enabled=False):
-            r1 = r1_penalty(self.judge(real, draws), real)
-        return self.recipe.r1_gamma / 2 * self.recipe.r1_every * r1, {"r1": r1.detach()}
+            scores = self.judge(real, draws)
+            r1 = r1_penalty(scores, real)
+        loss = self.recipe.r1_gamma / 2 * self.recipe.r1_every * r1
+        return loss + 0.0 * scores.sum(), {"r1": r1.detach()}  # zeros for biases: Adam moves on
 
     def _after(self, scalars: Mapping[str, float]) -> None:
         if self.recipe.augment and self.recipe.augment_p == 0:
@@ -176,7 +178,7 @@ class PathLength:
             penalty, mean = path_penalty(lengths, self.mean, across.mean)
             weight = self.recipe.path_weight * self.recipe.path_every
             scalars = {"path": penalty.detach(), "path/length": lengths.detach().mean()}
-            return weight * penalty, scalars | {"path/mean": mean}
+            return weight * penalty + 0.0 * images.sum(), scalars | {"path/mean": mean}
 
         return [Phase(name="path", optimizer="g", loss=loss, after=self._after)]
 
