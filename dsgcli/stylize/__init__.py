@@ -5,9 +5,3 @@ jobs       inputs and outputs        file       one input: a still, or a video i
 cast       who is drawn how          flow       the loop itself
 settings   what need not be made again          preview    a contact sheet first
 """
-
-from dsgcli.stylize.options import StylizeOptions
-from dsgcli.stylize.run import run
-from dsgcli.stylize.summary import FileResult, Summary
-
-__all__ = ["FileResult", "StylizeOptions", "Summary", "run"]
