@@ -29,6 +29,9 @@ BETAS = (0.5, 0.999)
 CANDIDATES = 2
 """Codes that are made in an epoch, for each row of data."""
 
+SETTLING_NOISES = 10_000
+"""Noises whose statistics the batch norms keep for inference."""
+
 
 def jittered(codes: Tensor, rows: int, jitter: float, noise: Callable[..., Tensor]) -> Tensor:
     """Codes (N, D) repeated to about `rows` rows, at least once each, with noise (repeats * N, D).
@@ -100,6 +103,23 @@ def fit_net(
         after(epoch + 1)
 
 
+@torch.no_grad()
+def settle_statistics(net: SamplingNet, noise: Tensor) -> None:
+    """Set the batch norms' statistics to those of random noise (M, E), layer by layer.
+
+    In training, the last batches are noises that were matched to data, which are not like those
+    that the sampler will be given.
+    """
+    norms = (net.bn1, net.bn2)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = 1.0  # the next batch's statistics, whole
+    net.train()(noise)
+    for norm in norms:
+        norm.momentum = 0.1
+    net.eval()
+
+
 def fit_sampler(
     codes: Tensor,
     layout: LatentLayout,
@@ -134,6 +154,8 @@ def fit_sampler(
             f"{seed}/sampler/{name}",
             partial(_tell, after, done, 2 * epochs),
         )
+        noise = torch.randn(SETTLING_NOISES, recipe.noise_dim, generator=rng).to(codes.device)
+        settle_statistics(getattr(sampler, name), noise)
     return sampler.eval()
 
 
