@@ -6,8 +6,8 @@ at any frame rate and at both ends as well. `OneEuro` knows only the past; it la
 Both work in seconds, not in frames, and on one track at a time: tracks end at scene cuts
 (`track.py`).
 
-Measured on a clip of known motion (benchmarks/temporal.md): against 0.46 px as found, landmarks
-tremble by 0.01 px after `zero_phase` and lie nearer to the truth; by 0.33 px after `OneEuro`, and
+Measured on a clip of known motion (benchmarks/temporal.md): as found, landmarks tremble by 0.44 px;
+after `zero_phase` by 0.01 px, and they lie nearer to the truth; after `OneEuro` by 0.32 px, and they
 lie farther from it. Smoothing the quad's center, size and angle instead of the landmarks gives the
 same numbers.
 
