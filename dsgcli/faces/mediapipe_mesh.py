@@ -36,8 +36,8 @@ class BundledMesh:
     """A MeshFinder over `mp.solutions.face_mesh`, used frame by frame without memory.
 
     Its video mode trembles less but drifts (on a clip of known motion it is off by 0.71 px, looking
-    twice by 0.30, see `search.py`), and what it finds depends on the frames before, so that a resumed
-    run would differ.
+    twice by 0.30, see `search.py`), and what it finds depends on the frames before, so that a
+    resumed run would differ.
     """
 
     name = "MediaPipe face mesh"

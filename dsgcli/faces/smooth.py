@@ -6,10 +6,10 @@ at any frame rate and at both ends as well. `OneEuro` knows only the past; it la
 Both work in seconds, not in frames, and on one track at a time: tracks end at scene cuts
 (`track.py`).
 
-Measured on a clip of known motion (benchmarks/temporal.md): as found, landmarks tremble by 0.44 px;
-after `zero_phase` by 0.01 px, and they lie nearer to the truth; after `OneEuro` by 0.32 px, and they
-lie farther from it. Smoothing the quad's center, size and angle instead of the landmarks gives the
-same numbers.
+Measured on a clip of known motion (benchmarks/temporal.md): as found, landmarks tremble by 0.44 px.
+After `zero_phase` it is 0.01 px, and they lie nearer to the truth; after `OneEuro` 0.32 px, and
+they lie farther from it. Smoothing the quad's center, size and angle instead of the landmarks gives
+the same numbers.
 
 Conventions
     values   float64 arrays of any shape, the same for a track's whole life
