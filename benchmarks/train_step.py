@@ -149,6 +149,11 @@ def loop_of(variant: str, size_px: int, steps: int, folder: Path, base: int, mos
     return kind(trainable, pictures, plan, settings, recorder=Files(folder, variant))
 
 
+def clock() -> float:
+    """Seconds; of the processor where one thread works, so that other work does not count."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 # ── speed ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -160,10 +165,10 @@ def seconds_a_step(loops: dict[str, Loop], turns: int) -> dict[str, list[float]]
         for variant, loop in loops.items():
             batch = next(feeds[variant])
             with formulation(variant):
-                began = time.perf_counter()
+                began = clock()
                 loop._step(turn, batch)
             if turn > 0:  # the first one prepares
-                took[variant].append(time.perf_counter() - began)
+                took[variant].append(clock() - began)
     return took
 
 
