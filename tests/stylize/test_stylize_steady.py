@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dsgcli.faces.smooth import zero_phase
-from dsgcli.stylize.shots import Shot
+from dsgcli.stylize.shots import Shot, batched_shots
 from dsgcli.stylize.steady import steadied
 
 RATES = [10.0, 24000 / 1001, 25.0, 29.97, 30.0, 60.0]
@@ -160,3 +160,20 @@ def test_a_stream_without_end_keeps_no_more_than_its_surroundings():
 
 def test_nothing_comes_of_nothing():
     assert list(steadied([], lambda s: {}, lambda s, v: None, seconds=0.2)) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_batches_are_the_same_from_any_segment_on(size, monkeypatch):
+    """So that a run that goes on at a segment computes what an uninterrupted one computes."""
+    monkeypatch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", 4)
+    line = shots(at_rate(25, 14))
+
+    def numbers(batches):
+        return [[shot.index for shot in batch] for batch in batches]
+
+    whole = numbers(batched_shots(line, size))
+    assert [number for batch in whole for number in batch] == list(range(14))
+    assert max(map(len, whole)) <= size
+    for begin in (4, 8, 12):
+        rest = numbers(batched_shots(line[begin:], size))
+        assert rest == [batch for batch in whole if batch[0] >= begin]
