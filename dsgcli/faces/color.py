@@ -57,7 +57,7 @@ def match_color(portrait: Portrait, mask: Mask, strength: float) -> Portrait:
     """The portrait with its crop's mean and spread of color inside the mask.
 
     Args:
-        mask: (S, S) weights, as large as the portrait.
+        mask: (M, M) weights over the portrait's square.
         strength: 0 leaves the portrait as it is, 1 matches fully.
     """
     if strength == 0.0 or not mask.any():

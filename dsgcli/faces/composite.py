@@ -6,7 +6,8 @@ out, this one warps back, so the two share one `CropTransform`. Masks come from 
 Conventions
     frame     (H, W, 3) uint8, RGB, full range
     portrait  (S, S, 3) uint8, RGB; S is the generator's resolution
-    mask      (S, S) float32 in [0, 1]; 1 keeps the portrait, 0 keeps the frame, bit for bit
+    mask      (M, M) float32 in [0, 1] over the portrait's square, of any size; 1 keeps the
+              portrait, 0 keeps the frame, bit for bit
 
 Blending is done in linear light: a feathered edge blended in sRGB darkens against a bright
 background. Through tables it costs less than the warp (benchmarks/composite.md).
@@ -71,7 +72,7 @@ def composite(
     """The frame with the portraits in it, the larger ones in front of the smaller ones.
 
     Args:
-        masks: (S, S), one a portrait.
+        masks: one a portrait.
         color_match: 0 to 1, how far each portrait's colors are moved to its crop's.
     """
     if not portraits:
@@ -95,7 +96,7 @@ def cut_out(frame: Frame, portraits: Sequence[Portrait], masks: Sequence[Mask]) 
         region = _region(portrait, width, height)
         if region is not None:
             rows, columns, matrix = region
-            share = portrait.opacity * _warped_mask(mask, matrix, rows, columns)
+            share = portrait.opacity * _warped_mask(mask, matrix, rows, columns, portrait)
             alpha[rows, columns] = np.maximum(alpha[rows, columns], share)
     opaque = np.rint(alpha * 255).astype(np.uint8)
     drawn = composite(frame, portraits, [np.ones_like(mask) for mask in masks])
@@ -110,7 +111,7 @@ def _paste(pixels: Pixels, portrait: Portrait, mask: Mask) -> None:
     if region is None:
         return
     rows, columns, matrix = region
-    share = portrait.opacity * _warped_mask(mask, matrix, rows, columns)[:, :, None]
+    share = portrait.opacity * _warped_mask(mask, matrix, rows, columns, portrait)[:, :, None]
     below = pixels[rows, columns]
     height, width = below.shape[:2]
     above = warp.warp(to_linear(portrait.pixels), matrix, width, height)
@@ -119,9 +120,13 @@ def _paste(pixels: Pixels, portrait: Portrait, mask: Mask) -> None:
     pixels[rows, columns] = np.where(share > 0.0, from_linear(light), below)
 
 
-def _warped_mask(mask: Mask, matrix: NDArray[np.float64], rows: slice, columns: slice) -> Mask:
+def _warped_mask(
+    mask: Mask, matrix: NDArray[np.float64], rows: slice, columns: slice, portrait: Portrait
+) -> Mask:
+    """The mask in the frame's region; `matrix` leads to portrait pixels."""
     width, height = columns.stop - columns.start, rows.stop - rows.start
-    warped = warp.warp_mask(mask, matrix, width, height)
+    to_mask = matrix * (mask.shape[0] / portrait.pixels.shape[0])
+    warped = warp.warp_mask(mask, to_mask, width, height)
     warped[warped < 0.5 / 255] = 0.0  # bicubic ringing must not touch the frame
     return warped
 

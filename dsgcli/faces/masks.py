@@ -1,4 +1,4 @@
-"""What of a portrait replaces the frame: soft masks in portrait pixels.
+"""What of a portrait replaces the frame: soft masks over its square.
 
     feather   the whole square, fading out towards its edge
     face      inside the outline of the face (landmarks); needs no model
@@ -10,12 +10,13 @@ photograph that the drawing has not is covered by the drawing's ground, and new 
 mask fades out towards the edge of the square, where the drawing ends.
 
 Conventions
-    mask      (S, S) float32 in [0, 1]; 1 keeps the portrait
+    mask      (M, M) float32 in [0, 1] over the portrait's square; 1 keeps the portrait
     distance  signed, in sides of the square; positive inside
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 MaskKind = Literal["auto", "feather", "face", "head", "person"]
 
+MASK_PX = 256
+"""Side at which masks are made, of larger portraits too: they are soft, and segmentation sees no
+more; a mask of 1024 px costs ten times as much and looks the same."""
 CHIN = 152
 """Landmark at the lower end of the chin."""
 FACE_GROWTH = 0.02
@@ -59,7 +63,10 @@ class Segmenter(Protocol):
         """(S, S, 3) uint8 -> shares of the same size."""
         ...
 
-    def close(self) -> None: ...
+    @property
+    def close(self) -> Callable[[], object]:
+        """Frees what native code holds."""
+        ...
 
 
 def pick_kind(kind: MaskKind, segmenter: Segmenter | None) -> MaskKind:
@@ -81,13 +88,13 @@ def pick_kind(kind: MaskKind, segmenter: Segmenter | None) -> MaskKind:
 def make_mask(
     portrait: Portrait, kind: MaskKind, *, blend: float, segmenter: Segmenter | None = None
 ) -> Mask:
-    """The mask of one portrait.
+    """The mask of one portrait (M, M), M at most `MASK_PX`.
 
     Args:
         kind: as `pick_kind` answers, not "auto".
         blend: width of the soft edge, in sides of the square.
     """
-    side = portrait.pixels.shape[0]
+    side = min(portrait.pixels.shape[0], MASK_PX)
     edge = _soft(_square_distance(side), blend)
     if kind == "feather":
         return edge
@@ -100,7 +107,7 @@ def make_mask(
         return np.minimum(edge, _soft(distance + 0.5 * blend, blend))
     assert segmenter is not None and kind in ("head", "person"), kind
     found = np.maximum(
-        _segmented(portrait.pixels, kind, points, segmenter),
+        _segmented(warp.resize(portrait.pixels, side, side), kind, points, segmenter),
         _segmented(warp.resize(portrait.crop.pixels, side, side), kind, points, segmenter),
     )
     if points is not None:  # a face is never cut by a segmentation that missed a part of it

@@ -8,6 +8,7 @@ cut out without its shoulders.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from dsgcli.errors import ModelCorruptError
 from dsgcli.faces import warp
 from dsgcli.faces.masks import Segmenter, Segments
+from dsgcli.faces.mediapipe_tasks import closed_with
 from dsgcli.faces.quiet import native_chatter_dropped
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class MulticlassSegmenter:
         from mediapipe.tasks.python.vision import ImageSegmenter, ImageSegmenterOptions
 
         self._lock = threading.Lock()
+        self.close: Callable[[], object]
         options = ImageSegmenterOptions(
             base_options=BaseOptions(model_asset_buffer=model_file.read_bytes()),
             output_confidence_masks=True,
@@ -72,6 +75,7 @@ class MulticlassSegmenter:
         try:
             with native_chatter_dropped():
                 self._model: Any = ImageSegmenter.create_from_options(options)
+            self.close = closed_with(self, self._model)
         except (RuntimeError, ValueError) as error:
             raise ModelCorruptError(
                 f"{model_file} is no segmentation model that MediaPipe can read; fetch it again "
@@ -90,12 +94,6 @@ class MulticlassSegmenter:
             person=_enlarged(1.0 - shares[GROUND], pixels),
             head=_enlarged(shares[HAIR] + shares[FACE_SKIN], pixels),
         )
-
-    def close(self) -> None:
-        with self._lock:
-            if self._model is not None:
-                self._model.close()
-            self._model = None
 
 
 def open_segmenter(model_file: Path | None = None) -> Segmenter | None:

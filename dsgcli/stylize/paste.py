@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dsgcli.faces import warp
 from dsgcli.faces.align import crop_whole, cut
 from dsgcli.faces.composite import composite, cut_out
 from dsgcli.faces.masks import MaskKind, make_mask
@@ -68,7 +69,9 @@ class Paster:
 
     def _alpha(self, portrait: Portrait) -> Pixels:
         mask = make_mask(portrait, self.mask, blend=self.blend, segmenter=self.segmenter)
-        alpha: Pixels = np.rint(mask * 255).astype(np.uint8)
+        side = portrait.pixels.shape[0]
+        grown = warp.resize(mask[:, :, None], side, side)[:, :, 0]
+        alpha: Pixels = np.rint(grown.clip(0, 1) * 255).astype(np.uint8)
         return alpha
 
 
