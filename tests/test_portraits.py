@@ -114,7 +114,7 @@ def test_stylizing_agrees_with_the_published_script(dual256, encoders, space, pr
 @pytest.mark.golden("script.generate")
 @pytest.mark.parametrize("name", ["plain", "fixed"])
 def test_sampling_agrees_with_the_published_script(dual256, name):
-    """The published sampler runs on batch statistics (FACTS: section 11, 2), so here it does."""
+    """The published sampler runs on batch statistics (docs/differences.md, 2), so here it does."""
     sampler = StyleSampler(SamplerConfig(layout=LatentLayout(1024)))
     filled(sampler.structure, "samplerS", "sampler")
     filled(sampler.color, "samplerC", "sampler")

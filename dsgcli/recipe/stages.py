@@ -1,4 +1,4 @@
-"""The tables of a recipe that belong to one stage each; values and sources: FACTS, Yang et al.
+"""The tables of a recipe that belong to one stage each; values are the published ones, Yang et al.
 (arXiv:2203.13248).
 
 Batch sizes are effective: portraits a step, over all devices and accumulations. So a schedule

@@ -5,7 +5,7 @@ Destylization and refinement differ in the generator, in what they fit and in th
 
 A batch is as many separate problems: each term is summed over samples and noise is treated sample
 by sample, so a portrait gets the same code alone and among others. (In the published code the terms
-are partly sums and partly means, and noise statistics run over the batch: FACTS, section 11, 12.)
+are partly sums and partly means, and noise statistics run over the batch: docs/differences.md, 12.)
 
 Shapes: B portraits, S size, L rows of a code, D style width.
 """

@@ -1,7 +1,7 @@
 """The losses of DualStyleGAN, as functions of tensors (Yang et al., arXiv:2203.13248).
 
 Flow: pictures, features, codes -> one number to descend. Which loss has which weight in which stage
-is a recipe's matter; how the published code combines them is in FACTS, sections 5 and 7.
+is a recipe's matter; how they are combined, and how the published code did, is each stage's.
 
 Conventions
     scores    (B, 1) discriminator outputs, high for real
@@ -96,7 +96,7 @@ def path_penalty(
 
 
 def feature_l1(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Weighted L1 distance of feature maps: the perceptual loss (FACTS: section 5)."""
+    """Weighted L1 distance of feature maps: the perceptual loss."""
     layers = zip(weights, fake, real, strict=False)
     return torch.stack([w * F.l1_loss(a, b.detach()) for w, a, b in layers if w]).sum()
 
@@ -104,7 +104,7 @@ def feature_l1(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence
 def feature_matching(
     fake: Sequence[Tensor], real: Sequence[Tensor], layers: Iterable[int] = MATCHED_LAYERS
 ) -> Tensor:
-    """Squared distance of the features' means over the picture (FACTS: section 7, D)."""
+    """Squared distance of the features' means over the picture (Yang et al., section 3.3)."""
     pairs = [(fake[k].mean(dim=(2, 3)), real[k].mean(dim=(2, 3)).detach()) for k in layers]
     return torch.stack([F.mse_loss(a, b) for a, b in pairs]).sum()
 
@@ -176,13 +176,13 @@ def identity_loss(generated: Tensor, reference: Tensor) -> Tensor:
 
 def norm_sum(parameters: Iterable[Tensor]) -> Tensor:
     """Sum of the norms, not squared, of tensors: keeps the extrinsic path small, so that the face
-    stays the photograph's (FACTS: section 7, D)."""
+    stays the photograph's (Yang et al., section 3.3)."""
     return torch.stack([p.norm() for p in parameters]).sum()
 
 
 def code_spread(codes: Tensor) -> Tensor:
     """(B, L, D) -> (): mean standard deviation over the rows of a code, which keeps z+ near z
-    (FACTS: section 7, B)."""
+    (Yang et al., section 3.1)."""
     return codes.std(dim=1, unbiased=True).mean()
 
 

@@ -24,7 +24,7 @@ Conventions
     images      (B, 3, S, S) in [-1, 1]
     row         a sample's place in the *effective* batch, 0 <= row < batch_size, whatever the
                 number of processes and micro-batches; process p of n takes rows p, p + n, ...,
-                so that the groups of the discriminator's minibatch deviation (FACTS: section 2)
+                so that the groups of the discriminator's minibatch deviation
                 are the same in any split
     randomness  comes from `Draws` alone and is a function of (seed, iteration, phase, row):
                 nothing needs saving for an exact resume, and two processes draw what one would

@@ -155,7 +155,7 @@ def identity_parameters(batch: int) -> dict[str, Tensor]:
 
 
 def test_shift_moves_the_picture_by_whole_pixels() -> None:
-    """The published code moves it by a fraction of one pixel (FACTS: section 11, 3)."""
+    """The published code moves it by a fraction of one pixel (docs/differences.md, 3)."""
     image = torch.from_numpy(fill.image("shift", 1, 32))
     moved = {**identity_parameters(1), "shift": torch.tensor([[5.0, -3.0]])}
     y = aug.apply_affine(image, torch.linalg.inv(aug.AffineParameters(**moved).matrix()))

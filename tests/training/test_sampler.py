@@ -74,7 +74,7 @@ def test_data_is_repeated_and_jittered_as_published() -> None:
 
 
 def test_codes_beyond_the_wanted_rows_are_still_used_once() -> None:
-    """The published script repeats them zero times (FACTS: section 11, 19)."""
+    """The published script repeats them zero times (docs/differences.md, 19)."""
     codes = torch.randn(12, 4)
     assert len(jittered(codes, 10, 0.0, torch.randn)) == 12
     assert len(jittered(codes, 30, 0.0, torch.randn)) == 24

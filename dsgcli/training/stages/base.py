@@ -2,7 +2,7 @@
 
 Flow: portraits of the source domain -> base generator (and its discriminator); with an autoencoder
 start the encoder too. `AdversarialTraining` is also how `finetune` fits a generator to a style
-(FACTS: section 7, A).
+(Yang et al., section 3.1).
 
 Shapes: B batch, S size, L rows of a code, D style width.
 """

@@ -1,4 +1,4 @@
-"""Stage `destylize`: the photograph behind each portrait, as codes (FACTS: section 7, B).
+"""Stage `destylize`: the photograph behind each portrait, as codes (Yang et al., section 3.1).
 
 Flow: portrait S -> z+_e = encoder(S), its extrinsic code -> fitted under the style's generator g'
 -> drawn by the base g with z+_e's colors, truncated -> encoder -> z+_i, its intrinsic code.

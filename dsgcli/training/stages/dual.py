@@ -2,8 +2,8 @@
 
 Only `res` (ModRes, T_c) and `style` (T_s) learn; the photographic generator inside stays as it is,
 and is neither trained nor stored with checkpoints. Both are averaged: the published code leaves T_s
-out of the average, so that its models pair averaged blocks with the T_s they began with (FACTS:
-section 11, 1).
+out of the average, so that its models pair averaged blocks with the T_s they began
+with (docs/differences.md, 1).
 
 Shapes: B batch, S size, L rows of a code, D style width.
 """
@@ -63,8 +63,8 @@ class DualTraining:
     Args:
         adversarial: weight of the adversarial loss, for the discriminator too.
         path_rows: rows of the intrinsic code that can move the picture. Color rows are replaced by
-            the extrinsic code, so with all rows the mean would be over zeros too (FACTS: section
-            11, 7); None leaves them out.
+            the extrinsic code, so with all rows the mean would be over zeros too
+            (docs/differences.md, 7); None leaves them out.
         averaged: parts that have a moving average; others keep what they began with.
     """
 

@@ -1,4 +1,4 @@
-"""Stage `finetune`: the base fitted to the style's domain, g' (FACTS: section 7, A).
+"""Stage `finetune`: the base fitted to the style's domain, g' (Yang et al., section 3.1).
 
 Flow: base generator and its discriminator + portraits of the style -> g', which destylization
 inverts. It is trained like any StyleGAN2 (`AdversarialTraining`), only briefly, so that a code

@@ -1,4 +1,4 @@
-"""Stage `pretrain`: color, then structure transfer on the source domain (FACTS: section 7, C).
+"""Stage `pretrain`: color, then structure transfer on the source domain (Yang et al., section 3.3).
 
 Flow: a face z1 and a style z2, both random -> the picture with rows below a crossing row from z1
 and the others from z2 is what the extrinsic path must make of z1 in the style of z2. The crossing

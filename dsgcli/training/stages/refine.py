@@ -1,4 +1,4 @@
-"""Stage `refine`: each extrinsic code fitted to its exemplar (FACTS: section 7, E).
+"""Stage `refine`: each extrinsic code fitted to its exemplar (Yang et al., section 3.4).
 
 Flow: exemplar, its intrinsic and extrinsic codes -> DualStyleGAN draws it -> the extrinsic code
 moves until the drawing is the exemplar; structure rows carefully, color rows boldly.

@@ -1,4 +1,4 @@
-"""Stage `sampler`: from noise to extrinsic codes of a style (FACTS: section 7, F).
+"""Stage `sampler`: from noise to extrinsic codes of a style (Yang et al., section 3.4).
 
 Flow: the style's codes, repeated with jitter -> for each, the nearest code that the network makes
 of random noise is pulled towards it -> StyleSampler. Matching from data to samples covers every
@@ -36,7 +36,7 @@ SETTLING_NOISES = 10_000
 def jittered(codes: Tensor, rows: int, jitter: float, noise: Callable[..., Tensor]) -> Tensor:
     """Codes (N, D) repeated to about `rows` rows, at least once each, with noise (repeats * N, D).
 
-    (The published script repeats more than a thousand codes zero times: FACTS, section 11, 19.)
+    (The published script repeats more than a thousand codes zero times: docs/differences.md, 19.)
     """
     repeats = max(1, rows // len(codes))
     data = codes.repeat(repeats, 1)

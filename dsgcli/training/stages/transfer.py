@@ -1,4 +1,4 @@
-"""Stage `transfer`: the extrinsic path fitted to the style's domain (FACTS: section 7, D).
+"""Stage `transfer`: the extrinsic path fitted to the style's domain (Yang et al., section 3.3).
 
 Flow: exemplars with their codes, and portraits of the style -> DualStyleGAN of the style. Steps
 alternate: unpaired ones take a random face and a random exemplar's style, paired ones a destylized
@@ -168,7 +168,7 @@ class TransferTraining(DualTraining):
     @torch.no_grad()
     def plain(self, taken: Taken, noise: list[Tensor]) -> Tensor:
         """(B, 3, S, S): the same faces as photographs. (The published code lets the two cross at
-        different rows, so that the identity loss compares different faces: FACTS, section 11, 4.)
+        different rows, so that the identity loss compares different faces: docs/differences.md, 4.)
         """
         image: Tensor = self.players.dual.plain(taken.ws, noise)
         return image
