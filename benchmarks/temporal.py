@@ -1,6 +1,7 @@
 """How much faces tremble over time, and how far from the truth they lie, however they are steadied.
 
     python benchmarks/temporal.py [CLIPS] [--task-file FILE] [--markdown benchmarks/temporal.md]
+                                  [--style NAME [--pretrained DIR]]
 
 CLIPS is a folder with clips; `one_person.mp4` among them is a still that moves as `STILL` says, so
 the truth is known. Without it, a drawn clip of known motion is measured.
@@ -9,6 +10,9 @@ Where the motion is known, each frame's points are mapped back to the still; the
 face, and the truth is where the motion puts it. Jitter is the standard deviation of the second
 difference over time of what is left, so motion itself does not count. Of other clips the motion is
 unknown and counts, so only ratios mean something there.
+
+With a style, the flicker of what is drawn is measured, too: finished frames are mapped back to the
+still, and successive ones compared there. Codes are steadied as the landmarks are.
 """
 
 from __future__ import annotations
@@ -25,23 +29,31 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dsgcli.faces import warp
-from dsgcli.faces.align import ffhq_quad
+from dsgcli.faces.align import crop_face, ffhq_quad
+from dsgcli.faces.composite import composite
 from dsgcli.faces.detect import Backend, MeshDetector, open_detector
+from dsgcli.faces.masks import make_mask
 from dsgcli.faces.search import Effort
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, OneEuro, zero_phase
 from dsgcli.faces.track import Tracker
 from dsgcli.media.sources import open_source
+from dsgcli.store import ModelStore
+from dsgcli.stylize.cast import Role, Wardrobe
+from dsgcli.stylize.options import StylizeOptions
 from dsgcli.training.drawn_clip import clip_matrix, draw_clip
-from dsgcli.types import Face, Frame
+from dsgcli.types import Face, Frame, Portrait
 
 Array = NDArray[np.float64]
 Motion = Callable[[float], Array]
 """Seconds -> (2, 3): still -> frame pixels."""
 
 CROP_PX = 1024
+FLICKER_PX, FLICKER_FRAMES = 256, 40
+"""Side of the still that finished frames are compared in, and how many frames are drawn."""
 REACHES_S = (0.075, 0.125, 0.2, 0.25, 0.375, 0.5)
 
 
@@ -173,6 +185,57 @@ def unknown_motion(detector: MeshDetector, clips: dict[str, Sequence[Frame]]) ->
     return table(["clip", "found", "face px", "off", "causal", "zero-phase"], rows)
 
 
+def flicker(
+    frames: Sequence[Frame], motion: Motion, detector: MeshDetector, style: str, root: Path | None
+) -> list[str]:
+    """Mean absolute difference, in levels of 255, of successive finished frames on the still."""
+    frames = frames[:FLICKER_FRAMES]
+    face = follow(detector, frames)
+    assert len(face.points) == len(frames), "the face of known motion is seen in every frame"
+    role, _ = Wardrobe(ModelStore.open(root), StylizeOptions(style=(style,))).role(style)
+    ways: dict[str, Callable[[Followed], Followed]] = {
+        "off": lambda found: found,
+        "causal (One Euro)": causal,
+        f"zero-phase, {DEFAULT_SMOOTH_S:g} s": lambda found: looking_ahead(found, DEFAULT_SMOOTH_S),
+    }
+    rows = [["the input itself", f"{_change(frames, motion):.3f}"]]
+    for name, way in ways.items():
+        drawn = finished(frames, way(face), way, role)
+        rows.append([name, f"{_change(drawn, motion):.3f}"])
+    return table(["", "flicker"], rows)
+
+
+def finished(
+    frames: Sequence[Frame], face: Followed, way: Callable[[Followed], Followed], role: Role
+) -> list[Frame]:
+    """The frames with the portrait in them."""
+    networks = role.portraits
+    crops = [
+        crop_face(frame, Face(landmarks=points), networks.crop_px)
+        for frame, points in zip(frames, face.points, strict=True)
+    ]
+    codes = np.array([networks.encode([crop.pixels])[0].double().numpy() for crop in crops])
+    steady = way(replace(face, points=codes)).points
+    drawn = []
+    for frame, crop, code in zip(frames, crops, steady, strict=True):
+        pixels = networks.draw(torch.from_numpy(code)[None].float(), role.look)[0]
+        portrait = Portrait(pixels=pixels, crop=crop)
+        mask = make_mask(portrait, "feather", blend=0.08)
+        drawn.append(composite(frame, [portrait], [mask]))
+    return drawn
+
+
+def _change(frames: Sequence[Frame], motion: Motion) -> float:
+    to_still = np.array([CROP_PX / FLICKER_PX, CROP_PX / FLICKER_PX, 1.0])
+    stills = np.array(
+        [
+            warp.warp(frame.pixels, motion(float(frame.time)) * to_still, FLICKER_PX, FLICKER_PX)
+            for frame in frames
+        ]
+    )
+    return float(np.abs(np.diff(stills, axis=0)).mean())
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
@@ -189,7 +252,7 @@ def drawn_frames(num_frames: int = 120) -> tuple[list[Frame], Motion]:
     return frames, motion
 
 
-def report(clips: Path | None, task_file: Path | None) -> str:
+def report(clips: Path | None, task_file: Path | None, style: str | None, root: Path | None) -> str:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     lines = [
         "# Steadiness over time",
@@ -201,11 +264,13 @@ def report(clips: Path | None, task_file: Path | None) -> str:
     backends: list[Backend] = ["face_mesh"] if task_file is None else ["face_mesh", "tasks"]
     for backend in backends:
         with open_detector(backend, task_file) as detector:
-            lines += ["", f"## {detector.name}", "", *sections(detector, clips)]
+            lines += ["", f"## {detector.name}", "", *sections(detector, clips, style, root)]
     return "\n".join(lines) + "\n"
 
 
-def sections(detector: MeshDetector, clips: Path | None) -> list[str]:
+def sections(
+    detector: MeshDetector, clips: Path | None, style: str | None, root: Path | None
+) -> list[str]:
     """What is measured with one detector."""
     others = [] if clips is None else sorted(clips.glob("*.m*"))
     still = next((path for path in others if path.name == "one_person.mp4"), None)
@@ -216,6 +281,13 @@ def sections(detector: MeshDetector, clips: Path | None) -> list[str]:
         others.remove(still)
     lines = [f"Known motion: {what}, 960x540, 30 fps", ""]
     lines += known_motion(detector, frames, motion)
+    if style is not None:
+        lines += [
+            "",
+            f"Flicker of {min(FLICKER_FRAMES, len(frames))} frames drawn by `{style}`",
+            "",
+        ]
+        lines += flicker(frames, motion, detector, style, root)
     if others:
         lines += ["", "Unknown motion, in thousandths of the face's size", ""]
         lines += unknown_motion(detector, {path.name: read_frames(path) for path in others})
@@ -229,8 +301,10 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="?", help="folder with clips")
     parser.add_argument("--task-file", type=Path, help="measure the Tasks API as well")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
+    parser.add_argument("--style", help="measure the flicker of what it draws")
+    parser.add_argument("--pretrained", type=Path, help="folder of models")
     arguments = parser.parse_args()
-    text = report(arguments.clips, arguments.task_file)
+    text = report(arguments.clips, arguments.task_file, arguments.style, arguments.pretrained)
     print(text)
     if arguments.markdown is not None:
         arguments.markdown.write_text(text, "utf-8")
