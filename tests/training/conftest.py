@@ -1,9 +1,8 @@
-"""Rule-filled networks for the golden cases of training, made once a session, in float64."""
+"""Rule-filled networks for the golden cases of training, in float64."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import TypeVar
 
 import pytest
@@ -28,39 +27,29 @@ def filled(network: Network, tag: str, family: str) -> Network:
     return network.eval().double()
 
 
-@pytest.fixture(scope="session")
-def once() -> Callable[..., nn.Module]:
-    """once(name): a network of the golden cases; do not change it, copy it."""
-    config64, config256 = GeneratorConfig.official(64), GeneratorConfig.official(256)
-    makers = {
-        "gen64": lambda: filled(Generator(config64), "gen64c2", "stylegan_nonoise"),
-        "dual64": lambda: filled(DualStyleGAN(config64), "dual64c2", "stylegan_nonoise"),
-        "gen64_noisy": lambda: filled(Generator(config64), "gen64c2", "stylegan"),
-        "dual64_noisy": lambda: filled(DualStyleGAN(config64), "dual64c2", "stylegan"),
-        "disc64": lambda: filled(Discriminator(config64), "disc64c2", "stylegan"),
-        "gen256": lambda: filled(Generator(config256), "gen256c2", "stylegan"),
-        "finetuned256": lambda: filled(Generator(config256), "gprime256", "stylegan"),
-        "dual256": lambda: filled(DualStyleGAN(config256), "dual256c2", "stylegan"),
-        "encoder64": lambda: filled(Encoder(EncoderConfig(num_latents=10)), "pspenc", "irse"),
-        "encoder256": lambda: filled(Encoder(EncoderConfig(num_latents=14)), "pspenc", "irse"),
-        "irse50": lambda: filled(IRSE50(), "irse50", "irse"),
-        "vgg19": lambda: filled(VGG19(), "vgg19", "vgg"),
-        "lpips": _lpips,
-    }
-    made: dict[str, nn.Module] = {}
-
-    def get(name: str) -> nn.Module:
-        if name not in made:
-            made[name] = makers[name]()
-        return made[name]
-
-    return get
+CONFIG64, CONFIG256 = GeneratorConfig.official(64), GeneratorConfig.official(256)
+MAKERS: dict[str, Callable[[], nn.Module]] = {
+    "gen64": lambda: filled(Generator(CONFIG64), "gen64c2", "stylegan_nonoise"),
+    "gen64_noisy": lambda: filled(Generator(CONFIG64), "gen64c2", "stylegan"),
+    "dual64": lambda: filled(DualStyleGAN(CONFIG64), "dual64c2", "stylegan_nonoise"),
+    "dual64_noisy": lambda: filled(DualStyleGAN(CONFIG64), "dual64c2", "stylegan"),
+    "disc64": lambda: filled(Discriminator(CONFIG64), "disc64c2", "stylegan"),
+    "gen256": lambda: filled(Generator(CONFIG256), "gen256c2", "stylegan"),
+    "finetuned256": lambda: filled(Generator(CONFIG256), "gprime256", "stylegan"),
+    "dual256": lambda: filled(DualStyleGAN(CONFIG256), "dual256c2", "stylegan"),
+    "encoder64": lambda: filled(Encoder(EncoderConfig(num_latents=10)), "pspenc", "irse"),
+    "encoder256": lambda: filled(Encoder(EncoderConfig(num_latents=14)), "pspenc", "irse"),
+    "irse50": lambda: filled(IRSE50(), "irse50", "irse"),
+    "vgg19": lambda: filled(VGG19(), "vgg19", "vgg"),
+    "lpips": lambda: _lpips(),
+}
 
 
 @pytest.fixture
-def copy_of(once: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """copy_of(name): such a network, free to be changed."""
-    return lambda name: deepcopy(once(name))
+def made() -> Callable[[str], nn.Module]:
+    """made(name): a network of the golden cases, the test's own; in float64 the large ones take
+    gigabytes, so none outlives its test."""
+    return lambda name: MAKERS[name]()
 
 
 def _lpips() -> LPIPS:

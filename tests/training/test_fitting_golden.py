@@ -97,14 +97,14 @@ class PublishedDestylizer(Destylizer):
 
 
 @pytest.mark.golden("script.destylize")
-def test_destylization_follows_the_published_script(once: Callable[[str], nn.Module]) -> None:
+def test_destylization_follows_the_published_script(made: Callable[[str], nn.Module]) -> None:
     name = "script.destylize"
     destylizer = PublishedDestylizer(
-        once("gen256"),
-        once("finetuned256"),
-        once("encoder256"),
-        VggFeatures(once("vgg19"), once("lpips")),
-        IrseIdentity(once("irse50")),
+        made("gen256"),
+        made("finetuned256"),
+        made("encoder256"),
+        VggFeatures(made("vgg19"), made("lpips")),
+        IrseIdentity(made("irse50")),
         DestylizeRecipe(steps=STEPS),
         LatentLayout(256),
     )
@@ -157,10 +157,10 @@ class PublishedRefiner(Refiner):
 
 
 @pytest.mark.golden("script.refine")
-def test_refinement_follows_the_published_script(once: Callable[[str], nn.Module]) -> None:
+def test_refinement_follows_the_published_script(made: Callable[[str], nn.Module]) -> None:
     name = "script.refine"
     recipe = RefineRecipe(steps=STEPS, lr_color=0.1, lr_structure=0.005)
-    refiner = PublishedRefiner(once("dual256"), VggFeatures(once("vgg19"), once("lpips")), recipe)
+    refiner = PublishedRefiner(made("dual256"), VggFeatures(made("vgg19"), made("lpips")), recipe)
     codes = [
         torch.from_numpy(fill.unit(f"refine:{k}", (1, 14, 512))).double() for k in ("in", "ex")
     ]

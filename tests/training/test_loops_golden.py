@@ -34,10 +34,10 @@ def losses(recorded: Recorded, iteration: int, **values: float) -> None:
 
 
 @pytest.mark.golden("loop.finetune_stylegan")
-def test_finetuning_follows_the_published_loop(copy_of: Callable[[str], nn.Module]) -> None:
+def test_finetuning_follows_the_published_loop(made: Callable[[str], nn.Module]) -> None:
     name = "loop.finetune_stylegan"
     case = golden.case(name)
-    players = Players(copy_of("gen64"), copy_of("gen64"), copy_of("disc64"))
+    players = Players(made("gen64"), made("gen64"), made("disc64"))
     recipe = FinetuneRecipe(steps=2, batch_size=2, augment=False)
     training = AdversarialTraining(players, recipe)
     parameters = {
@@ -90,27 +90,28 @@ def dual_weights(recorded: Recorded, players: DualPlayers) -> None:
     recorded.weights("ema", players.average.state_dict())
 
 
-def dual_players(copy_of: Callable[[str], nn.Module]) -> DualPlayers:
-    players = DualPlayers(copy_of("dual64"), copy_of("dual64"), copy_of("disc64"))
+def dual_players(made: Callable[[str], nn.Module]) -> DualPlayers:
+    players = DualPlayers(made("dual64"), made("dual64"), made("disc64"))
     return players.to(torch.device("cpu"))
 
 
 @pytest.mark.golden("loop.pretrain")
 def test_pretraining_follows_the_published_loop(
-    once: Callable[[str], nn.Module], copy_of: Callable[[str], nn.Module]
+    made: Callable[[str], nn.Module],
 ) -> None:
     name = "loop.pretrain"
-    case, players = golden.case(name), dual_players(copy_of)
-    encoder, decoder = once("encoder64"), once("gen64")
+    case, players = golden.case(name), dual_players(made)
+    encoders, decoder = [made("encoder64")], made("gen64").style
 
     def encode(images: Tensor) -> Tensor:
-        return decoder.map_plus(encoder(fit(images, 256)))
+        encoder = encoders.pop()  # two gigabytes, needed by the first iteration alone
+        return decoder.rows(encoder(fit(images, 256)))
 
     recipe = PretrainRecipe(steps=2, batch_size=2, lambda_adv=0.1)
     training = PretrainTraining(
         players,
         recipe,
-        VggFeatures(copy_of("vgg19"), copy_of("lpips")),
+        VggFeatures(made("vgg19"), made("lpips")),
         encode,
         crossing=5,
         path_rows=EVERY_ROW,
@@ -154,9 +155,9 @@ class AsPublished(TransferTraining):
 
 
 @pytest.mark.golden("loop.finetune_dual")
-def test_transfer_follows_the_published_loop(copy_of: Callable[[str], nn.Module]) -> None:
+def test_transfer_follows_the_published_loop(made: Callable[[str], nn.Module]) -> None:
     name = "loop.finetune_dual"
-    case, players = golden.case(name), dual_players(copy_of)
+    case, players = golden.case(name), dual_players(made)
     inputs = {k: torch.from_numpy(v).double() for k, v in golden.inputs(case).items()}
     exemplars = Exemplars(
         inputs["exstyles"], inputs["instyles"], lambda numbers: inputs["S"][numbers]
@@ -165,8 +166,8 @@ def test_transfer_follows_the_published_loop(copy_of: Callable[[str], nn.Module]
         players,
         TransferRecipe(steps=2, batch_size=2, augment=False),
         exemplars,
-        VggFeatures(copy_of("vgg19"), copy_of("lpips")),
-        IrseIdentity(copy_of("irse50")),
+        VggFeatures(made("vgg19"), made("lpips")),
+        IrseIdentity(made("irse50")),
         path_rows=EVERY_ROW,
         averaged=("res",),
     )

@@ -41,17 +41,17 @@ def summary(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.golden("loss.r1")
-def test_r1_agrees_with_published(once: Callable[[str], nn.Module]) -> None:
+def test_r1_agrees_with_published(made: Callable[[str], nn.Module]) -> None:
     case = golden.case("loss.r1")
     x = doubles(case)["x"].requires_grad_()
-    scores = once("disc64")(x)
+    scores = made("disc64")(x)
     (gradient,) = torch.autograd.grad(scores.sum(), x, retain_graph=True)
     agree(case, {"r1": r1_penalty(scores, x), **summary("grad", gradient)})
 
 
 @pytest.mark.golden("loss.path")
-def test_path_length_of_stylegan_agrees_with_published(once: Callable[[str], nn.Module]) -> None:
-    case, generator = golden.case("loss.path"), once("gen64_noisy")
+def test_path_length_of_stylegan_agrees_with_published(made: Callable[[str], nn.Module]) -> None:
+    case, generator = golden.case("loss.path"), made("gen64_noisy")
     inputs = doubles(case)
     ws = generator.broadcast(generator.map(inputs["z"]))
     lengths = path_lengths(generator(ws), ws, inputs["y"])
@@ -61,9 +61,9 @@ def test_path_length_of_stylegan_agrees_with_published(once: Callable[[str], nn.
 
 @pytest.mark.golden("loss.path")
 def test_path_length_of_dualstylegan_agrees_with_published(
-    once: Callable[[str], nn.Module],
+    made: Callable[[str], nn.Module],
 ) -> None:
-    case, dual = golden.case("loss.path"), once("dual64_noisy")
+    case, dual = golden.case("loss.path"), made("dual64_noisy")
     inputs = doubles(case)
     z = inputs["z"].requires_grad_()
     ws = dual.generator.broadcast(dual.generator.map(z))
@@ -89,9 +89,9 @@ def test_gradient_through_adain_is_the_same_in_any_memory_format() -> None:
 
 
 @pytest.mark.golden("idloss")
-def test_identity_loss_agrees_with_published(once: Callable[[str], nn.Module]) -> None:
+def test_identity_loss_agrees_with_published(made: Callable[[str], nn.Module]) -> None:
     case = golden.case("idloss")
-    inputs, identity = doubles(case), IrseIdentity(once("irse50"))
+    inputs, identity = doubles(case), IrseIdentity(made("irse50"))
     y_hat = inputs["y_hat"].requires_grad_()
     embedding = identity.embed(y_hat)
     loss = identity_loss(embedding, identity.embed(inputs["y"]))
@@ -101,8 +101,8 @@ def test_identity_loss_agrees_with_published(once: Callable[[str], nn.Module]) -
 
 
 @pytest.mark.golden("loss.perc_style")
-def test_losses_on_vgg_features_agree_with_published(once: Callable[[str], nn.Module]) -> None:
-    case, vgg = golden.case("loss.perc_style"), once("vgg19")
+def test_losses_on_vgg_features_agree_with_published(made: Callable[[str], nn.Module]) -> None:
+    case, vgg = golden.case("loss.perc_style"), made("vgg19")
     inputs = doubles(case)
     with torch.no_grad():
         x, y = vgg(inputs["x"]), vgg(inputs["y"])
