@@ -134,8 +134,16 @@ class Beside:
 def publish(temporary: Path, target: Path) -> None:
     """Give a finished file its name, with its content on the disk first; replaces atomically."""
     _flush(temporary)
+    temporary.chmod(0o666 & ~_umask())  # some libraries make private files
     temporary.replace(target)
     _flush(target.parent)
+
+
+def _umask() -> int:
+    """What new files are not allowed, by the user's settings; can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _temporary_name(target: Path) -> str:
