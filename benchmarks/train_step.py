@@ -226,11 +226,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch", type=int, help="for all sizes")
     parser.add_argument("--channel-base", type=int, default=6144)
     parser.add_argument("--max-channels", type=int, default=128)
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
+    if options.batch:
+        BATCH.update(dict.fromkeys(BATCH, options.batch))
     if options.curves:
         curves(options.sizes[0], options.steps, options.channel_base, options.max_channels)
     else:
