@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dsgcli.cli.flags import expand
+from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.options import FILES_GROUP, STYLE_GROUP, Machine, Overwrite, Seed, Talk
-from dsgcli.cli.pending import not_available
 
 EXAMPLES = """
 Examples:
@@ -82,4 +81,13 @@ def destylize(
 
     A portrait's extrinsic code is its style, its intrinsic code the face that it was drawn from.
     """
-    not_available("destylize")
+    from dsgcli.destylize import DestylizeOptions
+    from dsgcli.destylize import destylize as run
+
+    values = values_of(how, machine)
+    del values["precision"]  # fitting is float32: its steps are too small for less
+    with talk.terminal.progress() as progress:
+        found = run(DestylizeOptions(source=source, **values), progress)
+    flagged = ", ".join(found["flagged"]) or "none"
+    said = f"{found['portraits']} portraits: {found['output']}; flagged: {flagged}"
+    talk.terminal.summary(found, said)

@@ -1,0 +1,128 @@
+"""Growing and blending keep what they promise; frozen features behave as distances."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
+from dsgcli.training.perceptual import (
+    DiscriminatorFeatures,
+    EncoderFeatures,
+    EncoderIdentity,
+    Features,
+    mean_code,
+)
+from dsgcli.training.stage import OneProcess, SeededDraws
+from dsgcli.training.stages.autoencoder import (
+    code_moments,
+    cosine_rate,
+    grown_discriminator,
+    grown_generator,
+    pyramid_l1,
+    seed_heads,
+)
+from dsgcli.training.stages.finetune import swapped
+
+CPU = torch.device("cpu")
+SMALL, LARGE = (GeneratorConfig.compact(s, base=512, most=16, style_dim=16) for s in (32, 64))
+ENCODER = EncoderConfig(
+    num_latents=10,
+    style_dim=16,
+    input_px=32,
+    stem_width=8,
+    widths=(8, 8, 16, 16),
+    units=(1, 1, 1, 1),
+    head_width=8,
+)
+
+
+def test_grown_generator_begins_with_the_small_picture_enlarged() -> None:
+    small = Generator(SMALL)
+    large = grown_generator(small, LARGE)
+    ws = torch.randn(2, 10, 16)
+    wanted = large.to_rgbs[-1].upsample(small(ws[:, :8], large.stored_noise()[:-2]))
+    torch.testing.assert_close(large(ws), wanted)
+
+
+def test_grown_discriminator_keeps_its_old_blocks() -> None:
+    small = Discriminator(SMALL)
+    large = grown_discriminator(small, LARGE)
+    x = torch.randn(2, SMALL.channels[32], 32, 32)
+    torch.testing.assert_close(large.convs[2:](x), small.convs[1:](x))
+
+
+def test_new_heads_begin_as_the_last_old_one() -> None:
+    encoder = Encoder(ENCODER)
+    seed_heads(encoder, 8)
+    codes = encoder.eval()(torch.randn(1, 3, 32, 32))
+    torch.testing.assert_close(codes[:, 8:], codes[:, 7:8].expand(-1, 2, -1))
+
+
+def test_swapped_takes_structure_from_the_base_and_texture_from_the_style() -> None:
+    base, style = Generator(LARGE), Generator(LARGE)
+    blend, ws = swapped(base, style, 16), torch.randn(1, 10, 16)
+    for px, source in ((8, base), (4, base)):
+        mine = blend.synthesize(ws, base.stored_noise(), size_px=px)
+        theirs = source.synthesize(ws, base.stored_noise(), size_px=px)
+        torch.testing.assert_close(mine, theirs)
+    assert torch.equal(blend.convs[2].conv.weight, style.convs[2].conv.weight)
+    assert torch.equal(blend.style[1].weight, base.style[1].weight)
+
+
+def test_pyramid_is_zero_for_the_same_and_edges_ignore_brightness() -> None:
+    a = torch.rand(2, 3, 32, 32)
+    assert sum(pyramid_l1(a, a)) == 0
+    pixel, edge = pyramid_l1(a, a + 0.5)
+    assert pixel == pytest.approx(1.5, rel=1e-4) and edge < 1e-5
+
+
+def test_code_moments_are_least_for_a_normal_distribution() -> None:
+    codes = torch.randn(4000, 2, 3)
+    normal = code_moments(codes, OneProcess())
+    assert normal < 0.01 < code_moments(codes * 1.5, OneProcess())
+    assert normal < code_moments(codes + 0.5, OneProcess())
+
+
+def test_rate_rises_falls_and_ends_at_a_twentieth() -> None:
+    rates = [cosine_rate(i, 100, 1.0, 10) for i in range(101)]
+    assert rates[9] == 1.0 and rates[0] == 0.1 and rates[100] == pytest.approx(0.05)
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
+
+
+@pytest.mark.parametrize("kind", ["discriminator", "encoder"])
+def test_features_are_distances_at_falling_resolutions(kind: str) -> None:
+    features: Features = (
+        DiscriminatorFeatures(Discriminator(SMALL))
+        if kind == "discriminator"
+        else EncoderFeatures(Encoder(ENCODER))
+    )
+    a, b = torch.rand(2, 2, 3, 32, 32).mul(2).sub(1).unbind(0)
+    sides = [m.shape[2] for m in features.maps(a)]
+    assert sides == [32 >> k for k in range(len(sides))]
+    assert features.distance(a, a).abs().max() < 1e-6
+    near, far = features.distance(a, 0.9 * a + 0.1 * b), features.distance(a, b)
+    assert (near < far).all()
+
+
+def test_identity_of_an_encoder_is_of_unit_length_and_its_own() -> None:
+    encoder = Encoder(ENCODER).eval()
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
+    identity = EncoderIdentity(encoder, slice(0, 5), mean_code(encoder, images))
+    embedding = identity.embed(images)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(4))
+    assert (embedding @ embedding.T).argmax(1).tolist() == [0, 1, 2, 3]
+
+
+def test_draws_of_a_row_do_not_depend_on_the_split() -> None:
+    """What makes resuming exact, and two processes equal to one with twice the batch."""
+    whole = SeededDraws(1, 5, "g", range(4), CPU)
+    odd = SeededDraws(1, 5, "g", (1, 3), CPU)
+    torch.testing.assert_close(whole.normal(4, 3)[1::2], odd.normal(2, 3))
+    torch.testing.assert_close(whole.integers(9, 4)[1::2], odd.integers(9, 2))
+    assert whole.shared_integer(0, 99) == odd.shared_integer(0, 99)
+    other = SeededDraws(1, 6, "g", range(4), CPU)
+    assert not torch.equal(other.normal(4, 3), SeededDraws(1, 5, "g", range(4), CPU).normal(4, 3))
