@@ -12,7 +12,9 @@ def test_list_names_styles_with_exemplars_size_and_origin():
     result = dsg("styles", "list")
     assert result.exit_code == 0
     rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()[2:]}
-    assert rows["toon"] == ["5", "64", "MIT", "DSG_PRETRAINED"]
+    exemplars, px, megabytes, *rest = rows["toon"]
+    assert (exemplars, px, rest) == ("5", "64", ["MIT", "DSG_PRETRAINED"])
+    assert 0 < float(megabytes) < 2
     assert rows["ink"][:2] == ["5", "64"]
 
 
