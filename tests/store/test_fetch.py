@@ -315,7 +315,7 @@ def test_full_disk_is_told_before_it_is_full(web, target, patience, monkeypatch)
 def test_target_that_cannot_be_written_is_told(web, tmp_path, patience):
     (tmp_path / "models").write_text("a file")
     url = web.serve("/g.pt", CONTENT)
-    with pytest.raises(DsgError, match=r"cannot|not writable"):
+    with pytest.raises(DsgError, match="cannot write"):
         get(tmp_path / "models" / "generator.pt", url, patience=patience)
 
 
