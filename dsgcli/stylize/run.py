@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dsgcli.errors import DsgError, OutputExistsError, SourceMissingError, UsageError
@@ -45,25 +45,8 @@ def run(
     """
     started = time.monotonic()
     sources = _without_own(find_sources(inputs, recursive=options.recursive), progress)
-    store = ModelStore.open(options.pretrained)
-    clock = Stopwatch()
-    with ExitStack() as stack:
-        detector = open_detector(task_file=store.face_landmarker())
-        stack.callback(detector.close)
-        segmenter, mask = _segmentation(options, store)
-        if segmenter is not None:
-            stack.callback(segmenter.close)
-        with clock.stage("load"):
-            casts = _casts(store, options, detector, progress)
-        studio = Studio(
-            detector=detector,
-            segmenter=segmenter,
-            mask=mask,
-            casts=casts,
-            options=options,
-            clock=clock,
-            store=store,
-        )
+    with open_studio(options, progress) as studio:
+        casts, clock = studio.casts, studio.clock
         jobs = plan_jobs(
             sources,
             output,
@@ -78,8 +61,8 @@ def run(
     machine = {
         "device": str(casts[0].role.portraits.device),
         "precision": str(casts[0].role.portraits.dtype).removeprefix("torch."),
-        "detector": detector.name,
-        "mask": mask,
+        "detector": studio.detector.name,
+        "mask": studio.mask,
         "cpus": str(num_cpus()),
     }
     return Summary(
@@ -88,6 +71,35 @@ def run(
         seconds=time.monotonic() - started,
         machine=machine,
     )
+
+
+@contextmanager
+def open_studio(options: StylizeOptions, progress: Progress = SILENT) -> Iterator[Studio]:
+    """Everything that inputs are drawn with: detector, segmentation and networks, loaded once and
+    closed in the end.
+
+    Raises:
+        UsageError, ModelError: something that is not there, or does not fit.
+    """
+    store = ModelStore.open(options.pretrained)
+    clock = Stopwatch()
+    with ExitStack() as stack:
+        detector = open_detector(task_file=store.face_landmarker())
+        stack.callback(detector.close)
+        segmenter, mask = _segmentation(options, store)
+        if segmenter is not None:
+            stack.callback(segmenter.close)
+        with clock.stage("load"):
+            casts = _casts(store, options, detector, progress)
+        yield Studio(
+            detector=detector,
+            segmenter=segmenter,
+            mask=mask,
+            casts=casts,
+            options=options,
+            clock=clock,
+            store=store,
+        )
 
 
 def _without_own(sources: Sequence[Source], progress: Progress) -> list[Source]:
