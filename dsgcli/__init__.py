@@ -1,3 +1,62 @@
-"""dsg: photographs and videos of people as portraits in the style of one chosen picture."""
+"""dsg: photographs and videos of people as portraits in the style of one chosen picture.
+
+The command line is `dsg`. From Python, with the same names and defaults (docs/python.md):
+
+    stylize         pictures, videos and folders, file to file
+    Stylizer        photographs as arrays in, drawings out; networks loaded once
+    sample          portraits of people who do not exist
+    ModelStore      what there is to draw in
+    Portraits       the networks of one style: crops -> codes -> portraits
+    DsgError        everything that can be expected to go wrong
+
+Each is loaded when it is first used, so `import dsgcli` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from dsgcli.errors import DsgError
+    from dsgcli.portraits import Look, Portraits, load_portraits
+    from dsgcli.store import ModelStore
+    from dsgcli.stylize.calls import Stylizer, stylize
+    from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.summary import Summary
+
+_HOMES = {
+    "DsgError": "errors",
+    "Look": "portraits",
+    "ModelStore": "store",
+    "Portraits": "portraits",
+    "StylizeOptions": "stylize.options",
+    "Stylizer": "stylize.calls",
+    "Summary": "stylize.summary",
+    "load_portraits": "portraits",
+}
+
+__all__ = [
+    "DsgError",
+    "Look",
+    "ModelStore",
+    "Portraits",
+    "StylizeOptions",
+    "Stylizer",
+    "Summary",
+    "__version__",
+    "load_portraits",
+    "stylize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "stylize":  # a package that can be called, see there
+        return import_module("dsgcli.stylize")
+    if name in _HOMES:
+        return getattr(import_module(f"dsgcli.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'dsgcli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,4 +4,23 @@ options    what was asked            run        a batch of inputs
 jobs       inputs and outputs        file       one input: a still, or a video in segments
 cast       who is drawn how          flow       the loop itself
 settings   what need not be made again          preview    a contact sheet first
+calls      from Python: `stylize` for files, `Stylizer` for arrays
+
+The package itself can be called: `from dsgcli import stylize; stylize("photo.jpg")` is
+`calls.stylize`. Both names are wanted, and Python has one place for them.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _CallablePackage(ModuleType):
+    def __call__(self, *arguments: Any, **choices: Any) -> Any:
+        """See `dsgcli.stylize.calls.stylize`."""
+        from dsgcli.stylize.calls import stylize
+
+        return stylize(*arguments, **choices)
+
+
+sys.modules[__name__].__class__ = _CallablePackage
