@@ -220,5 +220,5 @@ def judges(
         rng = torch.Generator().manual_seed(0)
         z = torch.randn(NUM_CENTER_FACES, base.config.style_dim, generator=rng).to(device)
         with torch.no_grad():
-            faces = base(base.broadcast(base.map(z)))
+            faces = base(base.random_ws(z))
         return EncoderFeatures(encoder), EncoderIdentity(encoder, rows, mean_code(encoder, faces))

@@ -102,9 +102,10 @@ def find_people(
 
 def random_person(seed: int, portraits: Portraits) -> Person:
     """The person that `dsg sample` draws from this seed."""
-    rows, width = portraits.layout.num_latents, portraits.generator.config.generator.style_dim
-    z = seeded_normal(seed, "content", width)
-    return Person(label=f"seed {seed}", code=z.expand(rows, -1), space="z+")
+    network = portraits.generator.generator
+    z = seeded_normal(seed, "content", network.config.style_dim)
+    code = network.spread(z[None].to(portraits.device))[0]
+    return Person(label=f"seed {seed}", code=code, space="z+")
 
 
 def _photographed(path: Path, portraits: Portraits, cutter: FaceCutter) -> Person:

@@ -220,7 +220,7 @@ def draw_samples(
 
     def ws_of(code: Tensor) -> Tensor:
         code = code[None].to(painter.device)
-        ws = network.broadcast(network.map(code)) if code.ndim == 2 else network.map_plus(code)
+        ws = network.random_ws(code) if code.ndim == 2 else network.map_plus(code)
         return network.truncate(ws, truncation)[0]
 
     def scene_of(instyle: Tensor, exstyle: Tensor) -> Scene:

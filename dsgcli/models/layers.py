@@ -33,6 +33,42 @@ class MappingNetwork(nn.Sequential):
         return mapped.view(code.shape)
 
 
+class CodePrior(nn.Module):
+    """Where codes of faces lie in z+: a Gaussian with the principal axes of the encoder's codes.
+
+    A generator that was learnt from its encoder's codes knows no others: one z in all rows is far
+    from any of them, and its picture is mud. Through the prior a random z becomes a likely z+.
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, num_latents: int, style_dim: int, num_axes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_latents, style_dim))
+        self.register_buffer("axes", torch.zeros(num_axes, num_latents, style_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (N, D) of N(0, 1) -> z+ (N, L, D)."""
+        used = z[:, : len(self.axes)]
+        return self.mean + torch.einsum("nk,kld->nld", used, self.axes)
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor) -> None:
+        """Take mean and axes, each as long as the codes (N, L, D) spread along it.
+
+        Raises:
+            AssertionError: not more codes than axes.
+        """
+        assert len(codes) > len(self.axes), f"{len(codes)} codes for {len(self.axes)} axes"
+        flat = codes.flatten(1).double()
+        mean = flat.mean(dim=0)
+        _, spread, axes = torch.linalg.svd(flat - mean, full_matrices=False)
+        spread = spread[: len(self.axes), None] / (len(codes) - 1) ** 0.5
+        self.mean.copy_(mean.view_as(self.mean))
+        self.axes.copy_((spread * axes[: len(self.axes)]).view_as(self.axes))
+
+
 class ConstantInput(nn.Module):
     """The learnt 4x4 map that every picture starts from."""
 

@@ -8,6 +8,7 @@ Spaces, one method each:
 
     z   (N, D)     --map-->       w   (N, D)     --broadcast-->  ws (B, L, D)
     z+  (B, L, D)  --map_plus-->  w+  (B, L, D)                  ws (B, L, D)
+    z   (N, D)     --spread-->    z+  (N, L, D); spread and map in one: random_ws
     ws, ws         --mix-->       ws             --truncate-->   ws  --forward-->  picture
 
 Pictures are (B, 3, S, S), RGB, about [-1, 1] and not clamped.
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
 from dsgcli.models.bound import BoundGenerator
-from dsgcli.models.layers import ConstantInput, MappingNetwork, StyledConv, ToRGB
+from dsgcli.models.layers import CodePrior, ConstantInput, MappingNetwork, StyledConv, ToRGB
 from dsgcli.models.ops import (
     EPSILON,
     Blur,
@@ -67,6 +68,9 @@ class GeneratorConfig:
     """Linear layers from z to w."""
     channels: Mapping[int, int] = field(hash=False)
     """Feature maps by resolution, one entry for each of 4, 8, ..., size_px."""
+    prior_axes: int = 0
+    """Axes of the prior that turns a random z into z+; 0 has none, and repeats one w, as
+    StyleGAN2 does."""
 
     def __post_init__(self) -> None:
         wanted = self.layout.resolutions_px
@@ -75,6 +79,10 @@ class GeneratorConfig:
             raise ModelMismatchError(
                 f"a {self.size_px} px generator needs channels for each of {wanted} px, "
                 f"got {dict(self.channels)}"
+            )
+        if not 0 <= self.prior_axes <= self.style_dim:
+            raise ModelMismatchError(
+                f"a prior has 0 to {self.style_dim} axes, got {self.prior_axes}"
             )
         object.__setattr__(self, "channels", channels)
 
@@ -106,6 +114,7 @@ class GeneratorConfig:
             "style_dim": self.style_dim,
             "mapping_layers": self.mapping_layers,
             "channels": {str(px): count for px, count in self.channels.items()},
+            **({"prior_axes": self.prior_axes} if self.prior_axes else {}),
         }
 
     @classmethod
@@ -116,6 +125,7 @@ class GeneratorConfig:
             style_dim=int(values["style_dim"]),
             mapping_layers=int(values["mapping_layers"]),
             channels={int(px): int(count) for px, count in values["channels"].items()},
+            prior_axes=int(values.get("prior_axes", 0)),
         )
 
 
@@ -144,6 +154,8 @@ class Generator(nn.Module):
             self.to_rgbs.append(ToRGB(channels[high], width, up=True))
         for i, side in enumerate(self.layout.noise_sizes_px):
             self.noises.register_buffer(f"noise_{i}", torch.randn(1, 1, side, side))
+        if config.prior_axes:
+            self.prior = CodePrior(self.layout.num_latents, width, config.prior_axes)
 
     @property
     def styled_convs(self) -> list[StyledConv]:
@@ -165,6 +177,19 @@ class Generator(nn.Module):
     def map_plus(self, z_plus: Tensor) -> Tensor:
         """z+ (B, L, D) -> w+ (B, L, D), row by row; any number of rows."""
         return self.style.rows(z_plus)
+
+    def spread(self, z: Tensor) -> Tensor:
+        """z (N, D) -> z+ (N, L, D): through the prior, or the same row for every layer."""
+        if self.config.prior_axes:
+            z_plus: Tensor = self.prior(z)
+            return z_plus
+        return z[:, None].expand(-1, self.layout.num_latents, -1)
+
+    def random_ws(self, z: Tensor) -> Tensor:
+        """z (N, D) of N(0, 1) -> ws (N, L, D): codes of the faces that this generator makes."""
+        if self.config.prior_axes:
+            return self.map_plus(self.spread(z))
+        return self.broadcast(self.map(z))  # the same, mapped once
 
     def broadcast(self, w: Tensor) -> Tensor:
         """w (B, D) -> ws (B, L, D): the same row for every layer."""

@@ -82,10 +82,16 @@ class BaseRecipe(AdversarialRecipe):
     """Weight of the L1 distance over three levels of an image pyramid."""
     lambda_edge: NotNegative = 0.5
     """Weight of the L1 distance of horizontal and vertical differences."""
+    face_weight: Positive = 1.0
+    """How much more the middle of an aligned crop counts than its corners in these two terms: 4
+    spends what the networks have on eyes and mouth."""
     lambda_perc: NotNegative = 0.0
     """Weight of the distance of the discriminator's feature maps, where `lambda_adv` is not 0."""
     lambda_prior: NotNegative = 0.02
-    """Weight that pulls the codes' mean to 0 and variance to 1, so that random z+ are faces."""
+    """Weight that pulls the codes' mean to 0 and variance to 1."""
+    prior_axes: Whole = 256
+    """With an autoencoder start: principal axes of the codes that a random z moves along, so that
+    random faces are faces; at most the style width. 0 repeats one z in all rows, as StyleGAN2."""
     warmup_steps: Whole = 200
     """Steps over which a phase's learning rate rises."""
     max_grad_norm: NotNegative = 1.0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from dsgcli.models.stylegan2 import Discriminator, append_stddev
+from dsgcli.models.stylegan2 import Discriminator, Generator, append_stddev
 from dsgcli.recipe import AdversarialRecipe
 from dsgcli.training.augment import AdaptiveAugmentation, augment
 from dsgcli.training.losses import discriminator_loss, path_lengths, path_penalty, r1_penalty
@@ -189,28 +189,16 @@ class PathLength:
 # ── random codes ─────────────────────────────────────────────────────────────────────────────────
 
 
-def random_ws(
-    map_z: Callable[[Tensor], Tensor],
-    batch: int,
-    shape: Sequence[int],
-    mixing: float,
-    draws: Draws,
-) -> Tensor:
+def random_ws(generator: Generator, batch: int, mixing: float, draws: Draws) -> Tensor:
     """Codes in W+ from one z or, with probability `mixing`, two that cross at a random row.
-
-    Args:
-        map_z: z (N, D) -> w (N, D).
-        shape: (L, D).
 
     Returns:
         (batch, L, D).
     """
-    rows, width = shape
     count = 2 if draws.shared_chance(mixing) else 1
-    z = draws.normal(batch, count, width)
-    w = map_z(z.flatten(0, 1)).reshape(batch, count, width)
+    z = draws.normal(batch, count, generator.config.style_dim)
+    ws = generator.random_ws(z.flatten(0, 1))
     if count == 1:
-        return w.expand(-1, rows, -1)
-    index = draws.shared_integer(1, rows - 1)
-    first, second = w[:, :1].expand(-1, index, -1), w[:, 1:].expand(-1, rows - index, -1)
-    return torch.cat([first, second], dim=1)
+        return ws
+    index = draws.shared_integer(1, generator.layout.num_latents - 1)
+    return generator.mix(ws[::2], ws[1::2], index)

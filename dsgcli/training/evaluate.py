@@ -110,7 +110,7 @@ def random_faces(dual: DualStyleGAN, count: int, device: torch.device) -> Tensor
     """(N, L, D) in W+: the same faces each time."""
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(count, dual.config.generator.style_dim, generator=rng).to(device)
-    return dual.generator.broadcast(dual.generator.map(z))
+    return dual.generator.random_ws(z)
 
 
 # ── candidates ───────────────────────────────────────────────────────────────────────────────────

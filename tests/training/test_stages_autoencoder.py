@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.layers import CodePrior
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
+from dsgcli.recipe import BaseRecipe, Growth
 from dsgcli.training.perceptual import (
     DiscriminatorFeatures,
     EncoderFeatures,
@@ -16,10 +19,13 @@ from dsgcli.training.perceptual import (
     Features,
     mean_code,
 )
-from dsgcli.training.stage import OneProcess, SeededDraws
+from dsgcli.training.stage import Batch, OneProcess, SeededDraws
 from dsgcli.training.stages.autoencoder import (
+    Autoencoder,
+    AutoencoderTraining,
     code_moments,
     cosine_rate,
+    face_importance,
     grown_discriminator,
     grown_generator,
     pyramid_l1,
@@ -126,3 +132,87 @@ def test_draws_of_a_row_do_not_depend_on_the_split() -> None:
     assert whole.shared_integer(0, 99) == odd.shared_integer(0, 99)
     other = SeededDraws(1, 6, "g", range(4), CPU)
     assert not torch.equal(other.normal(4, 3), SeededDraws(1, 5, "g", range(4), CPU).normal(4, 3))
+
+
+def test_importance_has_mean_one_and_is_greatest_in_the_face() -> None:
+    importance = face_importance(64, 4.0)[0, 0]
+    assert importance.mean() == pytest.approx(1.0, abs=1e-5)
+    assert divmod(int(importance.argmax()), 64) in {(35, 31), (35, 32)}
+    assert 3.5 < importance.max() / importance.min() < 4.0
+    assert torch.equal(face_importance(64, 1.0), torch.ones(1, 1, 64, 64))
+
+
+def test_pyramid_counts_an_error_in_the_face_more_than_one_in_a_corner() -> None:
+    a = torch.zeros(1, 3, 32, 32)
+    face, corner = a.clone(), a.clone()
+    face[..., 16:20, 14:18] = 1.0
+    corner[..., 1:5, 1:5] = 1.0
+    importance = face_importance(32, 4.0)
+    for near, far in zip(
+        pyramid_l1(a, face, importance), pyramid_l1(a, corner, importance), strict=True
+    ):
+        assert near > 2 * far
+
+
+def test_prior_draws_codes_that_spread_as_the_ones_it_was_fitted_to() -> None:
+    torch.manual_seed(0)
+    mixing = torch.randn(6, 4 * 8)
+    codes = (torch.randn(4000, 6) @ mixing + 3.0).view(-1, 4, 8)
+    prior = CodePrior(4, 8, 8)
+    prior.fit(codes)
+    drawn = prior(torch.randn(4000, 8)).flatten(1)
+    wanted = codes.flatten(1)
+    torch.testing.assert_close(drawn.mean(0), wanted.mean(0), atol=0.3, rtol=0)
+    spread = torch.linalg.matrix_norm(wanted.T.cov())
+    assert torch.linalg.matrix_norm(drawn.T.cov() - wanted.T.cov()) < 0.1 * spread
+
+
+def test_random_faces_go_through_the_prior_if_there_is_one() -> None:
+    z = torch.randn(3, 16)
+    plain = Generator(SMALL)
+    torch.testing.assert_close(plain.random_ws(z), plain.map_plus(plain.spread(z)))
+    network = Generator(replace(SMALL, prior_axes=4))
+    network.prior.fit(torch.randn(50, 8, 16))
+    ws = network.random_ws(z)
+    assert torch.equal(ws, network.map_plus(network.prior(z)))
+    assert not torch.allclose(ws[:, 0], ws[:, 1])
+    assert GeneratorConfig.from_json(network.config.as_json()) == network.config
+
+
+def training_of(growth: Growth, **recipe: float) -> AutoencoderTraining:
+    config = replace(SMALL, prior_axes=4)
+    torch.manual_seed(0)
+    nets = Autoencoder.fresh(Generator(config), Encoder(replace(ENCODER, num_latents=8)))
+    pictures = torch.rand(16, 3, 32, 32) * 2 - 1
+    return AutoencoderTraining(
+        nets,
+        BaseRecipe(start="autoencoder", growth=(growth,), **recipe),
+        growth,
+        pictures,
+        lambda: [pictures],
+    )
+
+
+def test_reconstructions_and_samples_take_turns_before_the_discriminator() -> None:
+    growth = Growth(size_px=32, steps=9, batch_size=4, lambda_adv=0.1, lambda_sample=0.1)
+    training = training_of(growth, lambda_perc=0.1)
+    images = training.pictures[:4]
+    batch = Batch(images=images, indices=torch.arange(4), rows=range(4))
+    seen = []
+    for iteration in range(2):
+        training.begin(iteration)
+        draws = SeededDraws(0, iteration, "ae", range(4), CPU)
+        _, scalars = training._loss(batch, draws, OneProcess())
+        seen.append({name for name in scalars if name in ("g/recon", "g/sample", "perc")})
+        assert len(training._fakes(batch, draws)) == 1
+    assert seen == [{"g/recon", "perc"}, {"g/sample"}]
+
+
+def test_prior_is_fitted_as_training_begins_and_belongs_to_both_generators() -> None:
+    training = training_of(Growth(size_px=32, steps=9, batch_size=4))
+    training.begin(0)
+    nets = training.nets
+    assert nets.generator.prior.axes.abs().sum() > 0
+    assert torch.equal(nets.generator.prior.axes, nets.generator_average.prior.axes)
+    sheet = training.sheets(4)["samples"]
+    assert sheet.flatten(1).var(dim=0).mean() > 0

@@ -7,8 +7,9 @@ sharpens what is there, on reconstructions and on faces from random codes. It gr
 begins as the enlarged picture of the one before.
 
 Losses, all means over the batch: an L1 pyramid and its edges; features of the discriminator in
-training (Larsen et al., arXiv:1512.09300); moments of the codes, so that random z are where codes
-are; the adversarial terms of StyleGAN2.
+training (Larsen et al., arXiv:1512.09300); moments of the codes, so that no entry of them goes
+unused; the adversarial terms of StyleGAN2. Random z become z+ through a prior that is fitted to the
+encoder's codes now and then (`CodePrior`).
 
 Shapes: B batch, S size now, L rows of the generator now, D style width.
 """
@@ -16,7 +17,7 @@ Shapes: B batch, S size now, L rows of the generator now, D style width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,12 @@ BETA1 = 0.5
 PYRAMID_LEVELS = 3
 LAST_RATE = 0.05
 """Where the cosine of the learning rate ends."""
+PRIOR_EVERY = 300
+"""Steps between fits of the prior."""
+FACE_CENTER = (0.5, 0.56)
+"""Of an aligned crop, x and y in shares of its side: between eyes and mouth."""
+FACE_SPREAD = 0.17
+"""Standard deviation of the bell around it."""
 MATCHED_MAPS = slice(1, 4)
 """Maps of the discriminator that are compared: half to an eighth of the resolution."""
 
@@ -102,7 +109,8 @@ def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
 def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
     """More blocks on top: their ToRGB begins at zero, so the picture is the old one enlarged."""
     larger = Generator(config)
-    state = {k: v for k, v in smaller.state_dict().items() if not k.startswith("noises.")}
+    own = ("noises.", "prior.")  # of other shapes; the prior is fitted anew
+    state = {k: v for k, v in smaller.state_dict().items() if not k.startswith(own)}
     larger.load_state_dict(larger.state_dict() | state)
     for to_rgb in larger.to_rgbs[len(smaller.to_rgbs) :]:
         to_rgb.conv.weight.zero_()  # type: ignore[union-attr, operator]
@@ -132,20 +140,52 @@ def seed_heads(encoder: Encoder, rows: int) -> None:
             head.load_state_dict(before)
 
 
+@torch.no_grad()
+def fit_prior(nets: Autoencoder, portraits: Iterable[Tensor]) -> None:
+    """Fit the prior of both generators to the codes of portraits, batches of (B, 3, S, S)."""
+    encoder, rows = nets.encoder_average, nets.generator.layout.num_latents
+    training = encoder.training
+    encoder.eval()
+    codes = [encoder(fit(images, encoder.config.input_px))[:, :rows] for images in portraits]
+    encoder.train(training)
+    for generator in (nets.generator, nets.generator_average):
+        generator.prior.fit(torch.cat(codes))
+
+
 # ── losses ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def pyramid_l1(a: Tensor, b: Tensor, levels: int = PYRAMID_LEVELS) -> tuple[Tensor, Tensor]:
+def pyramid_l1(
+    a: Tensor, b: Tensor, importance: Tensor | None = None, levels: int = PYRAMID_LEVELS
+) -> tuple[Tensor, Tensor]:
     """L1 distance of pictures (B, 3, S, S), and of their horizontal and vertical differences, each
-    summed over a pyramid of halved pictures."""
+    summed over a pyramid of halved pictures.
+
+    Args:
+        importance: (1, 1, S, S) of mean 1, what each pixel counts; None counts all the same.
+    """
     pixel, edge = a.new_zeros(()), a.new_zeros(())
     for level in range(levels):
         if level:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+            importance = None if importance is None else F.avg_pool2d(importance, 2)
         delta = a - b
+        across, down = delta.diff(dim=3), delta.diff(dim=2)
+        if importance is not None:
+            delta = delta * importance
+            across, down = across * importance[..., 1:], down * importance[..., 1:, :]
         pixel = pixel + delta.abs().mean()
-        edge = edge + delta.diff(dim=3).abs().mean() + delta.diff(dim=2).abs().mean()
+        edge = edge + across.abs().mean() + down.abs().mean()
     return pixel, edge
+
+
+def face_importance(size_px: int, weight: float) -> Tensor:
+    """(1, 1, S, S) of mean 1: an aligned crop's face counts up to `weight` times its corners."""
+    place = (torch.arange(size_px) + 0.5) / size_px
+    x, y = place[None, :] - FACE_CENTER[0], place[:, None] - FACE_CENTER[1]
+    bell = torch.exp(-(x.square() + y.square()) / (2 * FACE_SPREAD**2))
+    importance = 1.0 + (weight - 1.0) * bell
+    return (importance / importance.mean())[None, None]
 
 
 def code_moments(codes: Tensor, across: Across) -> Tensor:
@@ -179,14 +219,22 @@ class AutoencoderTraining:
 
     Args:
         pictures: (N, 3, S, S) in [-1, 1], whose reconstructions are drawn on the sheets.
+        portraits: the portraits that the prior is fitted to, in batches; the same at each call.
     """
 
     def __init__(
-        self, nets: Autoencoder, recipe: BaseRecipe, growth: Growth, pictures: Tensor
+        self,
+        nets: Autoencoder,
+        recipe: BaseRecipe,
+        growth: Growth,
+        pictures: Tensor,
+        portraits: Callable[[], Iterable[Tensor]],
     ) -> None:
         self.nets, self.recipe, self.growth = nets, recipe, growth
-        self.pictures = pictures
+        self.pictures, self.portraits = pictures, portraits
         self._shown: dict[tuple[int, ...], list[Tensor]] = {}
+        self.importance = face_importance(growth.size_px, recipe.face_weight).to(pictures)
+        self._turn = ""
         self.decay = average_decay(recipe.ema_half_life_steps)
         adversary = replace(recipe, lr=growth.lr, batch_size=growth.batch_size)
         self.adversary = Adversary(nets.discriminator, adversary)
@@ -216,6 +264,11 @@ class AutoencoderTraining:
         rate = cosine_rate(iteration, growth.steps, growth.lr, self.recipe.warmup_steps)
         for group in self._optimizers["g"].param_groups:
             group["lr"] = rate
+        turns = {"recon": growth.lambda_adv, "sample": growth.lambda_sample}
+        judged = [name for name, weight in turns.items() if weight > 0]
+        self._turn = judged[iteration % len(judged)] if judged else ""
+        if self.nets.generator.config.prior_axes and iteration % PRIOR_EVERY == 0:
+            fit_prior(self.nets, self.portraits())
 
     @property
     def sharpens(self) -> bool:
@@ -246,9 +299,7 @@ class AutoencoderTraining:
         return draws.noise(self.nets.generator.layout.noise_sizes_px, batch)
 
     def _random(self, batch: int, draws: Draws) -> Tensor:
-        generator = self.nets.generator
-        shape = (generator.layout.num_latents, generator.config.style_dim)
-        return random_ws(generator.map, batch, shape, self.recipe.mixing, draws)
+        return random_ws(self.nets.generator, batch, self.recipe.mixing, draws)
 
     def _fakes(self, batch: Batch, draws: Draws) -> list[Tensor]:
         """Reconstructions, and faces from random codes: those that the phase before has made, which
@@ -260,7 +311,7 @@ class AutoencoderTraining:
         codes = self.encode(batch.images)
         noise = self._noise(len(batch.rows), draws)
         images = generator(generator.map_plus(codes), noise).float()
-        pixel, edge = pyramid_l1(images, batch.images)
+        pixel, edge = pyramid_l1(images, batch.images, self.importance)
         prior = code_moments(codes.float(), across)
         loss = recipe.lambda_pixel * pixel + recipe.lambda_edge * edge
         loss = loss + recipe.lambda_prior * prior
@@ -276,10 +327,11 @@ class AutoencoderTraining:
         return loss, scalars
 
     def _sharper(self, images: Tensor, batch: Batch, draws: Draws) -> tuple[Tensor, Scalars]:
-        """The discriminator's share of the loss."""
+        """The discriminator's share of the loss; where it judges reconstructions and samples, they
+        take turns, which halves what it costs."""
         growth, loss, scalars = self.growth, images.new_zeros(()), {}
         shown = self._shown[batch.rows] = []
-        if growth.lambda_adv > 0:
+        if self._turn == "recon":
             shown.append(images.detach())
             scores, maps = scores_and_maps(self.nets.discriminator, images)
             scalars["g/recon"] = generator_loss(scores)
@@ -289,7 +341,7 @@ class AutoencoderTraining:
                     real = self.nets.discriminator.features(batch.images)
                 scalars["perc"] = matched_maps(maps, real)
                 loss = loss + self.recipe.lambda_perc * scalars["perc"]
-        if growth.lambda_sample > 0:
+        else:
             ws = self._random(len(batch.rows), draws)
             fake = self.nets.generator(ws, self._noise(len(batch.rows), draws))
             shown.append(fake.detach())
@@ -304,7 +356,7 @@ class AutoencoderTraining:
         generator, device = self.nets.generator_average, self.pictures.device
         rng = torch.Generator().manual_seed(0)
         z = torch.randn(count, generator.config.style_dim, generator=rng).to(device)
-        samples = generator(generator.broadcast(generator.map(z)))
+        samples = generator(generator.random_ws(z))
         encoder = self.nets.encoder_average
         training = encoder.training
         codes = self.encode(self.pictures[:count], encoder.eval())

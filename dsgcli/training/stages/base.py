@@ -9,9 +9,10 @@ Shapes: B batch, S size, L rows of a code, D style width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +34,23 @@ from dsgcli.training.adversary import (
     to_device,
     update_average,
 )
+from dsgcli.training.data import batches
 from dsgcli.training.losses import generator_loss
-from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, RunContext, Scalars
-from dsgcli.training.stages.autoencoder import Autoencoder, AutoencoderTraining, grown, seed_heads
+from dsgcli.training.stage import Across, Batch, Draws, Phase, Pictures, Plan, RunContext, Scalars
+from dsgcli.training.stages.autoencoder import (
+    Autoencoder,
+    AutoencoderTraining,
+    fit_prior,
+    grown,
+    seed_heads,
+)
 from dsgcli.types import LatentLayout
 
 SHEET_PICTURES = 16
 """Portraits whose reconstructions are drawn on sheets."""
+PRIOR_PICTURES = 2048
+"""Portraits that the prior of an autoencoder is fitted to: eight for each of 256 axes."""
+PRIOR_BATCH = 64
 
 
 def generator_config(model: ModelRecipe, size_px: int | None = None) -> GeneratorConfig:
@@ -146,10 +157,8 @@ class AdversarialTraining:
     def _moving(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Pictures of random codes, and the codes in W+."""
         generator, count = self.players.generator, len(batch.rows)
-        layout = generator.layout
-        shape = (layout.num_latents, generator.config.style_dim)
-        ws = random_ws(generator.map, count, shape, self.recipe.mixing, draws)
-        return generator(ws, draws.noise(layout.noise_sizes_px, count)), ws
+        ws = random_ws(generator, count, self.recipe.mixing, draws)
+        return generator(ws, draws.noise(generator.layout.noise_sizes_px, count)), ws
 
     def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
         loss = generator_loss(self.adversary.judge(self._fake(batch, draws), draws))
@@ -160,8 +169,7 @@ class AdversarialTraining:
         average = self.players.average
         rng = torch.Generator().manual_seed(0)
         z = torch.randn(count, average.config.style_dim, generator=rng)
-        ws = average.broadcast(average.map(z.to(average.input.input)))
-        return {"samples": average(ws)}
+        return {"samples": average(average.random_ws(z.to(average.input.input)))}
 
 
 # ── the stage ────────────────────────────────────────────────────────────────────────────────────
@@ -232,19 +240,21 @@ def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
     pictures = context.pictures("base")
     shown = list(range(min(SHEET_PICTURES, len(pictures))))
     torch.manual_seed(context.recipe.run.seed)
-    first = generator_config(model, recipe.growth[0].size_px)
+    axes = min(recipe.prior_axes, model.style_dim, len(pictures) - 1)
+    first = replace(generator_config(model, recipe.growth[0].size_px), prior_axes=axes)
     nets = Autoencoder.fresh(Generator(first), Encoder(encoder_config(model)))
     for number, growth in enumerate(recipe.growth):
         rows = nets.generator.layout.num_latents
-        config = generator_config(model, growth.size_px)
+        config = replace(generator_config(model, growth.size_px), prior_axes=axes)
         if config.size_px != nets.generator.config.size_px:
             torch.manual_seed(context.recipe.run.seed + number)  # the same after a restart
             nets = grown(nets, config)
             for encoder in (nets.encoder, nets.encoder_average):
                 seed_heads(encoder, rows)
         nets.to(context.device)
+        portraits = partial(prior_portraits, pictures, growth.size_px, context.device)
         training = AutoencoderTraining(
-            nets, recipe, growth, pictures.get(shown, growth.size_px).to(context.device)
+            nets, recipe, growth, pictures.get(shown, growth.size_px).to(context.device), portraits
         )
         plan = Plan(
             label=f"base-{number + 1}-{growth.size_px}px",
@@ -254,4 +264,14 @@ def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
             mirror=context.recipe.data.mirror,
         )
         context.train(training, pictures, plan)
+    if axes:
+        fit_prior(nets, portraits())
     return nets
+
+
+def prior_portraits(pictures: Pictures, size_px: int, device: torch.device) -> Iterator[Tensor]:
+    """Portraits in the shares in which they are drawn for training, (B, 3, S, S) a batch."""
+    steps = -(-min(PRIOR_PICTURES, len(pictures)) // PRIOR_BATCH)
+    plan = Plan(label="prior", steps=steps, batch_size=PRIOR_BATCH, size_px=size_px, mirror=True)
+    for batch in batches(pictures, plan, seed=0, start=0):
+        yield batch.images.to(device)

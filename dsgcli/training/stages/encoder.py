@@ -81,7 +81,7 @@ class EncoderTraining:
         self.pictures = pictures
         self.in_z = encoder.config.latent_space == "z+"
         with torch.no_grad():
-            self.center = generator.map(_fixed_z(generator, 4096)).mean(dim=0)  # (D,)
+            self.center = generator.random_ws(_fixed_z(generator, 4096)).mean(dim=0)  # (L, D)
         self._optimizers: dict[str, Optimizer] = {
             "e": Adam(encoder.parameters(), lr=recipe.lr, betas=BETAS)
         }
@@ -129,9 +129,9 @@ class EncoderTraining:
         noise = draws.noise(layout.noise_sizes_px, count)
         if self.in_z:
             z = draws.normal(count, width)
-            codes = generator.broadcast(z)
+            codes = generator.spread(z)
             return Known(generator(generator.map_plus(codes), noise), codes)
-        ws = random_ws(generator.map, count, (layout.num_latents, width), 0.0, draws)
+        ws = random_ws(generator, count, 0.0, draws)
         return Known(generator(ws, noise), ws)
 
     def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
@@ -175,7 +175,7 @@ class EncoderTraining:
     def sheets(self, count: int) -> dict[str, Tensor]:
         generator = self.generator
         self.encoder.eval()
-        own = generator(generator.broadcast(generator.map(_fixed_z(generator, count))))
+        own = generator(generator.random_ws(_fixed_z(generator, count)))
         sheets = {}
         for name, images in {"reconstructions": self.pictures[:count], "own": own}.items():
             again = generator(self.to_w(self.encode(images)))

@@ -93,11 +93,10 @@ class PretrainTraining(DualTraining):
         """Two random codes, and the picture in which they cross."""
         generator = self.players.dual.generator
         z = draws.normal(batch, 2, self.width)
-        w = generator.map(z.flatten(0, 1)).reshape(batch, 2, self.width)
-        face, style = generator.broadcast(w[:, 0]), generator.broadcast(w[:, 1])
+        face, style = generator.random_ws(z.flatten(0, 1)).unflatten(0, (batch, 2)).unbind(dim=1)
         target = generator(generator.mix(face, style, self.crossing), self.noise(batch, draws))
         if not encoded:
-            return Crossed(face, w[:, 1], target)
+            return Crossed(face, style, target)
         picture = generator(style, self.noise(batch, draws))
         return Crossed(face, self.encode(picture), target)
 
@@ -121,10 +120,10 @@ class PretrainTraining(DualTraining):
         """Pictures of random codes in random styles, and the intrinsic codes."""
         dual, count = self.players.dual, len(batch.rows)
         with torch.no_grad():
-            ws = random_ws(dual.generator.map, count, self.code_shape, self.options.mixing, draws)
-            exstyle_w = dual.generator.map(draws.normal(count, self.width))
+            ws = random_ws(dual.generator, count, self.options.mixing, draws)
+            exstyle_ws = dual.generator.random_ws(draws.normal(count, self.width))
         ws = ws.detach().clone().requires_grad_()
-        return dual(ws, exstyle_w, noise=self.noise(count, draws)), ws
+        return dual(ws, exstyle_ws, noise=self.noise(count, draws)), ws
 
     @torch.no_grad()
     def sheets(self, count: int) -> dict[str, Tensor]:
@@ -133,9 +132,8 @@ class PretrainTraining(DualTraining):
         generator = dual.generator
         rng = torch.Generator().manual_seed(0)
         z = torch.randn(count, 2, self.width, generator=rng).to(generator.input.input)
-        w = generator.map(z.flatten(0, 1)).reshape(count, 2, self.width)
-        face, style = generator.broadcast(w[:, 0]), generator.broadcast(w[:, 1])
-        samples = dual(face, w[:, 1])
+        face, style = generator.random_ws(z.flatten(0, 1)).unflatten(0, (count, 2)).unbind(dim=1)
+        samples = dual(face, style)
         target = generator(generator.mix(face, style, self.crossing))
         rows = torch.stack([generator(face), generator(style), samples, target], dim=1)
         return {"samples": samples, "transfers": rows.flatten(0, 1)}

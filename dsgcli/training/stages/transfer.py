@@ -148,8 +148,7 @@ class TransferTraining(DualTraining):
 
     def random_faces(self, batch: int, draws: Draws) -> Tensor:
         """(B, L, D) in W+."""
-        map_z = self.players.dual.generator.map
-        return random_ws(map_z, batch, self.code_shape, self.options.mixing, draws)
+        return random_ws(self.players.dual.generator, batch, self.options.mixing, draws)
 
     def _portraits(self, batch: Batch, draws: Draws) -> Tensor:
         """The exemplars of the fakes just made; any, for R1."""
@@ -233,7 +232,7 @@ class TransferTraining(DualTraining):
         exstyle_ws, portraits = exemplars.exstyle_ws[numbers], exemplars.portraits(numbers)
         sheets = {}
         faces = {
-            "transfers": generator.broadcast(generator.map(z)),
+            "transfers": generator.random_ws(z),
             "pairs": generator.map_plus(exemplars.instyle[numbers]),
         }
         for name, ws in faces.items():
