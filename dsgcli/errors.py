@@ -15,6 +15,8 @@
     │   ├── ModelCorruptError       cannot be read, or holds what it must not (NaN, code)
     │   └── ModelMismatchError      readable, and of another kind or size than needed
     ├── TrainingError           1   a run that cannot start or go on
+    ├── WorkerError             1   a process or a cluster that cannot do its share
+    │   └── WorkerLostError         it died, or the scheduler is gone
     ├── PartialBatchError       5   some inputs of a batch failed
     └── InterruptedRunError   130   Ctrl-C
 
@@ -111,6 +113,14 @@ class ModelMismatchError(ModelError):
 
 class TrainingError(DsgError):
     """A training run that cannot start, or cannot go on."""
+
+
+class WorkerError(DsgError):
+    """A worker process, or a cluster, that cannot do what it is asked to."""
+
+
+class WorkerLostError(WorkerError):
+    """A worker died with its piece, or the scheduler is gone."""
 
 
 class PartialBatchError(DsgError):

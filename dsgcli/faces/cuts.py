@@ -43,7 +43,10 @@ class CutDetector:
 
     def update(self, pixels: Pixels) -> bool:
         """Whether this frame, (H, W, 3) uint8, begins a new scene; False for the first."""
-        thumbnail = _thumbnail(pixels)
+        return self.follow(thumbnail_of(pixels))
+
+    def follow(self, thumbnail: NDArray[np.float32]) -> bool:
+        """The same by the frame's thumbnail."""
         last, self._last = self._last, thumbnail
         if last is None:
             return False
@@ -76,7 +79,7 @@ def _leveled(thumbnail: NDArray[np.float32]) -> NDArray[np.float32]:
     return leveled
 
 
-def _thumbnail(pixels: Pixels) -> NDArray[np.float32]:
+def thumbnail_of(pixels: Pixels) -> NDArray[np.float32]:
     """(GRID * SAMPLES, GRID * SAMPLES, 3): pixels on a grid, averaged over their cells, 0 to 1."""
     side = GRID * SAMPLES
     rows = (np.arange(side) + 0.5) * pixels.shape[0] / side

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dsgcli.errors import UsageError
 from dsgcli.faces.align import ffhq_quad
-from dsgcli.faces.cuts import CutDetector
+from dsgcli.faces.cuts import CutDetector, thumbnail_of
 from dsgcli.faces.search import size_of
 from dsgcli.types import Face, Frame
 
@@ -75,6 +75,32 @@ class Track:
         return center
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a tracker takes from a frame: its faces, and colors enough to follow them by. It is
+    small, so that those who look and the one who follows may be in different processes."""
+
+    time_s: float
+    size_px: tuple[int, int]
+    faces: Sequence[Face]
+    """As they were found."""
+    looks: Sequence[NDArray[np.float32]]
+    """One a face, see `looks_of`."""
+    thumbnail: NDArray[np.float32]
+    """Of the whole frame, see `cuts.thumbnail_of`."""
+
+
+def see(frame: Frame, faces: Sequence[Face]) -> Sight:
+    """A frame and the faces found in it, as a tracker sees them."""
+    return Sight(
+        time_s=float(frame.time),
+        size_px=frame.size_px,
+        faces=faces,
+        looks=[looks_of(frame.pixels, face.landmarks) for face in faces],
+        thumbnail=thumbnail_of(frame.pixels),
+    )
+
+
 class Tracker:
     """Numbers the faces of one stream.
 
@@ -95,20 +121,23 @@ class Tracker:
         Returns:
             The faces in the order given, then the held ones; all with `track` set.
         """
-        time_s = float(frame.time)
-        begins = self._cuts.update(frame.pixels) or self._time_s is None
+        return self.follow(see(frame, faces))
+
+    def follow(self, sight: Sight) -> list[Face]:
+        """The same by what was seen of the frame."""
+        faces, looks, time_s = sight.faces, sight.looks, sight.time_s
+        begins = self._cuts.follow(sight.thumbnail) or self._time_s is None
         if begins:
             self._tracks = []
         step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s
-        looks = [looks_of(frame.pixels, face.landmarks) for face in faces]
         matched = self._match(faces, looks, time_s)
         numbered = []
         for i, face in enumerate(faces):
             track = matched.get(i) or self._new_track(face, looks[i], time_s, shown=begins)
             _see(track, face, looks[i], time_s)
             numbered.append(replace(face, track=track.number, held=False))
-        held = self._lost_faces(frame, time_s)
+        held = self._lost_faces(sight.size_px, time_s)
         self._fade(step_s, time_s)
         self._tracks = [t for t in self._tracks if time_s - t.seen_s <= GAP_S]
         return numbered + [face for face in held if self.opacity(face.track) > 0.0]
@@ -182,14 +211,14 @@ class Tracker:
         self._next_number += 1
         return track
 
-    def _lost_faces(self, frame: Frame, time_s: float) -> list[Face]:
+    def _lost_faces(self, size_px: tuple[int, int], time_s: float) -> list[Face]:
         """Held faces of tracks not seen in this frame, unless they have left the picture."""
         if not self.hold:
             return []
         return [
             Face(landmarks=t.landmarks, score=t.score, track=t.number, held=True)
             for t in self._tracks
-            if t.seen_s < time_s and _inside(t.expected(time_s), frame)
+            if t.seen_s < time_s and _inside(t.expected(time_s), size_px)
         ]
 
     def _fade(self, step_s: float, time_s: float) -> None:
@@ -238,8 +267,8 @@ def _see(track: Track, face: Face, looks: NDArray[np.float32], time_s: float) ->
     track.landmarks, track.score, track.seen_s = face.landmarks, face.score, time_s
 
 
-def _inside(center: Points, frame: Frame) -> bool:
-    return bool((center >= 0.0).all() and (center <= frame.size_px).all())
+def _inside(center: Points, size_px: tuple[int, int]) -> bool:
+    return bool((center >= 0.0).all() and (center <= size_px).all())
 
 
 # ── which faces to draw ──────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,9 @@ MAX_RATE = 1000
 TRUNCATION_SLACK_FRAMES = 3
 """A video that ends this many frames before the end its header gives is called truncated; writers
 round, and count the last frame differently."""
+SEEK_MARGIN_S = Fraction(1)
+"""How long before a stretch decoding begins: deinterlacing looks at the frame before, and a key
+frame may be shown later than its place in the file says."""
 MAX_ASPECT = 8
 """Sample aspect ratios beyond this are nonsense in the header."""
 OWN_DATA = {
@@ -56,6 +59,8 @@ class VideoSource(ContextManaged):
         self, path: Path, *, start: Fraction | None, end: Fraction | None, skip: int
     ) -> None:
         self._path, self._skip = path, skip
+        self.irregular = False
+        """Whether frames read so far were damaged, or had no usable timestamps."""
         self._open: list[Decoder] = []
         decoder = self._decoder()
         try:
@@ -85,6 +90,17 @@ class VideoSource(ContextManaged):
         """Frames from a time (seconds after `start`) on; quick, by seeking."""
         for index, picture in enumerate(self._pictures(self._info.start + time)):
             yield self._frame(picture, index, self._reader())
+
+    def stretch(self, begin: Fraction, end: Fraction | None) -> Iterator[Frame]:
+        """Frames of `begin` <= time < `end` (seconds after `start`), with the times that iterating
+        gives them, numbered from 0; quick, by seeking to well before. `irregular` says afterwards
+        whether they can be relied on."""
+        reader = self._reader()
+        for index, picture in enumerate(self._pictures(self._info.start + begin, SEEK_MARGIN_S)):
+            frame = self._frame(picture, index, reader)
+            if end is not None and frame.time >= end:
+                return
+            yield frame
 
     def _trim(self, start: Fraction | None, end: Fraction | None) -> None:
         info, whole = self._info, self._info.duration
@@ -127,11 +143,19 @@ class VideoSource(ContextManaged):
             duration=picture.duration,
         )
 
-    def _pictures(self, begin: Fraction) -> Iterator[Picture]:
-        """Pictures of `begin` <= time < end, with the time of the presentation."""
+    def _pictures(self, begin: Fraction, margin: Fraction = Fraction(0)) -> Iterator[Picture]:
+        """Pictures of `begin` <= time < end, with the time of the presentation.
+
+        Args:
+            margin: seconds before `begin` that are decoded too, so that what pictures depend on is
+                there.
+        """
         decoder = self._decoder()
         try:
-            if begin > 0 and not (decoder.seek(self._info.origin + begin) and self._reached(begin)):
+            sought = max(begin - margin, Fraction(0))
+            if sought > 0 and not (
+                decoder.seek(self._info.origin + sought) and self._reached(sought)
+            ):
                 decoder.close()
                 decoder = self._decoder()
             first = last = None
@@ -146,6 +170,7 @@ class VideoSource(ContextManaged):
                 spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
                 self._conclude(decoder, last, spacing)
         finally:
+            self.irregular |= bool(decoder.damage.packets or decoder.damage.frames)
             decoder.close()
             if decoder in self._open:
                 self._open.remove(decoder)
@@ -176,6 +201,7 @@ class VideoSource(ContextManaged):
                 yield Picture(item, time, None)
 
         for picture in settled():
+            self.irregular |= bool(timeline.repaired or timeline.jumps)
             yield from deinterlacer.push(picture)
         yield from deinterlacer.flush()
         if timeline.repaired:

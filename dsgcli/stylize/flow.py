@@ -11,20 +11,21 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
-from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import crop_face, crop_whole
-from dsgcli.faces.track import FaceChoice, Tracker
+from dsgcli.faces.track import Sight, see
 from dsgcli.runtime import prefetch
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.refine import PictureLoss, refine_codes
 from dsgcli.stylize.shots import Shot, batched_shots
 from dsgcli.stylize.steady import Values, steadied
+from dsgcli.stylize.watch import Watcher
 from dsgcli.types import Frame, Portrait
 
 if TYPE_CHECKING:
@@ -35,12 +36,9 @@ if TYPE_CHECKING:
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.paste import Paster
     from dsgcli.stylize.summary import Stopwatch
-    from dsgcli.types import Pixels
+    from dsgcli.types import Face, Pixels
 
 T = TypeVar("T")
-
-SEARCHES_PER_S = 2
-"""How often a video without a face is searched thoroughly; between, frames get a glance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,37 +92,27 @@ class Crew:
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Shot]:
         """Find the faces of each frame, tell who is who, and choose whom to draw."""
-        tracker = Tracker(hold=self.options.on_missing == "hold")
-        choice = FaceChoice.parse(self.options.faces)
-        last: Shot | None = None
         if self.memory is not None:
-            tracker.restore(self.memory.tracker)
-            for last in self.memory.recent:
-                yield last
+            yield from self.memory.recent
+        watcher = self.watcher()
         for frame in frames:
-            last = self._watched(frame, tracker, choice, last)
-            yield last
+            with self.clock.stage("find"):
+                look = partial(self._look, frame)
+                shot = watcher.shot(frame.index, float(frame.time), look, frame)
+            yield shot
 
-    def _watched(
-        self, frame: Frame, tracker: Tracker, choice: FaceChoice, last: Shot | None
-    ) -> Shot:
-        shot = Shot(frame=frame, index=frame.index, time_s=float(frame.time))
-        if shot.begins_segment:
-            shot.tracker = tracker.state()
-        if self.aligned:
-            return shot
-        with self.clock.stage("find"):
-            thorough = not tracker.hints and _is_due(last, shot)
-            effort: Effort = "search" if thorough else "glance"
-            found = self.detector.detect(frame, hints=tracker.hints, effort=effort)
-            faces = tracker.update(found, frame)
-            drawn = set() if last is None else {face.track for face in last.seen}
-            shot.seen = choice.choose(faces, drawn)
-            shot.opacity = [tracker.opacity(face.track) for face in shot.seen]
-        lost = drawn.intersection(hint.track for hint in tracker.hints)
-        if self.options.on_missing == "fail" and lost.difference(face.track for face in faces):
-            raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector.name)
-        return shot
+    def watcher(self) -> Watcher:
+        """Who follows the faces of this source."""
+        return Watcher(
+            self.options,
+            aligned=self.aligned,
+            memory=self.memory,
+            source=self.source,
+            detector=self.detector.name,
+        )
+
+    def _look(self, frame: Frame, hints: Sequence[Face], effort: Effort) -> Sight:
+        return see(frame, self.detector.detect(frame, hints=hints, effort=effort))
 
     def steady_faces(self, shots: Iterable[Shot]) -> Iterator[Shot]:
         """Smooth the landmarks of each track over time."""
@@ -231,12 +219,6 @@ class Crew:
 def _drawing(role: Role) -> Callable[[Sequence[Tensor]], Sequence[Pixels]]:
     """Codes (L, D) to portraits (S, S, 3) in this role."""
     return lambda codes: list(role.portraits.draw(torch.stack(list(codes)), role.look))
-
-
-def _is_due(last: Shot | None, now: Shot) -> bool:
-    """Whether a thorough search falls between the last frame and this one; by the clock of the
-    stream alone, so that a run that goes on searches the same frames."""
-    return last is None or int(last.time_s * SEARCHES_PER_S) != int(now.time_s * SEARCHES_PER_S)
 
 
 def _key(encoder: int, track: int) -> int:
