@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix test-all bench smoke clean
+.PHONY: demo test check fix docs smoke release clean
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,9 +26,20 @@ check: $(STAMP)
 fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_recipes.py
+
+docs: $(STAMP)
+	@test -x $(BIN)/mkdocs || $(BIN)/python -m pip install --quiet -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+	@echo "Open site/index.html"
 
 smoke: $(STAMP)
 	$(BIN)/python benchmarks/smoke.py
 
+release: $(STAMP)
+	@test -x $(BIN)/twine || $(BIN)/python -m pip install --quiet -e '.[release]'
+	$(BIN)/python benchmarks/release.py
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache

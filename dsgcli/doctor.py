@@ -187,7 +187,7 @@ def _encoder(codec: str) -> str | None:
 
 
 def _face_detector(report: Report) -> None:
-    advice = "install mediapipe again, or fetch face_landmarker.task: dsg models pull faces"
+    advice = "dsg models pull face_landmarker; or install mediapipe again"
     with _attempt(report, "no face detector", advice):
         from dsgcli.faces.detect import open_detector
 

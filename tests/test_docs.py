@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -50,17 +54,32 @@ def tracked() -> list[Path]:
 # ── the reference of the command line ────────────────────────────────────────────────────────────
 
 
-def load_generator():
-    spec = importlib.util.spec_from_file_location("make_cli", DOCS / "make_cli.py")
+def load(name):
+    """A script of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_reference_is_what_the_commands_say(monkeypatch):
+@pytest.mark.parametrize("name", ["cli", "recipes"])
+def test_generated_pages_are_up_to_date(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    written = (DOCS / "cli.md").read_text("utf-8")
-    assert written == load_generator().page(), "run: python docs/make_cli.py"
+    written = (DOCS / f"{name}.md").read_text("utf-8")
+    assert written == load(f"make_{name}").page(), f"run: python docs/make_{name}.py"
+
+
+def test_every_key_of_a_recipe_is_explained():
+    from dsgcli.recipe import TABLES
+
+    docstrings = load("make_recipes").docstrings
+    bare = {
+        f"{name}.{field.name}"
+        for name, kind in TABLES.items()
+        for field in fields(kind)
+        if not docstrings(kind).get(field.name)
+    }
+    assert not bare
 
 
 def every_command(command=None, words="dsg"):
@@ -149,6 +168,80 @@ def test_layers_of_the_page_are_those_of_the_test():
     units = [{u.strip("`/ ") for u in row.split(",")} for row in rows]
     flat = [unit for row in units for unit in row]
     assert set(flat) == {unit for layer in LAYERS for unit in layer} - {"__init__"}
+
+
+def sentences() -> str:
+    """Every text of the package, one a line; what is filled in is a NUL."""
+    found = []
+    for path in (ROOT / "dsgcli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (v.value if isinstance(v, ast.Constant) else "\0" for v in node.values)
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_messages_quoted_in_troubleshooting_are_those_of_the_code():
+    page, said = (DOCS / "troubleshooting.md").read_text("utf-8"), sentences()
+    titles = re.findall(r"^\*\*(`.*?)\*\*", page, re.MULTILINE)
+    quotes = [quote for title in titles for quote in re.findall(r"`(.+?)`", title)]
+    assert len(quotes) > 8
+    for quote in quotes:
+        parts = [part.strip("'\" ") for part in re.split(r"\.\.\.|\bN(?:-1)?\b", quote)]
+        missing = [part for part in parts if part not in said]
+        assert not missing, quote
+
+
+def test_errors_point_at_pages_that_are_there():
+    planned = (ROOT / "mkdocs.yml").read_text("utf-8")
+    for name in set(re.findall(r"docs/([a-z-]+\.md)", sentences())):
+        assert (DOCS / name).is_file() or f": {name}" in planned, name
+
+
+# ── the site ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("material", reason="make docs installs what the site needs")
+    folder = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "mkdocs", "build", "-q", "-d", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_has_every_page(site):
+    built = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert built - {"404.md"} == pages
+
+
+@pytest.mark.slow
+def test_the_site_fetches_nothing(site):
+    """No fonts, scripts or pictures from elsewhere: it is read offline, and tells nobody."""
+    for path in site.rglob("*.html"):
+        html = path.read_text("utf-8")
+        fetched = re.findall(r"<(?:script|img|link)\b[^>]*?(?:src|href)=\"?(https?:[^\" >]+)", html)
+        assert not [url for url in fetched if "canonical" not in url], path.name
+
+
+def test_pictures_of_pages_are_there():
+    for page in PAGES:
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8")):
+            assert "://" not in target and (page.parent / target).is_file(), target
+
+
+def test_places_of_pictures_are_read_as_such():
+    """A comment that is misspelt would stay invisible for ever."""
+    place = load("site_hooks").PLACE
+    for page in DOCS.rglob("*.md"):
+        text = page.read_text("utf-8")
+        assert len(place.findall(text)) == text.count("<!-- picture"), page.name
 
 
 # ── nothing of one machine ───────────────────────────────────────────────────────────────────────

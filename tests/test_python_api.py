@@ -57,6 +57,13 @@ def test_examples_in_docstrings_run(module):
         assert doctest.DocTestRunner().run(test).failed == 0
 
 
+@pytest.mark.usefixtures("here")
+def test_examples_of_the_page_run():
+    done = doctest.testfile(str(DOCS / "python.md"), module_relative=False, encoding="utf-8")
+    assert done.attempted > 15
+    assert done.failed == 0
+
+
 # ── the names ────────────────────────────────────────────────────────────────────────────────────
 
 

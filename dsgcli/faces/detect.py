@@ -113,6 +113,6 @@ def open_detector(
 
 def _way_out() -> str:
     return (
-        f"download {TASK_URL} and put it into the models folder (`dsg doctor` shows where), "
-        f"or name it with DSG_FACE_LANDMARKER"
+        f"get it with `dsg models pull face_landmarker`, or download {TASK_URL} and name the file "
+        f"with DSG_FACE_LANDMARKER"
     )
