@@ -180,7 +180,7 @@ class PathLength:
             scalars = {"path": penalty.detach(), "path/length": lengths.detach().mean()}
             return weight * penalty + 0.0 * images.sum(), scalars | {"path/mean": mean}
 
-        return [Phase(name="path", optimizer="g", loss=loss, after=self._after)]
+        return [Phase(name="path", optimizer="g", loss=loss, couples=True, after=self._after)]
 
     def _after(self, scalars: Mapping[str, float]) -> None:
         self.mean = scalars["path/mean"]

@@ -33,10 +33,12 @@ from dsgcli.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from dsgcli.training.coupled import Uncoupled, batch_norms, joined, shared_statistics
 from dsgcli.training.data import batches, num_parts, split
 from dsgcli.training.processes import Processes
 from dsgcli.training.record import Deaf, Recorder
 from dsgcli.training.stage import (
+    Across,
     Batch,
     Phase,
     Pictures,
@@ -97,6 +99,7 @@ class Loop:
         self._parameters = {p for m in trainable.modules.values() for p in m.parameters()}
         local = len(range(self.processes.rank, plan.batch_size, self.processes.count))
         self._parts = num_parts(local, settings.device_batch)
+        assert self._parts == 1 or not batch_norms(trainable.modules.values()), "checked before"
         self._elapsed_s = 0.0
 
     def run(self) -> None:
@@ -108,7 +111,12 @@ class Loop:
         """
         start = self._restore()
         if start < self.plan.steps:
-            with stop_signals() as asked, self._task(start) as task:
+            modules, peers = self.trainable.modules.values(), self.processes
+            with (
+                shared_statistics(modules, peers, peers.count),
+                stop_signals() as asked,
+                self._task(start) as task,
+            ):
                 self._iterate(start, asked, task)
         self.processes.wait()
 
@@ -172,10 +180,9 @@ class Loop:
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         self._only(trained)
         optimizer.zero_grad(set_to_none=True)
-        parts = [
-            self._descend(iteration, phase, part, share=1 / self._parts)
-            for part in split(batch, self._parts)
-        ]
+        cut = list(split(batch, self._parts))
+        across = self._across(iteration, phase, cut)
+        parts = [self._descend(iteration, phase, part, across) for part in cut]
         scalars = self.processes.average(_mean(parts))
         self.processes.average_gradients(trained)
         norm = self._checked_norm(trained, phase, scalars, iteration)
@@ -184,13 +191,28 @@ class Loop:
         optimizer.step()
         return scalars | {f"grad/{phase.name}": float(norm)}
 
-    def _descend(self, iteration: int, phase: Phase, part: Batch, share: float) -> Scalars:
-        device = self.processes.device
-        draws = SeededDraws(self.settings.seed, iteration, phase.name, part.rows, device)
-        low = self.settings.autocast
+    def _across(self, iteration: int, phase: Phase, parts: Sequence[Batch]) -> Across:
+        """Means over all parts of the batch."""
+        if len(parts) == 1:
+            return self.processes
+        if not phase.couples:
+            return Uncoupled()
+        return joined(
+            self.processes, parts, lambda part, over: self._loss(iteration, phase, part, over)[0]
+        )
+
+    def _loss(
+        self, iteration: int, phase: Phase, part: Batch, across: Across
+    ) -> tuple[Tensor, Scalars]:
+        device, low = self.processes.device, self.settings.autocast
+        key = f"{self.plan.label}/{phase.name}"
+        draws = SeededDraws(self.settings.seed, iteration, key, part.rows, device)
         with torch.autocast(device.type, low) if low else nullcontext():
-            loss, scalars = phase.loss(part, draws, self.processes)
-        (loss * share).backward()
+            return phase.loss(part, draws, across)
+
+    def _descend(self, iteration: int, phase: Phase, part: Batch, across: Across) -> Scalars:
+        loss, scalars = self._loss(iteration, phase, part, across)
+        (loss / self._parts).backward()
         return scalars | {f"loss/{phase.name}": loss.detach()}
 
     def _only(self, trained: Sequence[nn.Parameter]) -> None:

@@ -15,8 +15,9 @@ from dsgcli.recipe import Recipe, recipe_values
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import list_set
+from dsgcli.training.processes import planned_count
 from dsgcli.training.registry import stage_named
-from dsgcli.training.requirements import data_problems, model_problems
+from dsgcli.training.requirements import batch_problems, data_problems, model_problems
 from dsgcli.training.stage import Stage
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def make_plan(
     to_do = [name for name, p in stages.items() if p.chosen and p.status != "done"]
     problems = [
         *data_problems(recipe, run, to_do),
+        *batch_problems(recipe, to_do, planned_count()),
         *model_problems(recipe, run, store, {n: stages[n].stage for n in to_do}),
     ]
     changed = [

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 CPU = torch.device("cpu")
 PATIENCE = timedelta(days=7)
 """How long processes wait for the first one, which destylizes alone."""
+TOGETHER = ("base", "encoder", "finetune", "pretrain", "transfer")
+"""Stages that several processes run together; the others are the first one's, who is waited for."""
 BUCKET_BYTES = 32 * 2**20
 """Gradients are averaged in pieces of about this size: few calls, little extra memory."""
 
@@ -122,10 +124,14 @@ def _buckets(gradients: Iterable[Tensor]) -> Iterator[Sequence[Tensor]]:
         yield bucket
 
 
+def planned_count() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join(device: torch.device) -> Processes:
     """Join the processes that torchrun started, or be the only one."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if planned_count() == 1:
         return Processes(device=device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

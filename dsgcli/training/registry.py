@@ -30,8 +30,6 @@ _ALL: tuple[Stage, ...] = (
     SamplerStage(),
     EvaluateStage(),
 )
-TOGETHER = ("base", "encoder", "finetune", "pretrain", "transfer")
-"""Stages that several processes run together; the others are the first one's, who is waited for."""
 _BY_NAME = {stage.name: stage for stage in _ALL}
 
 

@@ -1,4 +1,5 @@
-"""What a run needs and does not have: folders, portraits, models; all of it found before it starts.
+"""What a run needs and does not have: folders, portraits, models, batches that can be cut up; all
+of it found before it starts.
 
 Flow: recipe + run folder + store -> sentences, each with what to do about it.
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, ModelMissingError
 from dsgcli.recipe import STAGES, Recipe, StartRecipe
+from dsgcli.training.data import num_parts
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import (
     SETS,
@@ -22,6 +24,7 @@ from dsgcli.training.prepare import (
     read_audit,
     smallest_set,
 )
+from dsgcli.training.processes import TOGETHER
 from dsgcli.training.stage import Stage
 
 if TYPE_CHECKING:
@@ -156,6 +159,36 @@ def _network_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) 
             store.lookup.network_file(kind)  # type: ignore[arg-type]
         except ModelMissingError as error:
             yield f"[features] needs {kind}: {error}"
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def batch_problems(recipe: Recipe, to_do: Sequence[str], processes: int) -> Iterator[str]:
+    """Batches that cannot be cut into the parts that processes and `run.device_batch` ask for."""
+    for stage, batch_size, whole in _batches(recipe, to_do):
+        what = f"the batch of {batch_size} of stage {stage!r}"
+        local, odd = divmod(batch_size, processes)
+        if odd:
+            yield f"{what} cannot be shared evenly by {processes} processes; change either"
+        elif whole and num_parts(local, recipe.run.device_batch) > 1:
+            yield (
+                f"{what} goes through batch norms, which need it whole, and run.device_batch is "
+                f"{recipe.run.device_batch}: set it to {local} or 0, lower the batch, or start "
+                f"more processes"
+            )
+
+
+def _batches(recipe: Recipe, to_do: Sequence[str]) -> Iterator[tuple[str, int, bool]]:
+    """Stage, batch, and whether batch norms are trained on it."""
+    for name in to_do:
+        table = getattr(recipe, name)
+        if name not in TOGETHER or table is None:
+            continue
+        if name == "base" and recipe.base is not None and recipe.base.start == "autoencoder":
+            yield from ((name, growth.batch_size, True) for growth in recipe.base.growth)
+        if table.steps:
+            yield name, table.batch_size, name == "encoder"
 
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────

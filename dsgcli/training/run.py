@@ -26,9 +26,8 @@ from dsgcli.training.loop import Loop, Settings
 from dsgcli.training.package import package
 from dsgcli.training.plan import RunPlan, make_plan
 from dsgcli.training.prepare import weights_of
-from dsgcli.training.processes import Processes, join, leave
+from dsgcli.training.processes import TOGETHER, Processes, join, leave
 from dsgcli.training.record import Deaf, Files
-from dsgcli.training.registry import TOGETHER
 from dsgcli.training.report import write_report
 from dsgcli.training.requirements import find_start, makes
 from dsgcli.training.stage import Pictures, Plan, Stage, Trainable

@@ -12,7 +12,7 @@ the optimizer that steps on it. The loop, without its checks:
     for phase in trainable.phases(iteration):
         requires_grad on for the parameters of optimizers[phase.optimizer], off for all others
         for part in micro_batches(batch):                     # strided: rows k, k + n, k + 2n, ...
-            draws = SeededDraws(seed, iteration, phase.name, part.rows, device)
+            draws = SeededDraws(seed, iteration, label/phase.name, part.rows, device)
             loss, scalars = phase.loss(part, draws, across)
             (loss / num_parts).backward()
         average the gradients over processes; check them; clip to phase.clip
@@ -26,7 +26,7 @@ Conventions
                 number of processes and micro-batches; process p of n takes rows p, p + n, ...,
                 so that the groups of the discriminator's minibatch deviation
                 are the same in any split
-    randomness  comes from `Draws` alone and is a function of (seed, iteration, phase, row):
+    randomness  comes from `Draws` alone and is a function of (seed, plan, iteration, phase, row):
                 nothing needs saving for an exact resume, and two processes draw what one would
                 with twice the batch
 """
@@ -165,10 +165,12 @@ def seeded_generator(key: str, device: torch.device = CPU) -> torch.Generator:
 
 
 class Across(Protocol):
-    """Sums over all processes, for the few losses that couple samples (path length, contextual)."""
+    """Means over all parts of a batch, for the few losses that couple samples (path length,
+    contextual)."""
 
     def mean(self, value: Tensor) -> Tensor:
-        """Mean over processes, differentiable; the value itself when there is one process."""
+        """Mean over processes and micro-batches, differentiable; the value itself when there is one
+        part."""
         ...
 
 
@@ -194,6 +196,9 @@ class Phase:
     optimizer: str
     """Key in `Trainable.optimizers`; its parameters are the ones that get gradients."""
     loss: PhaseLoss
+    couples: bool = False
+    """Whether the loss calls `across`: the parts of a batch are then looked at before the descent,
+    so that the means are those of the whole batch (`coupled.py`)."""
     clip: float | None = None
     """Largest norm of the gradient over all the optimizer's parameters; None does not clip."""
     after: Callable[[Mapping[str, float]], None] | None = None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,23 @@ def _die_at(owner: object, name: str, calls: int) -> None:
     setattr(owner, name, fatal)
 
 
+def test_loops_of_two_plans_draw_other_numbers(tmp_path):
+    """So that an autoencoder that grows does not see the random codes of its last resolution."""
+    for label in ("small", "large"):
+        run(tmp_path / label, steps=2, label=label)
+    one, other = losses(tmp_path / "small"), losses(tmp_path / "large")
+    assert one[0]["loss/d"] != other[0]["loss/d"]
+
+
+def test_phase_that_couples_samples_and_does_not_say_so_is_found(tmp_path):
+    toy = ToyGan()
+    toy.phases = lambda iteration: [  # type: ignore[method-assign]
+        replace(phase, couples=False) for phase in ToyGan.phases(toy, iteration)
+    ]
+    with pytest.raises(AssertionError, match="says couples=True"):
+        run(tmp_path, steps=1, trainable=toy, device_batch=4)
+
+
 def test_loop_is_done_when_its_checkpoint_is(tmp_path):
     first = run(tmp_path, steps=5)
     before = (tmp_path / "toy.safetensors").stat().st_mtime_ns
@@ -131,12 +149,9 @@ def test_loop_is_done_when_its_checkpoint_is(tmp_path):
 
 @pytest.mark.parametrize("device_batch", [1, 2, 4])
 def test_loop_accumulates_to_the_same_losses(tmp_path, device_batch):
-    """Across.mean sees one micro-batch at a time, so the loss on a batch mean is left out."""
-    whole, parts = ToyGan(), ToyGan()
-    for toy in (whole, parts):
-        toy.phases = lambda iteration, toy=toy: ToyGan.phases(toy, iteration)[:-1]  # type: ignore[method-assign]
-    run(tmp_path / "whole", steps=10, trainable=whole)
-    run(tmp_path / "parts", steps=10, trainable=parts, device_batch=device_batch)
+    """Also in the phase that couples samples by a mean over the batch."""
+    run(tmp_path / "whole", steps=10)
+    run(tmp_path / "parts", steps=10, device_batch=device_batch)
     for a, b in zip(losses(tmp_path / "whole"), losses(tmp_path / "parts"), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 

@@ -15,7 +15,7 @@ from dsgcli.store import ModelStore
 from dsgcli.training.estimate import channels_at, discriminator_load, estimate, generator_load
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.plan import make_plan
-from dsgcli.training.requirements import find_start
+from dsgcli.training.requirements import batch_problems, find_start
 
 MODEL = {"size_px": SIZE_PX, "style_dim": STYLE_DIM, "last_structure": 6}
 
@@ -271,3 +271,35 @@ def test_estimate_of_destylization_grows_with_portraits():
     assert many is not None
     assert many.hours == pytest.approx(2 * few.hours)
     assert estimate("destylize", recipe) is None
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_batch_norms_that_would_not_see_the_whole_batch_are_told():
+    growth = [{"size_px": 32, "steps": 1, "batch_size": 8}, {"steps": 1, "batch_size": 4}]
+    growth[1]["size_px"] = 64
+    recipe = build(
+        {
+            "base": {"start": "autoencoder", "growth": growth, "steps": 0},
+            "finetune": {"batch_size": 8},
+            "encoder": {"batch_size": 6},
+            "run": {"device_batch": 4},
+        }
+    )
+    stages = ("base", "encoder", "finetune")
+    told = list(batch_problems(recipe, stages, 1))
+    assert told == [
+        f"the batch of {batch} of stage {stage!r} goes through batch norms, which need it whole, "
+        f"and run.device_batch is 4: set it to {batch} or 0, lower the batch, or start more "
+        f"processes"
+        for stage, batch in (("base", 8), ("encoder", 6))
+    ]
+    assert list(batch_problems(recipe, stages, 2)) == []
+
+
+def test_batch_that_processes_cannot_share_is_told():
+    recipe = build({"finetune": {"batch_size": 8}, "refine": {"batch_size": 8}})
+    assert list(batch_problems(recipe, recipe.stages, 3)) == [
+        "the batch of 8 of stage 'finetune' cannot be shared evenly by 3 processes; change either"
+    ]

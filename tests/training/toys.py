@@ -78,7 +78,14 @@ class ToyGan:
             found.append(Phase(name="r1", optimizer="d", loss=self._r1_loss))
         return [
             *found,
-            Phase(name="g", optimizer="g", loss=self._g_loss, clip=5.0, after=self._remember),
+            Phase(
+                name="g",
+                optimizer="g",
+                loss=self._g_loss,
+                couples=True,
+                clip=5.0,
+                after=self._remember,
+            ),
         ]
 
     def finish(self, iteration: int) -> None:
@@ -128,6 +135,7 @@ def run(
     steps: int = 40,
     batch_size: int = 8,
     trainable: ToyGan | None = None,
+    label: str = "toy",
     **settings: object,
 ) -> ToyGan:
     """Train the toy to `steps` in `folder`, from its checkpoint if there is one."""
@@ -137,10 +145,10 @@ def run(
     loop = Loop(
         toy,
         ToyPictures(37),
-        Plan(label="toy", steps=steps, batch_size=batch_size, size_px=SIZE_PX),
+        Plan(label=label, steps=steps, batch_size=batch_size, size_px=SIZE_PX),
         Settings(checkpoint=folder / "toy.safetensors", seed=3, **options),  # type: ignore[arg-type]
         processes=processes,
-        recorder=Files(folder, "toy") if processes.is_first else None,
+        recorder=Files(folder, label) if processes.is_first else None,
     )
     loop.run()
     leave(processes)

@@ -120,7 +120,7 @@ class TransferTraining(DualTraining):
 
         return [
             *self.adversary.phases(iteration, fakes, self._portraits if paired else None),
-            Phase(name="g", optimizer="g", loss=loss),
+            Phase(name="g", optimizer="g", loss=loss, couples=True),
             *self.path.phases(iteration, self._moving),
         ]
 
