@@ -67,7 +67,13 @@ def work(task: str, path: Path, target: Path, end: Fraction | None) -> None:
             count = sink.num_frames
     usage = resource.getrusage(resource.RUSAGE_SELF)
     wall, busy = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
-    print(count, wall, busy, usage.ru_maxrss / 1024)
+    print(count, wall, busy, peak_mb())
+
+
+def peak_mb() -> float:
+    """Of this process alone: `ru_maxrss` of a child begins at its parent's, and would hide ours."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(task: str, path: Path, target: Path, end: Fraction | None) -> tuple[float, ...]:
