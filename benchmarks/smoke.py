@@ -1,6 +1,6 @@
 """The bare wheel: does it build, install without our sources, and answer?
 
-    make smoke          (python benchmarks/smoke.py [--keep] [--system-packages])
+    make smoke          (python benchmarks/smoke.py [--system-packages])
 
 Builds the wheel, installs it into an environment of its own, and runs `dsg --help`, `dsg --version`
 and `dsg doctor` far from this folder. With `--system-packages` the new environment sees the
@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MUST_HOLD = ("dsgcli/__main__.py", "dsgcli/py.typed", "dsgcli/pretrained/", "dsgcli/recipes/")
 MUST_NOT_HOLD = ("tests/", "benchmarks/", "docs/")
+FROM_PYTHON = "import dsgcli; print(dsgcli.stylize.__name__, dsgcli.Stylizer.__name__)"
 
 
 def run(*words: str | Path, cwd: Path, **environment: str) -> str:
@@ -37,11 +38,11 @@ def run(*words: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-def build(folder: Path) -> Path:
-    """The wheel of the working tree."""
+def build(folder: Path, source: Path = ROOT) -> Path:
+    """The wheel of the working tree, or of another copy of the sources."""
     pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet")
-    isolated = () if _has_hatchling() is False else ("--no-build-isolation",)
-    run(*pip, *isolated, "--wheel-dir", folder, ROOT, cwd=folder)
+    isolated = ("--no-build-isolation",) if _has_hatchling() else ()
+    run(*pip, *isolated, "--wheel-dir", folder, source, cwd=folder)
     return next(folder.glob("dsgcli-*.whl"))
 
 
@@ -78,20 +79,28 @@ def install(wheel: Path, folder: Path, *, system_packages: bool) -> Path:
     return programs
 
 
+def try_out(wheel: Path, *, system_packages: bool) -> None:
+    """Install the wheel where nothing is, and let it answer."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        programs = install(wheel, folder / "env", system_packages=system_packages)
+        home = {"DSG_HOME": str(folder / "home"), "PYTHONPATH": ""}
+        for words in (["--version"], ["--help"], ["models", "list"], ["doctor", "--json"]):
+            output = run(programs / "dsg", *words, cwd=folder, **home)
+            print(f"dsg {' '.join(words)}: {len(output.splitlines())} lines")
+        answer = run(programs / "python", "-c", FROM_PYTHON, cwd=folder, **home)
+        print(f"from Python: {answer.strip()}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--system-packages", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        wheel = build(folder)
+        wheel = build(Path(name))
         check_contents(wheel)
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
-        programs = install(wheel, folder / "env", system_packages=arguments.system_packages)
-        home = {"DSG_HOME": str(folder / "home"), "PYTHONPATH": ""}
-        for words in (["--version"], ["--help"], ["models", "list"], ["doctor", "--json"]):
-            output = run(programs / "dsg", *words, cwd=folder, **home)
-            print(f"dsg {' '.join(words)}: {len(output.splitlines())} lines")
+        try_out(wheel, system_packages=arguments.system_packages)
 
 
 if __name__ == "__main__":

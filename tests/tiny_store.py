@@ -30,25 +30,32 @@ LICENSE = Provenance(license="MIT", source="random weights")
 CONFIG = GeneratorConfig.compact(SIZE_PX, base=1024, most=24, style_dim=STYLE_DIM, mapping_layers=2)
 
 
-def write_tiny_store(root: Path) -> Path:
-    """Write the models into `root`, the same every time; returns `root`."""
+def write_tiny_store(root: Path, exemplars: dict[str, tuple[str, ...]] = EXEMPLARS) -> Path:
+    """Write the models into `root`, the same every time; returns `root`.
+
+    Args:
+        exemplars: names by style; the first style is the default, and has all kinds of codes.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         folder = root / "default"
         folder.mkdir(parents=True)
         base = Generator(CONFIG).eval()
         provenance = Provenance(
-            license="MIT", source="random weights", extra={"default_style": "toon"}
+            license="MIT", source="random weights", extra={"default_style": next(iter(exemplars))}
         )
         save_generator(folder / "base.safetensors", base, provenance=provenance)
         save_encoder(folder / "encoder.safetensors", _encoder(), provenance=LICENSE)
-        for name in EXEMPLARS:
-            _write_style(folder, name, base)
-        save_generator(folder / "toon-finetuned.safetensors", _disturbed(base, 0.1))
+        for number, (name, names) in enumerate(exemplars.items()):
+            _write_style(folder, name, names, base, whole=number == 0)
+        finetuned = folder / f"{next(iter(exemplars))}-finetuned.safetensors"
+        save_generator(finetuned, _disturbed(base, 0.1))
     return root
 
 
-def _write_style(folder: Path, name: str, base: Generator) -> None:
+def _write_style(
+    folder: Path, name: str, names: tuple[str, ...], base: Generator, *, whole: bool
+) -> None:
     config = DualConfig(generator=CONFIG)
     model = DualStyleGAN.of(config)
     model.generator.load_state_dict(base.state_dict())
@@ -57,11 +64,10 @@ def _write_style(folder: Path, name: str, base: Generator) -> None:
             if "conv" in key and weight.ndim == 4:
                 weight.mul_(30.0)
     sampler_config = SamplerConfig(layout=model.layout, style_dim=STYLE_DIM, noise_dim=8)
-    whole = name == "toon"
     save_style(
         folder / f"{name}.safetensors",
         model,
-        _codes(EXEMPLARS[name], whole=whole),
+        _codes(names, whole=whole),
         base=folder / "base.safetensors",
         sampler=StyleSampler(sampler_config).eval() if whole else None,
         provenance=LICENSE,
