@@ -19,6 +19,7 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError
+    from dsgcli.generate.calls import sample
     from dsgcli.portraits import Look, Portraits, load_portraits
     from dsgcli.store import ModelStore
     from dsgcli.stylize.calls import Stylizer, stylize
@@ -34,6 +35,7 @@ _HOMES = {
     "Stylizer": "stylize.calls",
     "Summary": "stylize.summary",
     "load_portraits": "portraits",
+    "sample": "generate.calls",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Summary",
     "__version__",
     "load_portraits",
+    "sample",
     "stylize",
 ]
 

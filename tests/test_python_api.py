@@ -47,7 +47,7 @@ def examples_of(module):
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("module", ["dsgcli.stylize.calls"])
+@pytest.mark.parametrize("module", ["dsgcli.stylize.calls", "dsgcli.generate.calls"])
 @pytest.mark.usefixtures("here")
 def test_examples_in_docstrings_run(module):
     tests = examples_of(module)
@@ -125,6 +125,15 @@ def test_what_goes_wrong_with_one_file_is_raised(here):
     write_image(here / "nobody.png", np.full((64, 96, 3), 90, np.uint8))
     with pytest.raises(NoFaceError):
         dsgcli.stylize("nobody.png", "out.png", **QUICK)
+
+
+@pytest.mark.usefixtures("here")
+def test_samples_are_those_of_the_command_line(here):
+    drawn = dsgcli.sample("toon:cy", seeds="4,9", truncation=0.8)
+    words = ("--seeds", "4,9", "--truncation", "0.8", "--style", "toon:cy", "-o", "people")
+    names = dsg("sample", *words, "--json").json["pictures"]
+    written = [read_image(here / "people" / f"{name}.png").pixels for name in names]
+    np.testing.assert_array_equal(drawn, written)
 
 
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────

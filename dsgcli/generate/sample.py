@@ -139,6 +139,41 @@ def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
     Raises:
         UsageError, ModelError, MediaError: before anything is drawn.
     """
+    sitting = sit(options)
+    codes = sitting.codes
+    paths = plan_outputs(options, codes.names, sitting.size_px)
+    with progress.task("Drawing", len(codes), unit="portraits") as task:
+        _write(options, _counted(sitting.images, task), codes.names, paths, sitting.label)
+    if options.save_codes:
+        save_codes(codes_path(options), codes)
+    return {
+        "output": str(options.output),
+        "files": sorted({str(path) for path in paths}),
+        "codes": str(codes_path(options)) if options.save_codes else None,
+        "pictures": list(codes.names),
+        "style": sitting.label,
+        "size_px": sitting.size_px,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """Portraits that are about to be drawn."""
+
+    codes: SampleCodes
+    images: Iterator[Tensor]
+    """(3, S, S) in about [-1, 1], one a code; each is drawn when it is asked for."""
+    label: str
+    """The style, for tables and metadata."""
+    size_px: int
+
+
+def sit(options: SampleOptions) -> Sitting:
+    """Load what `options` asks for, up to the first picture.
+
+    Raises:
+        UsageError, ModelError: something that is not there, or does not fit.
+    """
     seeds = () if options.codes else options.chosen_seeds()
     store = ModelStore.open(options.pretrained)
     resolved = store.resolve(StyleRef.parse(options.style))
@@ -151,28 +186,16 @@ def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
         size=options.size,
     )
     codes = _codes(options, seeds, store, resolved, portraits)
-    bound = _bound(options, store, resolved, codes, portraits)
-    paths = plan_outputs(options, codes.names, portraits.size_px)
     images = draw_samples(
         Painter(portraits, options.batch_size),
         codes,
         weights=_weights(options, portraits),
         truncation=options.truncation,
-        bound=bound,
+        bound=_bound(options, store, resolved, codes, portraits),
     )
-    label = _label(options, resolved)
-    with progress.task("Drawing", len(codes), unit="portraits") as task:
-        _write(options, _counted(images, task), codes.names, paths, label)
-    if options.save_codes:
-        save_codes(codes_path(options), codes)
-    return {
-        "output": str(options.output),
-        "files": sorted({str(path) for path in paths}),
-        "codes": str(codes_path(options)) if options.save_codes else None,
-        "pictures": list(codes.names),
-        "style": label,
-        "size_px": portraits.size_px,
-    }
+    return Sitting(
+        codes=codes, images=images, label=_label(options, resolved), size_px=portraits.size_px
+    )
 
 
 def _counted(images: Iterable[Tensor], task: Task) -> Iterator[Pixels]:
