@@ -58,7 +58,7 @@ class VGG(nn.Module):
     """The convolutions of a VGG network (Simonyan and Zisserman, arXiv:1409.1556).
 
     All of torchvision's `features` are there, so a strict load works; only those up to the last
-    tap are run.
+    tap that is asked for are run.
     """
 
     def __init__(self, plan: Sequence[int], taps: Sequence[int], standardize: Standardize) -> None:
@@ -75,15 +75,17 @@ class VGG(nn.Module):
             self.features.append(nn.ReLU())
             width = out_width
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps at the taps, (B, C, H/k, W/k) for k = 1, 2, 4, 8, 16."""
+    def forward(self, x: Tensor, count: int | None = None) -> list[Tensor]:
+        """(B, 3, H, W) -> maps at the first `count` taps (all of them if None), (B, C, H/k, W/k)
+        for k = 1, 2, 4, 8, 16."""
         x = self.standardize(x)
+        taps = self.taps[:count]
         maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in self.taps:
+            if index in taps:
                 maps.append(x)
-            if index == self.taps[-1]:
+            if index == taps[-1]:
                 break
         return maps
 
@@ -144,10 +146,16 @@ class LPIPS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Two batches of pictures (B, 3, H, W) -> (B, 1, 1, 1), 0 where they are the same."""
-        distances = [
-            (_unit(x) - _unit(y)).square() for x, y in zip(self.vgg(a), self.vgg(b), strict=True)
-        ]
-        distance: Tensor = self.heads(distances)
+        return self.between(self.look(a), self.look(b))
+
+    def look(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> what is compared of pictures: five maps, each pixel of length one."""
+        return [_unit(x) for x in self.vgg(images)]
+
+    def between(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """Distances (B, 1, 1, 1) of what `look` found."""
+        pairs = zip(a, b, strict=True)
+        distance: Tensor = self.heads([(x - y).square() for x, y in pairs])
         return distance
 
 

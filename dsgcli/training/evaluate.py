@@ -23,7 +23,7 @@ from dsgcli.store.codes import Codes
 from dsgcli.store.files import written_whole
 from dsgcli.store.networks import load_dualstylegan, load_encoder
 from dsgcli.training.candidates import Scored, candidate_steps, write_scores
-from dsgcli.training.losses import feature_matching
+from dsgcli.training.losses import NUM_COMPARED, feature_matching
 from dsgcli.training.metrics import fid, kid, psnr
 from dsgcli.training.perceptual import (
     EncoderFeatures,
@@ -138,8 +138,9 @@ def _score(step: int, folder: Path, judges: Judges) -> Scored:
     faces = random_faces(dual, SCORED_SAMPLES, judges.device)
     for ws, numbers in _batches(faces, len(judges.codes.names), 8):
         drawn = draw(dual, judges, numbers, ws, weights)
-        maps = judges.features.maps(drawn.portraits), judges.features.maps(drawn.exemplars)
-        style += float(feature_matching(*maps))
+        ours = judges.features.maps(drawn.portraits, NUM_COMPARED)
+        theirs = judges.features.maps(drawn.exemplars, NUM_COMPARED)
+        style += float(feature_matching(ours, theirs))
         lost += judges.likeness_lost(drawn.portraits, drawn.plain)
         batches += 1
     return Scored(step=step, style=style / batches, identity=lost / batches)

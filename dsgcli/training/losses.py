@@ -29,6 +29,8 @@ MATCHED_LAYERS = (1, 2)
 """Layers whose mean features are matched."""
 CONTEXTUAL_LAYER = 2
 """Layer of the contextual loss: a quarter of the resolution, relu3_1."""
+NUM_COMPARED = 3
+"""No loss on feature maps looks at a deeper one than the contextual loss does."""
 CONTEXTUAL_BAND = 0.2
 PATH_DECAY = 0.01
 """Weight of a new path length in the running mean."""

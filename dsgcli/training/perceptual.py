@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -34,6 +34,8 @@ CENTER_PICTURES = 64
 EPSILON = 1e-6
 
 Network = TypeVar("Network", bound=nn.Module)
+Distance = Callable[[Tensor], Tensor]
+"""Pictures (B, 3, S, S) -> (B,)."""
 
 
 def fit(images: Tensor, size_px: int) -> Tensor:
@@ -62,12 +64,16 @@ class Features(Protocol):
         """Side of the pictures that the network is shown."""
         ...
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Five feature maps (B, C_k, H / 2^k, W / 2^k)."""
+    def maps(self, images: Tensor, count: int = NUM_MAPS) -> list[Tensor]:
+        """The first `count` of five feature maps (B, C_k, H / 2^k, W / 2^k)."""
         ...
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
         """(B,): perceptual distance of each picture to its target."""
+        ...
+
+    def towards(self, target: Tensor) -> Distance:
+        """Pictures -> their distances to targets that are looked at once, and stay as they are."""
         ...
 
 
@@ -80,14 +86,23 @@ class VggFeatures:
     def __init__(self, vgg: VGG19, lpips: LPIPS) -> None:
         self.vgg, self.lpips = frozen(vgg), frozen(lpips)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.vgg(fit(images, PUBLISHED_PX))
+    def maps(self, images: Tensor, count: int = NUM_MAPS) -> list[Tensor]:
+        maps: list[Tensor] = self.vgg(fit(images, PUBLISHED_PX), count)
         return maps
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
-        a, b = fit(images, PUBLISHED_PX), fit(target, PUBLISHED_PX)
-        distance: Tensor = self.lpips(a, b)
-        return distance.flatten()
+        return self._between(self._look(images), self._look(target))
+
+    def towards(self, target: Tensor) -> Distance:
+        with torch.no_grad():
+            seen = self._look(target)
+        return lambda images: self._between(self._look(images), seen)
+
+    def _look(self, images: Tensor) -> list[Tensor]:
+        return self.lpips.look(fit(images, PUBLISHED_PX))
+
+    def _between(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        return self.lpips.between(a, b).flatten()
 
 
 class DiscriminatorFeatures:
@@ -99,12 +114,15 @@ class DiscriminatorFeatures:
         self.discriminator = frozen(discriminator)
         self.size_px = discriminator.config.size_px
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor, count: int = NUM_MAPS) -> list[Tensor]:
         images = fit(images, self.size_px)
-        return _in_proportion(self.discriminator.features(images)[:NUM_MAPS])
+        return _in_proportion(self.discriminator.features(images)[:count])
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
         return _distance(self.maps(images), self.maps(target))
+
+    def towards(self, target: Tensor) -> Distance:
+        return _towards(self, target)
 
 
 class EncoderFeatures:
@@ -117,10 +135,12 @@ class EncoderFeatures:
         self.size_px = encoder.config.input_px
         self._ends = (encoder.config.units[0] - 1, *encoder.config.taps)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor, count: int = NUM_MAPS) -> list[Tensor]:
         x = self.encoder.input_layer(fit(images, self.size_px))
         maps = [x]
         for index, unit in enumerate(self.encoder.body):
+            if len(maps) == count:
+                break
             x = unit(x)
             if index in self._ends:
                 maps.append(x)
@@ -128,6 +148,15 @@ class EncoderFeatures:
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
         return _distance(self.maps(images), self.maps(target))
+
+    def towards(self, target: Tensor) -> Distance:
+        return _towards(self, target)
+
+
+def _towards(features: Features, target: Tensor) -> Distance:
+    with torch.no_grad():
+        wanted = features.maps(target)
+    return lambda images: _distance(features.maps(images), wanted)
 
 
 def _in_proportion(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dsgcli.recipe import DestylizeRecipe, RefineRecipe
 from dsgcli.training.fitting import Fit, Terms
 from dsgcli.training.losses import noise_regularizer, normalize_noise
-from dsgcli.training.perceptual import IrseIdentity, VggFeatures
+from dsgcli.training.perceptual import IrseIdentity, VggFeatures, frozen
 from dsgcli.training.stages.destylize import Destylizer
 from dsgcli.training.stages.refine import Refiner
 from dsgcli.types import LatentLayout
@@ -100,9 +100,9 @@ class PublishedDestylizer(Destylizer):
 def test_destylization_follows_the_published_script(made: Callable[[str], nn.Module]) -> None:
     name = "script.destylize"
     destylizer = PublishedDestylizer(
-        made("gen256"),
-        made("finetuned256"),
-        made("encoder256"),
+        frozen(made("gen256")),
+        frozen(made("finetuned256")),
+        frozen(made("encoder256")),
         VggFeatures(made("vgg19"), made("lpips")),
         IrseIdentity(made("irse50")),
         DestylizeRecipe(steps=STEPS),
@@ -160,7 +160,9 @@ class PublishedRefiner(Refiner):
 def test_refinement_follows_the_published_script(made: Callable[[str], nn.Module]) -> None:
     name = "script.refine"
     recipe = RefineRecipe(steps=STEPS, lr_color=0.1, lr_structure=0.005)
-    refiner = PublishedRefiner(made("dual256"), VggFeatures(made("vgg19"), made("lpips")), recipe)
+    refiner = PublishedRefiner(
+        frozen(made("dual256")), VggFeatures(made("vgg19"), made("lpips")), recipe
+    )
     codes = [
         torch.from_numpy(fill.unit(f"refine:{k}", (1, 14, 512))).double() for k in ("in", "ex")
     ]

@@ -110,6 +110,10 @@ def test_features_are_distances_at_falling_resolutions(kind: str) -> None:
     sides = [m.shape[2] for m in features.maps(a)]
     assert sides == [32 >> k for k in range(len(sides))]
     assert features.distance(a, a).abs().max() < 1e-6
+    for count in (1, 3):
+        for first, same in zip(features.maps(a, count), features.maps(a)[:count], strict=True):
+            assert torch.equal(first, same)
+    assert torch.equal(features.towards(b)(a), features.distance(a, b))
     near, far = features.distance(a, 0.9 * a + 0.1 * b), features.distance(a, b)
     assert (near < far).all()
 

@@ -138,16 +138,16 @@ class Destylizer:
     def judge(self, portraits: Tensor) -> Judge:
         """The terms that pull a code towards the portraits."""
         recipe, identity = self.recipe, self.identity
+        distance = self.features.towards(portraits)
         with torch.no_grad():
             faces = None if identity is None else identity.embed(portraits)
 
         def terms(values: Sequence[Tensor], noise: Sequence[Tensor]) -> Terms:
             (code,) = values
             image = self.finetuned(self.finetuned.map_plus(code), noise)
-            distance = self.features.distance(image, portraits)
             spread = code.std(dim=1, unbiased=True).mean(dim=1)  # (B,): how far z+ is from z
             found: Terms = {
-                "perceptual": (recipe.lambda_perc, distance),
+                "perceptual": (recipe.lambda_perc, distance(image)),
                 "spread": (recipe.lambda_reg, spread),
             }
             if identity is not None and faces is not None:

@@ -23,7 +23,7 @@ from dsgcli.store.contents import open_model
 from dsgcli.store.networks import load_discriminator, load_encoder, load_generator
 from dsgcli.store.write import save_dualstylegan
 from dsgcli.training.adversary import random_ws
-from dsgcli.training.losses import PRETRAIN_LAYERS, feature_l1, generator_loss
+from dsgcli.training.losses import NUM_COMPARED, PRETRAIN_LAYERS, feature_l1, generator_loss
 from dsgcli.training.perceptual import Features, fit, frozen, load_features
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, RunContext, Scalars
 from dsgcli.training.stages.dual import TRAINED, DualPlayers, DualTraining
@@ -110,8 +110,8 @@ class PretrainTraining(DualTraining):
         fake = self._fake(crossed, draws)
         adversarial = generator_loss(self.adversary.judge(fake, draws))
         with torch.no_grad():
-            wanted = self.features.maps(crossed.target)
-        perceptual = feature_l1(self.features.maps(fake), wanted, PRETRAIN_LAYERS)
+            wanted = self.features.maps(crossed.target, NUM_COMPARED)
+        perceptual = feature_l1(self.features.maps(fake, NUM_COMPARED), wanted, PRETRAIN_LAYERS)
         options = self.options
         loss = options.lambda_adv * adversarial + options.lambda_perc * perceptual
         return loss, {"g": adversarial.detach(), "perc": perceptual.detach()}

@@ -22,7 +22,7 @@ from dsgcli.store.codes import Codes
 from dsgcli.store.networks import load_dualstylegan
 from dsgcli.store.write import save_codes
 from dsgcli.training.fitting import Fit, Judge, Terms
-from dsgcli.training.losses import CONTEXTUAL_LAYER, contextual_loss
+from dsgcli.training.losses import CONTEXTUAL_LAYER, NUM_COMPARED, contextual_loss
 from dsgcli.training.perceptual import Features, fit, frozen, load_features
 from dsgcli.training.sheets import save_sheet
 from dsgcli.training.stage import RunContext, SeededDraws
@@ -80,16 +80,17 @@ class Refiner:
         recipe, generator = self.recipe, self.dual.generator
         with torch.no_grad():
             ws = generator.map_plus(instyle)
-            wanted = self.features.maps(exemplars)
+            wanted = self.features.maps(exemplars, NUM_COMPARED)
+            distance = self.features.towards(exemplars)
         level = min(CONTEXTUAL_LAYER, len(wanted) - 1)
 
         def terms(values: Sequence[Tensor], noise: Sequence[Tensor]) -> Terms:
             image = self.dual(ws, generator.map_plus(torch.cat(list(values), dim=1)), noise=noise)
-            x, y = self.features.maps(image)[level], wanted[level]
+            x, y = self.features.maps(image, level + 1)[level], wanted[level]
             pairs = zip(x.split(1), y.split(1), strict=True)
             contextual = torch.stack([contextual_loss(a, b) for a, b in pairs])
             return {
-                "perceptual": (recipe.lambda_perc, self.features.distance(image, exemplars)),
+                "perceptual": (recipe.lambda_perc, distance(image)),
                 "contextual": (recipe.lambda_cx, contextual),
             }
 

@@ -26,6 +26,7 @@ from dsgcli.store.write import save_dualstylegan
 from dsgcli.training.adversary import random_ws
 from dsgcli.training.losses import (
     CONTEXTUAL_LAYER,
+    NUM_COMPARED,
     TRANSFER_LAYERS,
     contextual_loss,
     feature_l1,
@@ -193,9 +194,9 @@ class TransferTraining(DualTraining):
         self, fake: Tensor, exemplars: Tensor, across: Across, *, paired: bool
     ) -> dict[str, tuple[float, Tensor]]:
         """Weights and values of what compares a portrait with its exemplar."""
-        options, maps = self.options, self.features.maps(fake)
+        options, maps = self.options, self.features.maps(fake, NUM_COMPARED)
         with torch.no_grad():
-            wanted = self.features.maps(exemplars)
+            wanted = self.features.maps(exemplars, NUM_COMPARED)
         level = min(CONTEXTUAL_LAYER, len(maps) - 1)
         contextual = contextual_loss(maps[level], wanted[level], across=across.mean)
         terms = {
