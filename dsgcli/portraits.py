@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dsgcli.backends.base import Backend, Recent, Run, Style, TorchBackend
+from dsgcli.backends.choice import BackendName, pick_backend
 from dsgcli.errors import ModelMismatchError, UsageError
 from dsgcli.runtime import Precision, keep_freed_memory, pick_device, pick_precision
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
-    from dsgcli.models.bound import BoundGenerator
-    from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.models.encoder import CodeSpace, Encoder
     from dsgcli.store import ModelStore
@@ -123,6 +123,10 @@ def pick_weights(
 # ── the networks of a style ──────────────────────────────────────────────────────────────────────
 
 
+MOST_LOOKS = 8
+"""Looks that stay bound. In plain torch each is a copy of the generator's convolutions."""
+
+
 @dataclass(eq=False)
 class Portraits:
     """The generator of one style and the encoder that goes with it.
@@ -139,10 +143,13 @@ class Portraits:
     """Of the feature maps of drawing; pictures are summed up in float32."""
     size: int | None = None
     """Side of the portraits, for smaller ones than the model's; None is the model's own."""
-    _bound: dict[Look | None, BoundGenerator] = field(default_factory=dict)
-    _bound_encoder: BoundEncoder | None = None
+    backend: Backend | None = None
+    """What runs the networks; None is plain torch."""
+    _bound: Recent[Run] = field(default_factory=lambda: Recent(MOST_LOOKS))
+    _bound_encoder: Run | None = None
 
     def __post_init__(self) -> None:
+        self._runs: Backend = self.backend or TorchBackend(self.dtype, self.size)
         self.generator.eval().requires_grad_(False).to(self.device)
         if self.encoder is not None:
             self.encoder.eval().requires_grad_(False).to(self.device)
@@ -181,7 +188,7 @@ class Portraits:
         if self.encoder is None:
             raise ModelMismatchError("this style has no encoder, so photographs cannot be encoded")
         if self._bound_encoder is None:
-            self._bound_encoder = self.encoder.bind(self.dtype)
+            self._bound_encoder = self._runs.bind_encoder(self.encoder)
         codes: Tensor = self._bound_encoder(area_resize(images, self.encoder.config.input_px))
         return codes[:, : self.layout.num_latents].float()
 
@@ -228,26 +235,33 @@ class Portraits:
         """(m, S, S, 3) uint8: the extrinsic path off, which is the reconstruction."""
         return to_pixels(self.bound(None)(self.intrinsic_ws(instyle.to(self.device), truncation)))
 
-    def bound(self, look: Look | None) -> BoundGenerator:
-        """The generator made ready for one look, or for none (the extrinsic path off)."""
-        if look not in self._bound:
-            self._bound[look] = self._bind(look)
-        return self._bound[look]
+    def expect(self, num_pictures: int) -> None:
+        """Say how many pictures are to come, before they are drawn: a backend that takes long to
+        get ready is worth it for many."""
+        if self._runs.expect(num_pictures):
+            self._bound.clear()
+            self._bound_encoder = None
+
+    @property
+    def backend_name(self) -> str:
+        """What draws, for summaries."""
+        return self._runs.name
+
+    def bound(self, look: Look | None) -> Run:
+        """The generator made ready for one look, or for none (the extrinsic path off): codes
+        (m, L, D) in W+ to pictures."""
+        return self._bound.get(look, lambda: self._bind(look))
 
     @torch.no_grad()
-    def _bind(self, look: Look | None) -> BoundGenerator:
+    def _bind(self, look: Look | None) -> Run:
         if look is None:
-            return self.generator.generator.bind(dtype=self.dtype, size_px=self.size)
+            return self._runs.bind(self.generator, None)
         exstyle = look.exstyle.to(self.device)
         weights = list(look.weights.layers)
         if look.preserve_color:  # these rows depend on the face, see `_with_colors`
             weights[self.layout.color] = [0.0] * self.layout.num_color
-        return self.generator.bind(
-            self.generator.generator.map_plus(exstyle[None]),
-            weights,
-            dtype=self.dtype,
-            size_px=self.size,
-        )
+        exstyle_ws = self.generator.generator.map_plus(exstyle[None])
+        return self._runs.bind(self.generator, Style(exstyle_ws=exstyle_ws, weights=weights))
 
     def _with_colors(self, ws: Tensor, instyle: Tensor, look: Look) -> Tensor:
         """(m, L, D): color rows blended with the photograph's own colors through T_c."""
@@ -262,6 +276,7 @@ def load_portraits(
     encoder: Literal["auto", "z+", "w+"] | None = "auto",
     device: str = "auto",
     precision: Precision = "auto",
+    backend: BackendName = "auto",
     size: int | None = None,
 ) -> Portraits:
     """The networks of a style from the store.
@@ -271,15 +286,19 @@ def load_portraits(
         size: side of the portraits, if smaller than the model's.
 
     Raises:
-        UsageError: a device or precision that is not here, or a size that the model cannot draw.
+        UsageError: a device, precision or backend that is not here, or a size that the model
+            cannot draw.
         ModelError: no such style, or files that are missing or cannot be used.
     """
     keep_freed_memory()
     place = pick_device(device)
+    dtype = pick_precision(precision, place)
+    runs = pick_backend(backend, place, dtype, size)
     return Portraits(
         generator=store.generator(style, place),
         encoder=None if encoder is None else store.encoder(style, encoder, place),
         device=place,
-        dtype=pick_precision(precision, place),
+        dtype=dtype,
         size=size,
+        backend=runs,
     )

@@ -27,6 +27,7 @@ from dsgcli.models.bound import BoundGenerator, BoundStyle
 from dsgcli.models.bound_layers import BoundModRes
 from dsgcli.models.layers import MappingNetwork
 from dsgcli.models.ops import EqualConv2d, EqualLinear, FusedLeakyReLU
+from dsgcli.models.steered import SteeredGenerator, StyleNumbers
 from dsgcli.models.stylegan2 import Generator, GeneratorConfig
 from dsgcli.types import LatentLayout
 
@@ -126,6 +127,12 @@ class ModRes(nn.Module):
         convs = self.conv.scaled(), self.conv2.scaled()
         norms = self.norm.affine(style), self.norm2.affine(style)
         return BoundModRes(convs, norms, strength, side=side, dtype=dtype)
+
+    def numbers(self, style: Tensor, strength: float) -> Tensor:
+        """(B, D) -> (B, 4C + 1): all that a style and a weight change, for `SteeredBend`."""
+        norms = *self.norm.affine(style), *self.norm2.affine(style)
+        flat = [values.flatten(1) for values in norms]
+        return torch.cat([*flat, flat[0].new_full((len(style), 1), strength)], dim=1)
 
 
 class NearZeroConv(nn.Sequential):
@@ -252,6 +259,38 @@ class DualStyleGAN(nn.Module):
             }
         return BoundGenerator(
             self.generator, BoundStyle(bends, codes), dtype=dtype, size_px=size_px
+        )
+
+    def steered(
+        self,
+        bent: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        size_px: int | None = None,
+    ) -> SteeredGenerator:
+        """The same network for all exemplars and weights that bend these rows; see `steered.py`."""
+        blocks = {row: cast(ModRes, self.res[row]) for row in bent}
+        bends = {row: (b.conv.scaled(), b.conv2.scaled()) for row, b in blocks.items()}
+        return SteeredGenerator(self.generator, bends, dtype=dtype, size_px=size_px)
+
+    @torch.no_grad()
+    def style_numbers(self, exstyle_ws: Tensor, weights: Weights | None = None) -> StyleNumbers:
+        """What an exemplar does, for `Steering`; arguments as in `bind`."""
+        numbers = [float(weight) for weight in weights_by_row(weights, self.layout)]
+        structure = self.structure_codes(exstyle_ws)
+        rows = [row for row, weight in enumerate(numbers) if weight != 0.0]
+        first_color = self.layout.num_structure
+        return StyleNumbers(
+            bends={
+                row: cast(ModRes, self.res[row]).numbers(structure[:, row], numbers[row])
+                for row in rows
+                if row < first_color
+            },
+            codes={
+                row: (self.color_code(row, exstyle_ws), numbers[row])
+                for row in rows
+                if row >= first_color
+            },
         )
 
     def structure_codes(self, exstyle_ws: Tensor) -> Tensor:

@@ -42,6 +42,14 @@ def user_folder() -> Path:
     return (Path(home) if home else platformdirs.user_data_path("dsg", False)) / "pretrained"
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: in DSG_HOME, or the system's place."""
+    import platformdirs
+
+    home = os.environ.get(ENV_HOME)
+    return Path(home) / "cache" if home else platformdirs.user_cache_path("dsg", False)
+
+
 def shipped_folder() -> Path:
     """The models that came with dsg: inside the package, or beside it in a checkout."""
     package = Path(__file__).parents[1]

@@ -1,0 +1,172 @@
+"""The seam between networks and what runs them.
+
+    Backend   binds a generator to a style, and an encoder: functions of tensors come out
+    Engine    makes one fixed network fast, however slowly; `SteeredBackend` makes a Backend of it
+
+An engine may take seconds or a minute to make a network ready, so it gets one that serves all
+styles of a model (`models/steered.py`); to bind a style is then a matter of a few numbers.
+
+Shapes: B pictures, L rows of a code, D style width, S side, N numbers that steer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from dsgcli.models.steered import Steering, StyleNumbers
+
+if TYPE_CHECKING:
+    from dsgcli.models.bound_encoder import BoundEncoder
+    from dsgcli.models.dualstylegan import DualStyleGAN
+    from dsgcli.models.encoder import Encoder
+    from dsgcli.models.steered import SteeredGenerator
+
+T = TypeVar("T")
+
+Run = Callable[[Tensor], Tensor]
+"""A network made ready: codes (B, L, D) or numbers (B, N) -> pictures (B, 3, S, S) float32 in about
+[-1, 1]; faces (B, 3, P, P) in [-1, 1] -> codes (B, L, D) float32."""
+
+MOST_NETWORKS = 3
+"""Networks that a backend keeps: one for each set of rows that are bent, of which a run has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Style:
+    """What a generator is bound to."""
+
+    exstyle_ws: Tensor
+    """(1, L, D), the exemplar in W+."""
+    weights: Sequence[float]
+    """One a row."""
+
+
+class Backend(Protocol):
+    """Runs the networks of one style."""
+
+    @property
+    def name(self) -> str:
+        """For summaries."""
+
+    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
+        """Codes (B, L, D) to pictures; None is the photographic generator by itself."""
+
+    def bind_encoder(self, encoder: Encoder) -> Run:
+        """Faces to codes."""
+
+    def expect(self, num_pictures: int) -> bool:
+        """Hear how many pictures are to come; True if what was bound should be bound anew."""
+
+
+class Engine(Protocol):
+    """Makes one network ready to run fast."""
+
+    name: str
+    dtype: torch.dtype
+    """Of the maps of the network that it is given."""
+
+    def generator(self, network: SteeredGenerator) -> Run:
+        """Numbers (B, N) -> pictures."""
+
+    def encoder(self, network: BoundEncoder) -> Run:
+        """Faces -> codes."""
+
+
+class Recent(Generic[T]):
+    """The values that were used last, made on demand: memory stays bounded."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of a key; one too many lets go of the oldest before the new one is made."""
+        if key not in self._values:
+            while len(self._values) >= self.most:
+                self._values.popitem(last=False)
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def clear(self) -> None:
+        self._values.clear()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBackend:
+    """Plain torch: always there, ready at once; styles are folded into weights."""
+
+    dtype: torch.dtype = torch.float32
+    size_px: int | None = None
+    """Side of the pictures; None is the model's own."""
+    name: str = "torch"
+
+    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
+        if style is None:
+            return model.generator.bind(dtype=self.dtype, size_px=self.size_px)
+        return model.bind(style.exstyle_ws, style.weights, dtype=self.dtype, size_px=self.size_px)
+
+    def bind_encoder(self, encoder: Encoder) -> Run:
+        return encoder.bind(self.dtype)
+
+    def expect(self, num_pictures: int) -> bool:
+        return False
+
+
+class SteeredBackend:
+    """Networks made ready by an engine, one for all styles that bend the same rows of a model.
+
+    Args:
+        size_px: side of the pictures; None is the model's own.
+    """
+
+    def __init__(self, engine: Engine, size_px: int | None = None) -> None:
+        self.engine, self.size_px = engine, size_px
+        self._networks: Recent[tuple[DualStyleGAN, Steering, Run]] = Recent(MOST_NETWORKS)
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
+        numbers = StyleNumbers()
+        if style is not None:
+            numbers = model.style_numbers(style.exstyle_ws, style.weights)
+        bent = tuple(numbers.bends)
+        _, steering, run = self._networks.get((id(model), bent), lambda: self._make(model, bent))
+        return Steered(steering, numbers, run)
+
+    def bind_encoder(self, encoder: Encoder) -> Run:
+        return self.engine.encoder(encoder.bind(self.engine.dtype))
+
+    def expect(self, num_pictures: int) -> bool:
+        return False
+
+    @torch.no_grad()
+    def _make(self, model: DualStyleGAN, bent: Sequence[int]) -> tuple[DualStyleGAN, Steering, Run]:
+        """The model is kept with what was made of it, so that no other takes its id."""
+        network = model.steered(bent, dtype=self.engine.dtype, size_px=self.size_px).eval()
+        steering = Steering(model.generator, bent, size_px=self.size_px)
+        return model, steering, self.engine.generator(network)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steered:
+    """One style of a network that serves all."""
+
+    steering: Steering
+    style: StyleNumbers
+    run: Run
+
+    def __call__(self, ws: Tensor) -> Tensor:
+        """ws (B, L, D) -> (B, 3, S, S)."""
+        return self.run(self.steering(ws, self.style))

@@ -1,0 +1,196 @@
+"""Networks written as OpenVINO graphs, layer by layer, from weights where they lie.
+
+OpenVINO can also trace a torch module; that takes 10 to 20 seconds for these networks and a copy of
+their weights, where this takes none. `tests/backends` hold both networks to their torch form.
+
+Data flow: `SteeredGenerator` or `BoundEncoder` -> Model, for one picture at a time: on a CPU a
+batch gains nothing, and each picture is the same to the bit whatever is drawn with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as op
+from torch import Tensor
+
+from dsgcli.models.bound_encoder import (
+    BoundEncoder,
+    BoundExcite,
+    BoundUnit,
+    FoldedConv,
+    HeadBatch,
+    PatchProduct,
+)
+from dsgcli.models.bound_layers import INSTANCE_EPSILON
+from dsgcli.models.ops import LEAKY_SLOPE
+from dsgcli.models.steered import SteeredBend, SteeredConv, SteeredGenerator, SteeredToRGB
+
+Node = Any
+"""A node of the graph, or one of its outputs."""
+
+MAP_AXES = np.array([2, 3])
+
+# ── pieces ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def constant(values: Tensor) -> Node:
+    """A constant in the memory of `values`, where that is possible."""
+    array = np.ascontiguousarray(values.detach().float().cpu().numpy())
+    return op.constant(array, shared_memory=True)
+
+
+def convolve(x: Node, weight: Tensor, stride: int = 1, padding: int = 0) -> Node:
+    """(1, in, H, W), (out, in, k, k) -> (1, out, H', W')."""
+    return op.convolution(x, constant(weight), [stride] * 2, [padding] * 2, [padding] * 2, [1] * 2)
+
+
+def leaky(x: Node, slope: float) -> Node:
+    return op.prelu(x, op.constant(np.array([slope], np.float32)))
+
+
+def per_channel(values: Tensor) -> Node:
+    """(C,) -> a constant (1, C, 1, 1)."""
+    return constant(values.detach().view(1, -1, 1, 1))
+
+
+# ── the generator ────────────────────────────────────────────────────────────────────────────────
+
+
+def generator_model(network: SteeredGenerator) -> ov.Model:
+    """Numbers (1, N) -> picture (1, 3, S, S)."""
+    numbers = op.parameter([1, sum(network.sizes)], np.float32, name="numbers")
+    whole = op.reshape(numbers, op.constant(np.array([1, -1, 1, 1])), False)
+    lengths = op.constant(np.array(network.sizes))
+    parts = iter(op.variadic_split(whole, op.constant(np.int64(1)), lengths).outputs())
+    x, rgb = constant(network.start), None
+    for layer in network.layers.values():
+        mine = [next(parts) for _ in cast(SteeredConv, layer).sizes]
+        if isinstance(layer, SteeredToRGB):
+            rgb = _to_rgb(layer, x, rgb, *mine)
+        elif isinstance(layer, SteeredBend):
+            x = _bend(layer, x, *mine)
+        else:
+            x = _conv(cast(SteeredConv, layer), x, *mine)
+    return ov.Model([op.result(rgb)], [numbers], "generator")
+
+
+def _conv(layer: SteeredConv, x: Node, scales: Node, gains: Node) -> Node:
+    x = op.multiply(x, scales)
+    if layer.up:
+        y = op.convolution_backprop_data(x, constant(layer.weight), [2, 2])
+        fir = constant(layer.fir.unsqueeze(1))  # (groups, 1, 1, 4, 4)
+        y = op.group_convolution(y, fir, [1, 1], [1, 1], [1, 1], [1, 1])
+    else:
+        y = convolve(x, layer.weight, padding=1)
+    y = op.add(op.multiply(y, gains), constant(layer.bias))
+    if layer.noise.any():
+        y = op.add(y, constant(layer.noise))
+    return leaky(y, LEAKY_SLOPE)
+
+
+def _bend(layer: SteeredBend, x: Node, *numbers: Node) -> Node:
+    y = x
+    for stage in range(2):
+        gamma, beta = numbers[2 * stage : 2 * stage + 2]
+        y = op.mvn(y, op.constant(MAP_AXES), True, INSTANCE_EPSILON, "inside_sqrt")
+        y = op.add(op.multiply(y, gamma), beta)
+        y = convolve(y, layer.get_buffer(f"weight_{stage}"), padding=1)
+        y = leaky(op.add(y, per_channel(layer.get_buffer(f"bias_{stage}"))), LEAKY_SLOPE)
+    return op.add(x, op.multiply(y, numbers[4]))
+
+
+def _to_rgb(layer: SteeredToRGB, x: Node, rgb: Node | None, scales: Node) -> Node:
+    y = op.add(convolve(op.multiply(x, scales), layer.weight), constant(layer.bias))
+    if rgb is None:
+        return y
+    fir = constant(layer.fir.unsqueeze(1))
+    larger = op.group_convolution_backprop_data(rgb, fir, [2, 2], None, [1, 1], [1, 1])
+    return op.add(larger, y)
+
+
+# ── the encoder ──────────────────────────────────────────────────────────────────────────────────
+
+
+def encoder_model(network: BoundEncoder) -> ov.Model:
+    """Face (1, 3, P, P) -> codes (1, L, D)."""
+    px = network.config.input_px
+    face = op.parameter([1, 3, px, px], np.float32, name="face")
+    x = _prelu(_folded(network.stem, face), network.relu.slopes)
+    taps = []
+    for index, unit in enumerate(network.body):
+        x = _unit(cast(BoundUnit, unit), x)
+        if index in network.config.taps:
+            taps.append(x)
+    c1, c2, c3 = taps
+    p2 = op.add(_enlarge(c3, c2), _folded(network.latlayer1, c2))
+    p1 = op.add(_enlarge(p2, c1), _folded(network.latlayer2, c1))
+    pyramid = c3, p2, p1
+    codes = [
+        _heads(cast(HeadBatch, heads), pyramid[level])
+        for level, heads in zip(network.levels, network.heads, strict=True)
+    ]
+    whole = op.add(op.concat(codes, 1), constant(network.latent_avg))
+    return ov.Model([op.result(whole)], [face], "encoder")
+
+
+def _folded(layer: FoldedConv, x: Node) -> Node:
+    stride, padding = layer.stride[0], layer.padding[0]
+    return op.add(convolve(x, layer.weight, stride, padding), per_channel(layer.bias))
+
+
+def _prelu(x: Node, slopes: Tensor) -> Node:
+    return op.prelu(x, constant(slopes))
+
+
+def _enlarge(x: Node, like: Node) -> Node:
+    size = op.constant(np.array([like.get_output_shape(0)[axis] for axis in MAP_AXES]))
+    axes = op.constant(MAP_AXES)
+    return op.interpolate(x, size, "linear_onnx", "sizes", axes=axes, **_ALIGNED)
+
+
+_ALIGNED = {"coordinate_transformation_mode": "align_corners"}
+
+
+def _unit(unit: BoundUnit, x: Node) -> Node:
+    y = op.add(op.multiply(x, constant(unit.scale)), constant(unit.shift))
+    y = _prelu(_folded(unit.conv1, y), unit.relu.slopes)
+    y = _folded(unit.conv2, y)
+    y = op.multiply(y, _excite(unit.excite, y))
+    if isinstance(unit.shortcut, FoldedConv):
+        return op.add(y, _folded(unit.shortcut, x))
+    return op.add(y, _every(x, unit.stride))
+
+
+def _excite(layer: BoundExcite, y: Node) -> Node:
+    means = op.reduce_mean(y, op.constant(MAP_AXES), True)
+    squeezed = op.relu(convolve(means, layer.squeeze[:, :, None, None]))
+    return op.sigmoid(convolve(squeezed, layer.widen[:, :, None, None]))
+
+
+def _every(x: Node, stride: int) -> Node:
+    """Each `stride`-th row and column."""
+    if stride == 1:
+        return x
+    begin, end, step = ([0] * 4, [0] * 4, [1, 1, stride, stride])
+    return op.strided_slice(x, begin, end, step, begin_mask=[1] * 4, end_mask=[1] * 4)
+
+
+def _heads(heads: HeadBatch, x: Node) -> Node:
+    """(1, C, H, W) -> (1, n, D): n heads, with weights of their own, are groups of one."""
+    y = leaky(_folded(heads.first, x), heads.slope)
+    for layer in heads.laters:
+        y = leaky(_patches(cast(PatchProduct, layer), y), heads.slope)
+    weight = heads.linear.transpose(1, 2)[..., None, None]  # (n, D, C, 1, 1)
+    y = op.group_convolution(y, constant(weight), [1, 1], [0, 0], [0, 0], [1, 1])
+    y = op.add(y, per_channel(heads.bias.flatten()))
+    return op.reshape(y, op.constant(np.array([1, heads.count, -1])), False)
+
+
+def _patches(layer: PatchProduct, x: Node) -> Node:
+    count, _, width = layer.weight.shape
+    weight = layer.weight.view(count, 3, 3, -1, width).permute(0, 4, 3, 1, 2)
+    y = op.group_convolution(x, constant(weight), [2, 2], [1, 1], [1, 1], [1, 1])
+    return op.add(y, per_channel(layer.bias.flatten()))

@@ -1,0 +1,238 @@
+"""Every backend draws and encodes what the modules do: for any weights, size, batch and style."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dsgcli.backends.base import Backend, Style
+from dsgcli.backends.choice import pick_backend, problem_of
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.stylegan2 import GeneratorConfig
+
+CPU = torch.device("cpu")
+HERE = dict.fromkeys(("torch", "openvino", "compile"), CPU)
+HERE["cuda-graph"] = torch.device("cuda")
+QUICK = ("torch", "openvino", "cuda-graph")
+"""Backends that are ready in no time; compiling is tried once for each format."""
+WEIGHTS = {
+    "published": [0.75] * 7 + [1.0] * 3,
+    "between": [0.3] * 10,
+    "ones": [1.0] * 10,
+    "zeros": [0.0] * 10,
+    "structure": [1.0] * 7 + [0.0] * 3,
+    "color": [0.0] * 7 + [1.0] * 3,
+    "every kind": [0.0, 1.0, -0.5, 1.5, 0.0, 0.2, 1.0, 1.0, 0.5, 0.0],
+}
+
+
+def backend_of(name: str, dtype: torch.dtype = torch.float32, size_px: int | None = None):
+    """The backend, or a skipped test where it cannot be used."""
+    device = HERE[name]
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    if problem := problem_of(name, device):
+        pytest.skip(problem)
+    return pick_backend(name, device, dtype, size_px)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def narrow() -> DualStyleGAN:
+    """64 px with few channels; noise, biases and the extrinsic path all matter."""
+    network = DualStyleGAN(GeneratorConfig.compact(64, base=1024, most=24, style_dim=20)).eval()
+    for name, value in network.named_parameters():
+        if name.endswith(("noise.weight", "bias")):
+            value.add_(0.3 * torch.randn_like(value))
+        if ".conv.0." in name or ".conv2.0." in name:
+            value.normal_()
+    return network
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    """Heads on every map, statistics and slopes that matter."""
+    config = EncoderConfig(
+        num_latents=10,
+        style_dim=20,
+        input_px=64,
+        stem_width=6,
+        widths=(6, 8, 8, 16),
+        units=(2, 2, 3, 1),
+        head_width=12,
+        latent_avg=True,
+    )
+    network = Encoder(config).eval()
+    for name, value in network.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias", "latent_avg")):
+            value.normal_(std=0.2)
+        elif value.ndim == 1 and value.is_floating_point():
+            value.uniform_(0.1, 1.2)
+    return network
+
+
+def codes(network, batch=3):
+    shape = network.layout.num_latents, network.config.generator.style_dim
+    return torch.randn(batch, *shape), torch.randn(1, *shape)
+
+
+def draw(backend: Backend, network: DualStyleGAN, ws, exstyle_ws, weights):
+    device = HERE[backend.name]
+    style = Style(exstyle_ws=exstyle_ws.to(device), weights=weights)
+    return backend.bind(network.to(device), style)(ws.to(device)).cpu()
+
+
+def distance(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+def psnr(a, b):
+    """In dB, on 8 bits, of pictures as spread as photographs are."""
+    gain = 0.5 / b.std()
+    a, b = (((x * gain).clamp(-1, 1) * 127.5 + 127.5).round() for x in (a, b))
+    return (10 * torch.log10(255**2 / (a - b).square().mean())).item()
+
+
+# ── generators ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_draws_what_the_module_draws(narrow, name, weights):
+    ws, exstyle_ws = codes(narrow)
+    expected = narrow(ws, exstyle_ws, weights)
+    picture = draw(backend_of(name), narrow, ws, exstyle_ws, weights)
+    assert picture.dtype == torch.float32 and picture.shape == expected.shape
+    assert distance(picture, expected) < 1e-4
+    torch.testing.assert_close(
+        picture, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+    )
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_keeps_45_db_in_bf16(narrow, name, weights):
+    ws, exstyle_ws = codes(narrow)
+    expected = narrow(ws, exstyle_ws, weights)
+    picture = draw(backend_of(name, torch.bfloat16), narrow, ws, exstyle_ws, weights)
+    assert psnr(picture, expected) > 45
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_draws_the_photographic_generator_by_itself(narrow, name):
+    ws, _ = codes(narrow)
+    expected, device = narrow.plain(ws), HERE[name]
+    picture = backend_of(name).bind(narrow.to(device), None)(ws.to(device)).cpu()
+    assert distance(picture, expected) < 1e-4
+
+
+@pytest.mark.parametrize("size_px", [4, 8, 32])
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_stops_early(narrow, name, size_px):
+    ws, exstyle_ws = codes(narrow)
+    expected = draw(backend_of("torch", size_px=size_px), narrow, ws, exstyle_ws, WEIGHTS["ones"])
+    picture = draw(backend_of(name, size_px=size_px), narrow, ws, exstyle_ws, WEIGHTS["ones"])
+    assert picture.shape[-1] == size_px
+    assert distance(picture, expected) < 1e-4
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_draws_a_style_after_another_on_one_network(narrow, name):
+    """Styles, exemplars and weights are numbers: what serves one serves the next."""
+    backend, (ws, first) = backend_of(name), codes(narrow)
+    for exstyle_ws in (first, torch.randn_like(first)):
+        for weights in (WEIGHTS["published"], WEIGHTS["ones"]):
+            expected = narrow.cpu()(ws, exstyle_ws, weights)
+            assert distance(draw(backend, narrow, ws, exstyle_ws, weights), expected) < 1e-4
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_follows_the_layout(name):
+    config = GeneratorConfig.compact(64, base=512, most=12, style_dim=8, mapping_layers=1)
+    network = DualStyleGAN(config, 4).eval()
+    ws, exstyle_ws = codes(network, 1)
+    weights = torch.rand(10).tolist()
+    expected = network(ws, exstyle_ws, weights)
+    assert distance(draw(backend_of(name), network, ws, exstyle_ws, weights), expected) < 1e-4
+
+
+def test_openvino_makes_one_network_for_all_styles_that_bend_the_same_rows(narrow):
+    backend, made = backend_of("openvino"), []
+    compiled = backend.engine._compiled
+    backend.engine._compiled = lambda model: made.append(model) or compiled(model)
+    ws, _ = codes(narrow)
+    for weights in ("published", "between", "ones", "color"):
+        draw(backend, narrow, ws, codes(narrow)[1], WEIGHTS[weights])
+    assert len(made) == 2  # "color" bends nothing
+
+
+def test_openvino_draws_each_picture_by_itself_to_the_bit(narrow):
+    ws, exstyle_ws = codes(narrow)
+    style = Style(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"])
+    run = backend_of("openvino").bind(narrow, style)
+    numbers = run.steering(ws, run.style)
+    assert run.run(numbers).equal(torch.cat([run.run(one[None]) for one in numbers]))
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_backend_does_not_share_weights(narrow, encoder, name):
+    ws, exstyle_ws = codes(narrow)
+    backend = backend_of(name)
+    run = backend.bind(narrow, Style(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"]))
+    encode, faces = backend.bind_encoder(encoder), torch.rand(1, 3, 64, 64)
+    before = run(ws), encode(faces)
+    for network in (narrow, encoder):
+        for value in network.state_dict().values():
+            value.zero_()
+    gc.collect()
+    assert run(ws).equal(before[0])
+    assert encode(faces).equal(before[1])
+
+
+# ── encoders ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_gives_the_modules_codes(encoder, name):
+    faces, device = torch.rand(3, 3, 64, 64) * 2 - 1, HERE[name]
+    expected = encoder(faces)
+    found = backend_of(name).bind_encoder(encoder.to(device))(faces.to(device)).cpu()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_codes_point_the_same_way_in_bf16(encoder, name):
+    faces, device = torch.rand(3, 3, 64, 64) * 2 - 1, HERE[name]
+    expected = encoder(faces)
+    backend = backend_of(name, torch.bfloat16)
+    found = backend.bind_encoder(encoder.to(device))(faces.to(device)).cpu()
+    assert found.dtype == torch.float32
+    assert F.cosine_similarity(found.flatten(1), expected.flatten(1)).min() > 0.9999
+
+
+# ── what is compiled takes its time ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch, in its own code
+def test_compiled_network_draws_what_the_module_draws(tiny_generator, tmp_path, monkeypatch):
+    """The smallest there is: each of its loops takes a compiler seconds."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    ws, _ = codes(tiny_generator, 2)
+    expected = backend_of("torch", size_px=4).bind(tiny_generator, None)(ws)
+    picture = backend_of("compile", size_px=4).bind(tiny_generator, None)(ws)
+    assert distance(picture, expected) < 1e-4
+    low = backend_of("compile", torch.bfloat16, 4).bind(tiny_generator, None)(ws)
+    assert psnr(low, expected) > 45
+    assert any(tmp_path.iterdir()), "what was compiled is kept"
