@@ -1,10 +1,15 @@
 # Two commands on a fresh machine:  make demo   make test
-PYTHON ?= python3
 VENV   ?= .venv
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+BIN    := $(VENV)/Scripts
+else
+PYTHON ?= python3
 BIN    := $(VENV)/bin
+endif
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix docs smoke release clean
+.PHONY: demo test check fix docs smoke release ci clean
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,6 +45,8 @@ smoke: $(STAMP)
 release: $(STAMP)
 	@test -x $(BIN)/twine || $(BIN)/python -m pip install --quiet -e '.[release]'
 	$(BIN)/python benchmarks/release.py
+
+ci: check test smoke docs
 
 clean:
 	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache
