@@ -21,6 +21,7 @@ from dsgcli.training.perceptual import (
 )
 from dsgcli.training.stage import Batch, OneProcess, SeededDraws
 from dsgcli.training.stages.autoencoder import (
+    EQUALIZED_SHARE,
     Autoencoder,
     AutoencoderTraining,
     code_moments,
@@ -220,3 +221,25 @@ def test_prior_is_fitted_as_training_begins_and_belongs_to_both_generators() -> 
     assert torch.equal(nets.generator.prior.axes, nets.generator_average.prior.axes)
     sheet = training.sheets(4)["samples"]
     assert sheet.flatten(1).var(dim=0).mean() > 0
+
+
+def test_weights_of_unit_size_take_larger_steps_than_plain_ones() -> None:
+    training = training_of(Growth(size_px=32, steps=9, batch_size=4, lr=1e-3))
+    training.begin(8)
+    plain, equalized = training.optimizers["g"].param_groups
+    assert equalized["lr"] == pytest.approx(EQUALIZED_SHARE * plain["lr"])
+    nets = training.nets
+    assert sum(p.numel() for g in (plain, equalized) for p in g["params"]) == sum(
+        p.numel() for m in (nets.generator, nets.encoder) for p in m.parameters()
+    )
+    assert any(p is nets.encoder.styles[0].linear.weight for p in equalized["params"])
+    assert any(p is nets.encoder.styles[0].convs[0].weight for p in plain["params"])
+
+
+def test_encoder_sees_its_own_size_where_the_generator_is_smaller() -> None:
+    growth = Growth(size_px=32, steps=9, batch_size=4)
+    training = training_of(growth)
+    large = torch.rand(4, 3, 64, 64) * 2 - 1
+    batch = Batch(images=large, indices=torch.arange(4), rows=range(4))
+    assert training.wanted(batch).shape[2:] == (32, 32)
+    assert training.encode(large).shape == (4, 8, 16)

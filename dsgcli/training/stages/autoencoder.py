@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from dsgcli.models.encoder import Encoder
+from dsgcli.models.ops import EqualLinear
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.recipe import BaseRecipe, Growth
 from dsgcli.training.adversary import (
@@ -41,6 +43,8 @@ from dsgcli.training.losses import generator_loss
 from dsgcli.training.perceptual import fit
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
 
+EQUALIZED_SHARE = 8.0
+"""Rate of weights of unit size, against that of plain ones."""
 BETA1 = 0.5
 """Of Adam while the autoencoder grows: reconstruction is no game between two players."""
 PYRAMID_LEVELS = 3
@@ -203,6 +207,23 @@ def matched_maps(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return torch.stack(distances).mean()
 
 
+def rate_groups(nets: Autoencoder, lr: float) -> list[dict[str, Any]]:
+    """Parameters for an optimizer, with the `share` of the rate that each group takes.
+
+    Equalized layers keep weights of unit size and divide when they are used; a step that moves the
+    encoder's plain kernels, of some hundredths, would hardly move them.
+    """
+    plain: list[nn.Parameter] = []
+    equalized = list(nets.generator.parameters())
+    for module in nets.encoder.modules():
+        own = list(module.parameters(recurse=False))
+        (equalized if isinstance(module, EqualLinear) else plain).extend(own)
+    return [
+        {"params": plain, "lr": lr, "share": 1.0},
+        {"params": equalized, "lr": lr, "share": EQUALIZED_SHARE},
+    ]
+
+
 def cosine_rate(iteration: int, steps: int, peak: float, warmup: int) -> float:
     """Linear up over `warmup` steps, then a cosine down to a twentieth."""
     if iteration < warmup:
@@ -218,7 +239,8 @@ class AutoencoderTraining:
     """Growth of an autoencoder at one resolution (`Trainable`).
 
     Args:
-        pictures: (N, 3, S, S) in [-1, 1], whose reconstructions are drawn on the sheets.
+        pictures: (N, 3, P, P) in [-1, 1], whose reconstructions are drawn on the sheets; P, as in
+            batches, is the larger of the resolution and the encoder's input.
         portraits: the portraits that the prior is fitted to, in batches; the same at each call.
     """
 
@@ -238,10 +260,9 @@ class AutoencoderTraining:
         self.decay = average_decay(recipe.ema_half_life_steps)
         adversary = replace(recipe, lr=growth.lr, batch_size=growth.batch_size)
         self.adversary = Adversary(nets.discriminator, adversary)
-        trained = [*nets.generator.parameters(), *nets.encoder.parameters()]
         betas = (BETA1, 0.99)
         self._optimizers: dict[str, Optimizer] = {
-            "g": Adam(trained, lr=growth.lr, betas=betas),
+            "g": Adam(rate_groups(nets, growth.lr), lr=growth.lr, betas=betas),
             "d": self.adversary.optimizer,
         }
 
@@ -263,7 +284,7 @@ class AutoencoderTraining:
         growth = self.growth
         rate = cosine_rate(iteration, growth.steps, growth.lr, self.recipe.warmup_steps)
         for group in self._optimizers["g"].param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         turns = {"recon": growth.lambda_adv, "sample": growth.lambda_sample}
         judged = [name for name, weight in turns.items() if weight > 0]
         self._turn = judged[iteration % len(judged)] if judged else ""
@@ -280,7 +301,7 @@ class AutoencoderTraining:
         own = Phase(name="ae", optimizer="g", loss=self._loss, clip=clip)
         if not self.sharpens:
             return [own]
-        return [own, *self.adversary.phases(iteration, self._fakes)]
+        return [own, *self.adversary.phases(iteration, self._fakes, self.wanted)]
 
     def finish(self, iteration: int) -> None:
         nets = self.nets
@@ -289,8 +310,12 @@ class AutoencoderTraining:
 
     # one pass
 
+    def wanted(self, batch: Batch, draws: Draws | None = None) -> Tensor:
+        """What the generator should make of the portraits, (B, 3, S, S)."""
+        return fit(batch.images, self.growth.size_px)
+
     def encode(self, images: Tensor, encoder: Encoder | None = None) -> Tensor:
-        """Pictures (B, 3, S, S) -> z+ (B, L, D)."""
+        """Portraits (B, 3, P, P) -> z+ (B, L, D)."""
         encoder = encoder or self.nets.encoder
         codes: Tensor = encoder(fit(images, encoder.config.input_px))
         return codes[:, : self.nets.generator.layout.num_latents]
@@ -308,10 +333,11 @@ class AutoencoderTraining:
 
     def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
         recipe, generator = self.recipe, self.nets.generator
+        wanted = self.wanted(batch)
         codes = self.encode(batch.images)
         noise = self._noise(len(batch.rows), draws)
         images = generator(generator.map_plus(codes), noise).float()
-        pixel, edge = pyramid_l1(images, batch.images, self.importance)
+        pixel, edge = pyramid_l1(images, wanted, self.importance)
         prior = code_moments(codes.float(), across)
         loss = recipe.lambda_pixel * pixel + recipe.lambda_edge * edge
         loss = loss + recipe.lambda_prior * prior
@@ -319,7 +345,7 @@ class AutoencoderTraining:
             "pixel": pixel.detach(),
             "edge": edge.detach(),
             "prior": prior.detach(),
-            "psnr": _psnr(images.detach(), batch.images),
+            "psnr": _psnr(images.detach(), wanted),
         }
         if self.sharpens:
             sharper, more = self._sharper(images, batch, draws)
@@ -338,7 +364,7 @@ class AutoencoderTraining:
             loss = loss + growth.lambda_adv * scalars["g/recon"]
             if self.recipe.lambda_perc > 0:
                 with torch.no_grad():
-                    real = self.nets.discriminator.features(batch.images)
+                    real = self.nets.discriminator.features(self.wanted(batch))
                 scalars["perc"] = matched_maps(maps, real)
                 loss = loss + self.recipe.lambda_perc * scalars["perc"]
         else:
@@ -362,7 +388,8 @@ class AutoencoderTraining:
         codes = self.encode(self.pictures[:count], encoder.eval())
         encoder.train(training)
         again = generator(generator.map_plus(codes))
-        pairs = torch.stack([self.pictures[:count], again], dim=1).flatten(0, 1)
+        wanted = fit(self.pictures[:count], self.growth.size_px)
+        pairs = torch.stack([wanted, again], dim=1).flatten(0, 1)
         return {"samples": samples, "reconstructions": pairs}
 
 

@@ -252,15 +252,16 @@ def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
             for encoder in (nets.encoder, nets.encoder_average):
                 seed_heads(encoder, rows)
         nets.to(context.device)
-        portraits = partial(prior_portraits, pictures, growth.size_px, context.device)
+        side = max(growth.size_px, model.encoder_px)  # the encoder always sees its own size
+        portraits = partial(prior_portraits, pictures, side, context.device)
         training = AutoencoderTraining(
-            nets, recipe, growth, pictures.get(shown, growth.size_px).to(context.device), portraits
+            nets, recipe, growth, pictures.get(shown, side).to(context.device), portraits
         )
         plan = Plan(
             label=f"base-{number + 1}-{growth.size_px}px",
             steps=growth.steps,
             batch_size=growth.batch_size,
-            size_px=growth.size_px,
+            size_px=side,
             mirror=context.recipe.data.mirror,
         )
         context.train(training, pictures, plan)
