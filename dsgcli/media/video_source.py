@@ -8,7 +8,7 @@ Data flow of one pass, each step holding a bounded number of pictures:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -91,7 +91,7 @@ class VideoSource(ContextManaged):
         for index, picture in enumerate(self._pictures(self._info.start + time)):
             yield self._frame(picture, index, self._reader())
 
-    def stretch(self, begin: Fraction, end: Fraction | None) -> Iterator[Frame]:
+    def stretch(self, begin: Fraction, end: Fraction | None) -> Generator[Frame]:
         """Frames of `begin` <= time < `end` (seconds after `start`), with the times that iterating
         gives them, numbered from 0; quick, by seeking to well before. `irregular` says afterwards
         whether they can be relied on."""

@@ -126,11 +126,9 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     started = time.monotonic()
     options = studio.options
     with open_source(job.source.path, start=options.start, end=options.end) as source:
-        sinks = [
-            _sink_options(options, metadata(k, c)) for k, c in zip(keys, studio.casts, strict=True)
-        ]
+        sinks = sink_options(studio, keys)
         for path, sink in zip(job.outputs, sinks, strict=True):
-            _check_target(path, sink, source.info)
+            check_target(path, sink, source.info)
         crew = studio.crew(job, source.info, aligned=studio.is_aligned(source))
         result = FileResult(source=job.source.path, outputs=list(job.outputs))
         if crew.refine_steps:
@@ -147,7 +145,7 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     return result
 
 
-def _check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
+def check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
     """Find out before hours of work whether such a file can be written.
 
     Raises:
@@ -161,6 +159,12 @@ def _check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
             f"{path} holds one picture, and {info.path} is a video or an animation; "
             f"name a .mp4, a .webm or a .gif with -o/--output"
         )
+
+
+def sink_options(studio: Studio, keys: Sequence[str]) -> list[SinkOptions]:
+    """How to write the outputs, one a cast."""
+    pairs = zip(keys, studio.casts, strict=True)
+    return [_sink_options(studio.options, metadata(key, cast)) for key, cast in pairs]
 
 
 def _sink_options(options: StylizeOptions, about: dict[str, str]) -> SinkOptions:
@@ -206,6 +210,15 @@ def _count(result: FileResult, drawn: Drawn, task: Task) -> None:
     task.advance(1, faces=result.faces)
 
 
+def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str:
+    """What to say after Ctrl-C: the same command goes on from this frame."""
+    stopped = f"stopped after {result.frames} frames of {result.source}"
+    if frame == 0:
+        return f"{stopped}, too soon to keep any; the same command begins again"
+    same = "the same command" if options.resume else "it without --no-resume"
+    return f"{stopped}; {same} goes on from frame {frame}"
+
+
 @dataclass(slots=True)
 class _Video:
     """A video in the making: its segments, and what the next one has to remember."""
@@ -235,7 +248,8 @@ class _Video:
             self._draw(segments)
         except KeyboardInterrupt as error:
             self._stop()
-            raise InterruptedRunError(self._advice(segments.stop())) from error
+            told = how_to_go_on(self.result, segments.stop(), self.studio.options)
+            raise InterruptedRunError(told) from error
         except NoFaceError:  # as it would be the next time
             self._stop()
             segments.discard()
@@ -244,14 +258,6 @@ class _Video:
             self._stop()
             segments.stop()
             raise
-
-    def _advice(self, frame: int) -> str:
-        """How to go on, from this frame, after Ctrl-C."""
-        stopped = f"stopped after {self.result.frames} frames of {self.job.source.path}"
-        if frame == 0:
-            return f"{stopped}, too soon to keep any; the same command begins again"
-        same = "the same command" if self.studio.options.resume else "it without --no-resume"
-        return f"{stopped}; {same} goes on from frame {frame}"
 
     def _draw(self, segments: Segments) -> None:
         point = segments.resume_point()

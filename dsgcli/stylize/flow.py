@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dsgcli.faces.search import Effort
     from dsgcli.portraits import Portraits
     from dsgcli.stylize.cast import Cast, Role
+    from dsgcli.stylize.known import Known
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.paste import Paster
     from dsgcli.stylize.summary import Stopwatch
@@ -72,8 +73,13 @@ class Crew:
     source: str = ""
     """For messages."""
 
-    def run(self, frames: Iterable[Frame], casts: Sequence[Cast]) -> Generator[Drawn]:
+    def run(
+        self, frames: Iterable[Frame], casts: Sequence[Cast], known: Known | None = None
+    ) -> Generator[Drawn]:
         """Every frame, drawn once for each cast: the whole flow.
+
+        Args:
+            known: shots whose faces were found before; `frames` are those that it wants.
 
         However it ends, the threads have ended with it: an error in one step does not close the
         steps before it, whose frames it keeps alive, and the source is closed next.
@@ -83,9 +89,14 @@ class Crew:
             def ahead(items: Iterable[T]) -> Iterator[T]:
                 return stack.enter_context(closing(prefetch(items)))
 
-            found = self.watch(ahead(frames))
-            placed = self.align(self.steady_faces(ahead(found)))
-            coded = self.steady_codes(self.encode(placed))
+            if known is None:
+                found = self.watch(ahead(frames))
+                placed = self.steady_faces(ahead(found))
+                coded = _with_frames(self.steady_codes(self.encode(self.align(placed))))
+            else:
+                found = known.with_pictures(ahead(frames))
+                placed = known.placed(self.steady_faces(ahead(found)))
+                coded = known.to_draw(self.steady_codes(self.encode(self.align(placed))))
             yield from self.paste(ahead(self.draw(coded, casts)), casts)
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
@@ -157,11 +168,10 @@ class Crew:
         return list(refine_codes(portraits, pixels, stacked, self.refine_steps, self.perceptual))
 
     def steady_codes(self, shots: Iterable[Shot]) -> Iterator[Shot]:
-        """Smooth the codes of each track over time, and let go of what an earlier run drew."""
-        steady = steadied(
+        """Smooth the codes of each track over time."""
+        return steadied(
             shots, _codes_by_track, _put_codes, seconds=self.smooth_s, guessed=_guessed_codes
         )
-        return (shot for shot in steady if shot.frame is not None)
 
     # ── latents -> portraits -> frames ───────────────────────────────────────────────────────────
 
@@ -214,6 +224,11 @@ class Crew:
                     for number, portraits in enumerate(by_cast)
                 ]
             yield Drawn(shot, pictures)
+
+
+def _with_frames(shots: Iterable[Shot]) -> Iterator[Shot]:
+    """Without what an earlier run drew."""
+    return (shot for shot in shots if shot.frame is not None)
 
 
 def _drawing(role: Role) -> Callable[[Sequence[Tensor]], Sequence[Pixels]]:

@@ -93,6 +93,10 @@ class StylizeOptions:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     batch_size: int | None = None
     """Frames that go through the networks together; None chooses."""
+    workers: int | Literal["auto"] = 1
+    """Processes that share the inputs, and the segments of long videos; auto chooses."""
+    cluster: str | None = None
+    """Address of a Dask scheduler whose workers do the work instead."""
     pretrained: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +106,8 @@ class StylizeOptions:
             *_outside(self, 0, None, "refine", "preview", "smooth", "crf", "start"),
             *_outside(self, 1, None, "batch_size"),
         ]
+        if self.workers != "auto" and self.workers < 1:
+            problems.append(f"workers must be auto or at least 1, got {self.workers}")
         if not self.style:
             problems.append("style needs at least one reference")
         if self.start is not None and self.end is not None and self.end <= self.start:

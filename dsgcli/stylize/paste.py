@@ -55,10 +55,10 @@ class Paster:
 
     def _cropped(self, frame: Frame, portraits: Sequence[Portrait], size_px: int) -> Frame:
         if portraits:
-            largest = max(portraits, key=lambda p: _area(p.crop.transform))
-            self.place = largest.crop.transform
-            pixels = largest.pixels
-            alpha = self._alpha(largest) if self.alpha else None
+            self.place = largest([portrait.crop.transform for portrait in portraits])
+            chosen = next(p for p in portraits if p.crop.transform is self.place)
+            pixels = chosen.pixels
+            alpha = self._alpha(chosen) if self.alpha else None
             return replace(frame, pixels=pixels, alpha=alpha)
         if self.place is None:
             pixels = crop_whole(frame, size_px).pixels
@@ -73,6 +73,11 @@ class Paster:
         grown = warp.resize(mask[:, :, None], side, side)[:, :, 0]
         alpha: Pixels = np.rint(grown.clip(0, 1) * 255).astype(np.uint8)
         return alpha
+
+
+def largest(transforms: Sequence[CropTransform]) -> CropTransform:
+    """The one of the largest square; the first of several."""
+    return max(transforms, key=_area)
 
 
 def _area(transform: CropTransform) -> float:

@@ -15,6 +15,7 @@ from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Cast, Wardrobe, make_casts
+from dsgcli.stylize.crowd import draw_all
 from dsgcli.stylize.exemplar import encode_exemplar
 from dsgcli.stylize.file import Studio, stylize_file
 from dsgcli.stylize.jobs import Job, Source, find_sources, plan_jobs
@@ -57,14 +58,14 @@ def run(
             alpha=options.alpha,
         )
         _refuse_existing(jobs, studio)
-        results = _run_jobs(jobs, studio, progress)
+        results, workers = draw_all(jobs, studio, progress)
     machine = {
         "device": str(casts[0].role.portraits.device),
         "precision": str(casts[0].role.portraits.dtype).removeprefix("torch."),
         "detector": studio.detector.name,
         "mask": studio.mask,
         "cpus": str(num_cpus()),
-    }
+    } | ({"workers": workers} if workers else {})
     return Summary(
         files=results,
         stages=clock.seconds(),
@@ -142,40 +143,69 @@ def _keys(job: Job, studio: Studio) -> list[str]:
     return job_keys(job.source.path, studio.casts, studio.options, studio.mask)
 
 
-def _run_jobs(jobs: Sequence[Job], studio: Studio, progress: Progress) -> list[FileResult]:
+def draw_jobs(
+    jobs: Sequence[Job], studio: Studio, progress: Progress, *, only: bool | None = None
+) -> list[FileResult]:
+    """Draw all inputs, one after the other; what became of each.
+
+    Args:
+        only: whether this is all there is, so that an error is raised and not told (None: if it is
+            one job).
+
+    Raises:
+        DsgError: what went wrong with the only input, or Ctrl-C.
+    """
     results = []
     for job in jobs:
         try:
-            results.append(_run_job(job, studio, progress))
+            results.append(run_job(job, studio, progress))
         except DsgError as error:
-            if len(jobs) == 1 or error.exit_code == 130:
+            if (len(jobs) == 1 if only is None else only) or error.exit_code == 130:
                 raise
-            progress.warn(f"{job.source.path}: {error}")
-            results.append(
-                FileResult(
-                    source=job.source.path,
-                    status="failed",
-                    error=str(error),
-                    exit_code=error.exit_code,
-                )
-            )
+            results.append(failed(job, error, progress))
     return results
 
 
-def _run_job(job: Job, studio: Studio, progress: Progress) -> FileResult:
-    """One input, unless what is wanted of it is there already."""
+def failed(job: Job, error: DsgError, progress: Progress) -> FileResult:
+    """What to say of one input of many that went wrong."""
+    progress.warn(f"{job.source.path}: {error}")
+    return FileResult(
+        source=job.source.path, status="failed", error=str(error), exit_code=error.exit_code
+    )
+
+
+def run_job(job: Job, studio: Studio, progress: Progress = SILENT) -> FileResult:
+    """One input, unless what is wanted of it is there already.
+
+    Raises:
+        DsgError: it cannot be drawn.
+    """
+    settled, keys = settle(job, studio)
+    if settled is not None:
+        return settled
+    if studio.options.preview:
+        return write_preview(job, studio, progress)
+    return stylize_file(job, keys, studio, progress)
+
+
+def settle(job: Job, studio: Studio) -> tuple[FileResult | None, list[str]]:
+    """The result of an input that need not be drawn, or None; and the keys of its outputs.
+
+    Raises:
+        OutputExistsError: something else is in the place of an output.
+    """
     options = studio.options
     if not options.overwrite:
         for path in job.outputs:
             if is_made(path, None) is False:
                 raise OutputExistsError(path)
     if options.preview:
-        return write_preview(job, studio, progress)
+        return None, []
     keys = _keys(job, studio)
     if not options.overwrite and all(map(is_made, job.outputs, keys)):
         discard_parts(job.outputs[0])
-        return FileResult(source=job.source.path, status="skipped", outputs=list(job.outputs))
-    return stylize_file(job, keys, studio, progress)
+        return FileResult(source=job.source.path, status="skipped", outputs=list(job.outputs)), keys
+    return None, keys
 
 
 def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter | None, MaskKind]:

@@ -56,6 +56,7 @@ class Segments:
         outputs: final files, one a style.
         job: everything that decides what the frames look like; compared with what lies there.
         fresh: throw away what lies there.
+        joining: take part in what another process began; nothing is thrown away.
     """
 
     def __init__(
@@ -65,12 +66,15 @@ class Segments:
         info: SourceInfo,
         job: dict[str, Any],
         *,
-        fresh: bool,
+        fresh: bool = False,
+        joining: bool = False,
     ) -> None:
         self.outputs, self.options, self.info = outputs, options, info
         self.folder = parts_folder(outputs[0])
         names = [output.name for output in outputs]
         job = {**job, "segment_frames": shots.SEGMENT_FRAMES, "outputs": names}
+        if joining:
+            return
         if fresh or self._job() != job:
             self.discard()
         if not self.folder.exists():
@@ -82,15 +86,20 @@ class Segments:
         segment = self._num_whole()
         return ResumePoint(segment, read_memory(self._state(segment)) if segment else None)
 
-    def begin(self, segment: int, memory: Memory) -> list[FrameSink]:
+    def begin(self, segment: int, memory: Memory | None) -> list[FrameSink]:
         """Sinks of the next segment, one an output. The state is written first: it makes the
         segment before it count."""
-        if segment > 0:
+        if segment > 0 and memory is not None:
             write_memory(self._state(segment), memory)
         return [
             open_segment(self._part(segment, number), output, options, self.info)
             for number, (output, options) in enumerate(zip(self.outputs, self.options, strict=True))
         ]
+
+    def is_drawn(self, segment: int, frames: int) -> bool:
+        """Whether the files of a segment of so many frames are whole."""
+        parts = (self._part(segment, number) for number in range(len(self.outputs)))
+        return all(segment_frames(part) == frames for part in parts)
 
     def join(self, num_segments: int) -> list[str]:
         """Put the parts together into the outputs, and drop them. Returns notes for the user."""
@@ -117,9 +126,8 @@ class Segments:
         return next(number for number in count() if not self._is_whole(number))
 
     def _is_whole(self, segment: int) -> bool:
-        parts = (self._part(segment, number) for number in range(len(self.outputs)))
-        whole = all(segment_frames(part) == shots.SEGMENT_FRAMES for part in parts)
-        return whole and self._state(segment + 1).is_file()
+        drawn = self.is_drawn(segment, shots.SEGMENT_FRAMES)
+        return drawn and self._state(segment + 1).is_file()
 
     def _part(self, segment: int, output: int) -> Path:
         return self.folder / f"{segment:05d}.{output}.seg"

@@ -36,6 +36,8 @@ _IRRELEVANT = (
     "preview",
     "batch_size",
     "pretrained",
+    "workers",
+    "cluster",
 )
 """Options that do not change a picture, or do so through codes, which count themselves."""
 

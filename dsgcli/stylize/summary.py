@@ -32,6 +32,11 @@ class Stopwatch:
             with self._lock:
                 self._seconds[name] += time.perf_counter() - started
 
+    def add(self, name: str, seconds: float) -> None:
+        """Count what another process measured."""
+        with self._lock:
+            self._seconds[name] += seconds
+
     def seconds(self) -> dict[str, float]:
         """Stage -> seconds, in order of first use."""
         with self._lock:

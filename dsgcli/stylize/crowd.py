@@ -1,0 +1,177 @@
+"""How many workers, and with what each: from cores, memory and GPUs, or from a cluster.
+
+Several processes of one thread each draw more than one process of several threads: networks at
+these sizes use a second thread for half of what it could do, and finding faces, pasting and files
+do not use it at all (docs/scale.md). But each process takes seconds to start, and memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsgcli.runtime import num_cpus
+from dsgcli.stylize.jobs import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from dsgcli.progress import Progress
+    from dsgcli.stylize.file import Studio
+    from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.summary import FileResult
+
+WORTH_S = 30.0
+"""Work that must be left for `auto` to start processes: they take some six seconds to be ready."""
+TRIED = 2
+"""Inputs that `auto` draws itself first: the first one is slow, the next says how fast it goes."""
+SHARE_OF_MEMORY = 0.8
+"""Of what is free now; the rest is for the files that are read and written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Processes of this machine."""
+
+    count: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        plural = "s" if self.threads > 1 else ""
+        share = f"1 GPU of {len(self.gpus)}" if self.gpus else f"{self.threads} thread{plural}"
+        return f"{self.count} of {share} each"
+
+
+def pick_crowd(wanted: int | str, device: str, *, bytes_each: int | None = None) -> Crowd:
+    """How many processes, and the share of each.
+
+    Args:
+        wanted: a number, or "auto": one a GPU, else one a core, as far as memory reaches.
+        device: as `--device`; one that is named is shared by all.
+        bytes_each: memory that a process takes, if that is known.
+    """
+    cores = num_cpus()
+    gpus = visible_gpus() if device in ("auto", "cuda") else ()
+    if wanted == "auto":
+        fitting = cores if bytes_each is None else int(SHARE_OF_MEMORY * free_bytes() // bytes_each)
+        count = len(gpus) or max(1, min(cores, fitting))
+    else:
+        count = int(wanted)
+    return Crowd(count, max(1, cores // count), gpus)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """CUDA devices as CUDA_VISIBLE_DEVICES would name them, each alone."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = named.split(",") if named else [str(i) for i in range(count)]
+    return tuple(name.strip() for name in names[:count])
+
+
+def free_bytes() -> int:
+    """Memory that processes can still get; a great deal where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            name, _, rest = line.partition(":")
+            if name == "MemAvailable":
+                return int(rest.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return sys.maxsize
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process ever held; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+# ── a batch, by whoever is to do it ──────────────────────────────────────────────────────────────
+
+
+def draw_all(
+    jobs: Sequence[Job], studio: Studio, progress: Progress
+) -> tuple[list[FileResult], str]:
+    """What became of each input, and who did it, in words; "" for this process alone.
+
+    Raises:
+        DsgError: as `run.draw_jobs` and `spread`; or workers that cannot be reached.
+    """
+    from dsgcli.stylize import run
+
+    options = studio.options
+    if options.cluster is not None:
+        return _on_cluster(jobs, studio, progress)
+    if options.workers == "auto":
+        return _auto(jobs, studio, progress)
+    if options.workers == 1:
+        return run.draw_jobs(jobs, studio, progress), ""
+    return _on_processes(jobs, studio, progress, pick_crowd(options.workers, options.device))
+
+
+def _on_processes(
+    jobs: Sequence[Job],
+    studio: Studio,
+    progress: Progress,
+    crowd: Crowd,
+    *,
+    only: bool | None = None,
+) -> tuple[list[FileResult], str]:
+    from dsgcli.stylize.spread import spread
+    from dsgcli.workers.processes import Processes
+
+    with Processes(crowd.count, threads=crowd.threads, gpus=crowd.gpus) as workers:
+        return spread(jobs, studio, workers, progress, only=only), str(crowd)
+
+
+def _on_cluster(
+    jobs: Sequence[Job], studio: Studio, progress: Progress
+) -> tuple[list[FileResult], str]:
+    from dsgcli.stylize.muster import mustered
+    from dsgcli.stylize.spread import spread
+
+    with mustered(jobs, studio, progress) as cluster:
+        results = spread(jobs, studio, cluster, progress)
+        return results, str(cluster)
+
+
+def _auto(jobs: Sequence[Job], studio: Studio, progress: Progress) -> tuple[list[FileResult], str]:
+    """Begin alone; call others once what is left is worth it."""
+    from dsgcli.stylize import run
+
+    results: list[FileResult] = []
+    for number, job in enumerate(jobs):
+        left = jobs[number:]
+        crowd = pick_crowd("auto", studio.options.device, bytes_each=peak_bytes())
+        if crowd.count > 1 and (_is_long(job, studio) or _is_worth_it(results, len(left))):
+            others, who = _on_processes(left, studio, progress, crowd, only=len(jobs) == 1)
+            return results + others, who
+        results += run.draw_jobs([job], studio, progress, only=len(jobs) == 1)
+    return results, ""
+
+
+def _is_worth_it(results: Sequence[FileResult], left: int) -> bool:
+    """Whether the inputs that are left take so long that starting processes pays."""
+    drawn = [result.seconds for result in results if result.status == "done"][1:]
+    return len(results) >= TRIED and bool(drawn) and sum(drawn) / len(drawn) * left > WORTH_S
+
+
+def _is_long(job: Job, studio: Studio) -> bool:
+    """Whether an input is a video that several can draw."""
+    from dsgcli.stylize.spread import open_splittable
+
+    if job.source.path.suffix.lower() not in VIDEO_SUFFIXES:
+        return False
+    source = open_splittable(job, studio.options)
+    if source is not None:
+        source.close()
+    return source is not None

@@ -1,0 +1,112 @@
+"""What a worker does: one order after the other, with networks that it loads once.
+
+Flow: Order -> (in a worker process) Done. What a user can cause comes back in words, since errors
+do not survive the way between processes; what is our mistake is raised.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsgcli.errors import DsgError
+from dsgcli.stylize import run
+from dsgcli.stylize.file import Studio, sink_options
+from dsgcli.stylize.jobs import Job
+from dsgcli.stylize.known import Drew, SegmentWork, draw_segment
+from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.record import Watched, look_over, open_stretches
+from dsgcli.stylize.segments import Segments
+from dsgcli.stylize.split import Part
+from dsgcli.stylize.summary import FileResult, Stopwatch
+
+if TYPE_CHECKING:
+    from dsgcli.media.video_source import VideoSource
+
+_one_at_a_time = threading.Lock()
+"""A worker of a cluster may have several threads; networks and detectors are for one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A piece of a batch: one input, or a part of one."""
+
+    options: StylizeOptions
+    pretrained: Path | None
+    """Where models are looked for first; not one of the options that are compared."""
+    job: Job
+    work: Part | SegmentWork | None = None
+    """Of a long video; None is the whole input."""
+    keys: tuple[str, ...] = ()
+    """Of the outputs of a long video."""
+    aligned: bool = False
+    """Its frames are face crops."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Done:
+    """What became of an order."""
+
+    result: FileResult | Watched | Drew | None = None
+    stages: dict[str, float]
+    """Stage -> seconds."""
+    problem: str | None = None
+    exit_code: int = 0
+
+    @property
+    def error(self) -> DsgError | None:
+        """What a user can do something about."""
+        if self.problem is None:
+            return None
+        error = DsgError(self.problem)
+        error.exit_code = self.exit_code
+        return error
+
+
+def carry_out(order: Order) -> Done:
+    """Do what an order says."""
+    clock = Stopwatch()
+    with _one_at_a_time:
+        try:
+            shared = _studio(order.options, order.pretrained)
+            studio = replace(shared, clock=clock)
+            object.__setattr__(studio, "batches", shared.batches)  # what did not fit never will
+            result = _carry_out(order, studio)
+        except DsgError as error:
+            return Done(stages=clock.seconds(), problem=str(error), exit_code=error.exit_code)
+        return Done(result=result, stages=clock.seconds())
+
+
+def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
+    if order.work is None:
+        return run.run_job(order.job, studio)
+    path, options = order.job.source.path, order.options
+    source = open_stretches(path, start=options.start, end=options.end)
+    assert source is not None, "only what can be read in stretches is split"
+    with source:
+        return _part_of(order, source, studio)
+
+
+def _part_of(order: Order, source: VideoSource, studio: Studio) -> Watched | Drew:
+    crew = studio.crew(order.job, source.info, aligned=order.aligned)
+    work = order.work
+    if isinstance(work, Part):
+        return look_over(source, crew, work.begin, work.end)
+    assert work is not None
+    outputs, sinks = order.job.outputs, sink_options(studio, order.keys)
+    segments = Segments(outputs, sinks, source.info, {}, joining=True)
+    return draw_segment(work, source, crew, segments, studio.casts)
+
+
+@cache
+def _studio(options: StylizeOptions, pretrained: Path | None) -> Studio:
+    """Everything that inputs are drawn with, for as long as this process lives."""
+    stack = ExitStack()
+    studio = stack.enter_context(run.open_studio(replace(options, pretrained=pretrained)))
+    atexit.register(stack.close)
+    return studio

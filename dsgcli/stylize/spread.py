@@ -1,0 +1,214 @@
+"""A batch over many workers: each input is a piece, a long video many.
+
+Pieces are handed out one by one, so a long video does not leave the others idle; results and errors
+come as they finish. What dies with its worker is tried once more elsewhere (`workers/pieces.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dsgcli.errors import DsgError, InterruptedRunError, WorkerLostError
+from dsgcli.progress import SILENT
+from dsgcli.stylize import run
+from dsgcli.stylize import shots as sizes
+from dsgcli.stylize.file import how_to_go_on
+from dsgcli.stylize.jobs import VIDEO_SUFFIXES
+from dsgcli.stylize.known import Drew, SegmentWork
+from dsgcli.stylize.orders import Done, Order, carry_out
+from dsgcli.stylize.record import UnreliableError, Watched, open_stretches
+from dsgcli.stylize.split import Part, SplitVideo
+from dsgcli.stylize.summary import FileResult
+from dsgcli.workers.pieces import Outcome, Workers, hand_out
+
+if TYPE_CHECKING:
+    from dsgcli.media.video_source import VideoSource
+    from dsgcli.progress import Progress, Task
+    from dsgcli.stylize.file import Studio
+    from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.options import StylizeOptions
+
+MIN_SPLIT_SEGMENTS = 2
+"""A video with fewer is one piece."""
+
+
+def spread(
+    jobs: Sequence[Job],
+    studio: Studio,
+    workers: Workers,
+    progress: Progress = SILENT,
+    *,
+    only: bool | None = None,
+) -> list[FileResult]:
+    """Draw all inputs; what became of each, in their order.
+
+    Args:
+        only: as `run.draw_jobs`.
+
+    Raises:
+        DsgError: what went wrong with the only input, or nobody is left to do the work.
+        InterruptedRunError: Ctrl-C; what is finished stays, and the same command goes on.
+    """
+    batch = _Batch(jobs, studio, workers, progress)
+    batch.only = len(jobs) == 1 if only is None else only
+    with progress.task("files", len(jobs), unit="files") as files:
+        batch.files = files
+        try:
+            for outcome in hand_out(workers, carry_out, batch.next_order):
+                batch.take(outcome)
+        except KeyboardInterrupt as error:
+            workers.close()  # before the parts are counted that are whole
+            raise InterruptedRunError(batch.how_to_go_on()) from error
+        finally:
+            batch.close()
+    return [batch.results[job] for job in jobs]
+
+
+class _Batch:
+    def __init__(
+        self, jobs: Sequence[Job], studio: Studio, workers: Workers, progress: Progress
+    ) -> None:
+        self.studio, self.workers, self.progress = studio, workers, progress
+        self.only = False
+        self.files: Task
+        self.results: dict[Job, FileResult] = {}
+        self._to_begin: deque[Job] = deque(jobs)
+        self._in_one: deque[Job] = deque()
+        self._split: dict[Job, SplitVideo] = {}
+
+    # ── what is handed out ───────────────────────────────────────────────────────────────────────
+
+    def next_order(self) -> Order | None:
+        """What a worker can do now."""
+        while True:
+            if (order := self._of_begun()) is not None:
+                return order
+            if not self._to_begin:
+                return None
+            self._begin(self._to_begin.popleft())
+
+    def _of_begun(self) -> Order | None:
+        for job, video in self._split.items():
+            if (work := video.next_work()) is not None:
+                order = self._order(job, work)
+                return replace(order, keys=video.keys, aligned=video.aligned)
+        return self._order(self._in_one.popleft(), None) if self._in_one else None
+
+    def _order(self, job: Job, work: Part | SegmentWork | None) -> Order:
+        options = self.studio.options
+        return Order(options=options, pretrained=options.pretrained, job=job, work=work)
+
+    def _begin(self, job: Job) -> None:
+        """See what an input is: one piece, many, or done already."""
+        try:
+            source = open_splittable(job, self.studio.options)
+            if source is None:
+                self._in_one.append(job)
+                return
+            settled, keys = run.settle(job, self.studio)
+            if settled is not None:
+                source.close()
+                self._finish(job, settled)
+                return
+            self._split[job] = SplitVideo(
+                job, keys, source, self.studio, self.progress, workers=self.workers.capacity
+            )
+        except DsgError as error:
+            self._fail(job, error)
+
+    # ── what comes back ──────────────────────────────────────────────────────────────────────────
+
+    def take(self, outcome: Outcome[Order, Done]) -> None:
+        """A piece has come to its end, one way or the other."""
+        order = outcome.piece
+        try:
+            if isinstance(outcome.error, WorkerLostError):
+                raise _died_twice(outcome.error)
+            done = outcome.value
+            for stage, seconds in done.stages.items():
+                self.studio.clock.add(stage, seconds)
+            if done.error is not None:
+                raise done.error
+            self._take(order, done.result)
+        except DsgError as error:
+            self._fail(order.job, error)
+
+    def _take(self, order: Order, result: FileResult | Watched | Drew | None) -> None:
+        video = self._split.get(order.job)
+        if isinstance(result, FileResult):
+            self._finish(order.job, result)
+        if video is None:
+            return  # of a video that has failed meanwhile
+        if isinstance(order.work, Part) and isinstance(result, Watched):
+            self._follow(order.job, video, order.work, result)
+        elif isinstance(order.work, SegmentWork) and isinstance(result, Drew):
+            video.take_drawn(order.work, result)
+        if video.is_done:
+            self._finish(order.job, video.finish())
+            self._split.pop(order.job).close()
+
+    def _follow(self, job: Job, video: SplitVideo, part: Part, watched: Watched) -> None:
+        try:
+            video.take_watched(part, watched)
+        except UnreliableError:
+            self._split.pop(job).close()
+            self._in_one.append(job)
+            self.progress.note(f"{job.source.path.name} cannot be read in parts: one worker has it")
+
+    def _finish(self, job: Job, result: FileResult) -> None:
+        self.results[job] = result
+        self.files.advance()
+
+    def _fail(self, job: Job, error: DsgError) -> None:
+        """An input has failed: what else is under way of it does not matter any more."""
+        video = self._split.pop(job, None)
+        if video is not None:
+            video.close()
+        if job in self.results:
+            return
+        if self.only or error.exit_code == 130:
+            raise error
+        self._finish(job, run.failed(job, error, self.progress))
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────
+
+    def how_to_go_on(self) -> str:
+        """What to say after Ctrl-C."""
+        told = f"stopped after {len(self.results)} files; the same command does the others"
+        for job in list(self._split):
+            video = self._split.pop(job)
+            told = how_to_go_on(video.result, video.close(), self.studio.options)
+        return told
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        for video in self._split.values():
+            with suppress(DsgError):
+                video.close()
+        self._split.clear()
+
+
+def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
+    """The source of a video that is long enough to be worth splitting, and says so itself."""
+    path = job.source.path
+    if options.preview or path.suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    source = open_stretches(path, start=options.start, end=options.end)
+    if source is None:
+        return None
+    count = source.info.expected_frames or 0
+    if source.info.duration is not None and count >= MIN_SPLIT_SEGMENTS * sizes.SEGMENT_FRAMES:
+        return source
+    source.close()
+    return None
+
+
+def _died_twice(error: WorkerLostError) -> WorkerLostError:
+    return WorkerLostError(
+        f"two workers died with it: {error}; if memory ran out, use fewer --workers, a smaller "
+        f"--batch-size or --size"
+    )
