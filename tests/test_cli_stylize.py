@@ -12,7 +12,7 @@ import pytest
 from command import dsg
 
 from dsgcli.cli.options import Look, Machine
-from dsgcli.cli.stylize import options_of, seconds, style_and_exemplar
+from dsgcli.cli.stylize import _parts, options_of, seconds, style_and_exemplar
 from dsgcli.cli.stylize_options import Faces, Files, Paste, Video
 from dsgcli.errors import DsgError, UsageError
 from dsgcli.media.images import write_image
@@ -20,6 +20,7 @@ from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.media.video_source import VideoSource
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.paste import Paster
+from dsgcli.stylize.summary import FileResult, Summary
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.types import Frame
 
@@ -189,3 +190,45 @@ def test_ctrl_c_ends_the_threads_before_their_source_is_closed(tmp_path, monkeyp
     assert alive_at_close
     assert not any(alive_at_close)
     assert not (tmp_path / "out.mp4").exists()
+
+
+# ── the summary ──────────────────────────────────────────────────────────────────────────────────
+
+
+def summary_of(**count):
+    """So many files of each status."""
+    files = [
+        FileResult(
+            source=Path(f"{status}-{number:03}.jpg"),
+            status=status,
+            error=f"{status}-{number:03}.jpg is broken" if status == "failed" else None,
+            notes=["the sound was re-encoded"] if status == "done" else [],
+        )
+        for status, several in count.items()
+        for number in range(several)
+    ]
+    return Summary(files=files, seconds=2.0)
+
+
+def test_a_summary_fits_a_screen_and_shows_failures_first():
+    table, text = _parts(summary_of(done=300, skipped=50, failed=9))
+    assert len(table.rows) + 3 + len(text.splitlines()) <= 24
+    assert [row[1] for row in table.rows] == ["failed"] * 9
+    assert "359 files (350 more than shown): 9 failed, 300 done, 50 skipped" in text
+    assert "... and 6 more like these; --json has all" in text
+
+
+def test_a_summary_of_few_files_keeps_their_order_and_says_nothing_twice():
+    table, text = _parts(summary_of(done=2, failed=1))
+    assert [row[1] for row in table.rows] == ["done", "done", "failed"]
+    assert "3 files: 1 failed, 2 done" in text
+    assert "more" not in text
+
+
+@pytest.mark.parametrize(
+    ("count", "hint"),
+    [({"skipped": 1}, "It was there"), ({"skipped": 2, "done": 1}, "2 were there")],
+)
+def test_what_was_skipped_is_told_with_the_flag_that_draws_it_again(count, hint):
+    assert f"{hint} already; --overwrite draws again." in _parts(summary_of(**count))[1]
+    assert "--overwrite" not in _parts(summary_of(done=1))[1]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.options import Look, Machine, Talk, numbers
-from dsgcli.cli.stylize_options import Faces, Files, Paste, Video
+from dsgcli.cli.stylize_options import Faces, Files, Paste, Spread, Video
 from dsgcli.console import Cell, Table
 from dsgcli.errors import UsageError
 
 if TYPE_CHECKING:
     from dsgcli.stylize.options import StylizeOptions
-    from dsgcli.stylize.summary import FileResult, Summary
+    from dsgcli.stylize.summary import FileResult, Status, Summary
+
+MAX_ROWS, MAX_LINES = 9, 3
+"""Of a summary: files, notes and failures, so that it fits a screen."""
+STATUS_ORDER: tuple[Status, ...] = ("failed", "done", "skipped")
 
 EXAMPLES = """
 Examples:
@@ -25,6 +31,7 @@ Examples:
   dsg stylize photos/ -r -o toons/ --style pixar:3 --style arcane:12
   dsg stylize me.jpg --style cartoon --structure 0.5 --color 0.3
   dsg stylize me.jpg --exemplar painting.jpg   take the style from your picture
+  dsg stylize photos/ -o toons/ --workers auto
   dsg stylize long.mp4 --preview 8             look at 8 frames first
   dsg stylize two.mp4 --face-style 0=arcane:12 --face-style 1=pixar:3
 """
@@ -43,6 +50,7 @@ def stylize(
     paste: Paste,
     video: Video,
     machine: Machine,
+    spread: Spread,
     talk: Talk,
 ) -> None:
     """Redraw every face of a picture or video in the style of one chosen picture.
@@ -53,7 +61,7 @@ def stylize(
     sources = [*(inputs or []), *(files.input or [])]
     if not sources:
         raise UsageError("nothing to stylize; name a picture, a video or a folder")
-    options = options_of(files, look, faces, paste, video, machine)
+    options = options_of(files, look, faces, paste, video, machine, spread)
     from dsgcli.stylize.run import run
 
     with talk.terminal.progress() as progress:
@@ -64,14 +72,40 @@ def stylize(
 
 
 def _parts(summary: Summary) -> list[Table | str]:
-    """Files, then one line about the whole, then what failed."""
-    rows = [_row(result) for result in summary.files]
-    table = Table(("output", "", "frames", "faces", "frames/s"), rows)
+    """Files, then some lines about the whole: a screen of both, however many files there were."""
+    files = summary.files
+    if len(files) > MAX_ROWS:  # what wants to be looked at comes first
+        files = sorted(files, key=lambda result: STATUS_ORDER.index(result.status))
+    table = Table(("output", "", "frames", "faces", "frames/s"), [*map(_row, files[:MAX_ROWS])])
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
     machine = ", ".join(f"{name} {value}" for name, value in summary.machine.items())
     notes = [f"{r.source.name}: {note}" for r in summary.files for note in r.notes]
     failed = [_problem(result) for result in summary.failed]
-    return [table, "\n".join([f"{summary.seconds:.1f} s: {stages}", machine, *notes, *failed])]
+    lines = [f"{summary.seconds:.1f} s: {stages}", machine, *_first(notes), *_first(failed)]
+    return [table, "\n".join([*_counts(summary.files), *lines, *_hints(summary.files)])]
+
+
+def _counts(files: Sequence[FileResult]) -> list[str]:
+    """`40 files: 38 done, 2 failed`, where the table does not show as much at a glance."""
+    if len(files) < 2:
+        return []
+    by_status = Counter(result.status for result in files)
+    said = [f"{by_status[status]} {status}" for status in STATUS_ORDER if by_status[status]]
+    more = f" ({len(files) - MAX_ROWS} more than shown)" if len(files) > MAX_ROWS else ""
+    return [f"{len(files)} files{more}: {', '.join(said)}"]
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """As many as fit beside the table."""
+    more = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], *([f"... and {more} more like these; --json has all"] * (more > 0))]
+
+
+def _hints(files: Sequence[FileResult]) -> list[str]:
+    """What to do next, where there is something."""
+    skipped = sum(result.status == "skipped" for result in files)
+    there = "It was" if skipped == len(files) == 1 else f"{skipped} were"
+    return [f"{there} there already; --overwrite draws again."] if skipped else []
 
 
 def _row(result: FileResult) -> tuple[Cell, ...]:
@@ -89,10 +123,16 @@ def _problem(result: FileResult) -> str:
 
 
 def options_of(
-    files: Files, look: Look, faces: Faces, paste: Paste, video: Video, machine: Machine
+    files: Files,
+    look: Look,
+    faces: Faces,
+    paste: Paste,
+    video: Video,
+    machine: Machine,
+    spread: Spread,
 ) -> StylizeOptions:
-    """The flags as the library takes them: same names, three of them read into values."""
-    values = values_of(files, look, faces, paste, video, machine)
+    """The flags as the library takes them: same names, some of them read into values."""
+    values = values_of(files, look, faces, paste, video, machine, spread)
     for name in ("input", "output", "no_smooth"):
         del values[name]
     style, exemplar = style_and_exemplar(look.style, look.exemplar)
@@ -105,6 +145,7 @@ def options_of(
         "end": seconds("--end", video.end),
         "face_style": tuple(faces.face_style or ()),
         "codec_option": tuple(video.codec_option or ()),
+        "workers": how_many("--workers", spread.workers),
     }
     from dsgcli.stylize.options import StylizeOptions  # torch loads here
 
@@ -129,6 +170,19 @@ def style_and_exemplar(
             f"--style {named[0]} names an exemplar, and so does --exemplar {exemplar}; drop one"
         )
     return tuple(f"{style}:{exemplar}" for style in styles), None
+
+
+def how_many(option: str, text: str) -> int | Literal["auto"]:
+    """`auto`, or a number from 1.
+
+    Raises:
+        UsageError: neither.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{option} takes auto or a number from 1, got {text!r}")
+    return int(text)
 
 
 def seconds(option: str, text: str | None) -> Fraction | None:
