@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsgcli.backends.base import Backend, Recent, Run, Style, TorchBackend
-from dsgcli.backends.choice import BackendName, pick_backend
+from dsgcli.backends.choice import pick_backend
 from dsgcli.errors import ModelMismatchError, UsageError
-from dsgcli.runtime import Precision, keep_freed_memory, pick_device, pick_precision
+from dsgcli.runtime import BackendName, Precision, keep_freed_memory, pick_device, pick_precision
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
@@ -262,6 +262,10 @@ class Portraits:
             weights[self.layout.color] = [0.0] * self.layout.num_color
         exstyle_ws = self.generator.generator.map_plus(exstyle[None])
         return self._runs.bind(self.generator, Style(exstyle_ws=exstyle_ws, weights=weights))
+
+    def bound_once(self, model: DualStyleGAN, style: Style) -> Run:
+        """The same for one picture or few, in a style of any model with this one's layout."""
+        return self._runs.bind(model, style.to(self.device), once=True)
 
     def _with_colors(self, ws: Tensor, instyle: Tensor, look: Look) -> Tensor:
         """(m, L, D): color rows blended with the photograph's own colors through T_c."""

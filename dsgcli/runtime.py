@@ -21,6 +21,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+BackendName = Literal["auto", "torch", "compile", "openvino", "cuda-graph"]
+"""What runs the networks; `backends/choice.py` makes it."""
 
 # ── device and precision ─────────────────────────────────────────────────────────────────────────
 

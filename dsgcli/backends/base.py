@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
@@ -46,6 +46,9 @@ class Style:
     weights: Sequence[float]
     """One a row."""
 
+    def to(self, device: torch.device) -> Style:
+        return replace(self, exstyle_ws=self.exstyle_ws.to(device))
+
 
 class Backend(Protocol):
     """Runs the networks of one style."""
@@ -54,8 +57,12 @@ class Backend(Protocol):
     def name(self) -> str:
         """For summaries."""
 
-    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
-        """Codes (B, L, D) to pictures; None is the photographic generator by itself."""
+    def bind(self, model: DualStyleGAN, style: Style | None, *, once: bool = False) -> Run:
+        """Codes (B, L, D) to pictures; None is the photographic generator by itself.
+
+        Args:
+            once: for a picture or few, so that nothing is worth making ready for this style alone.
+        """
 
     def bind_encoder(self, encoder: Encoder) -> Run:
         """Faces to codes."""
@@ -67,9 +74,12 @@ class Backend(Protocol):
 class Engine(Protocol):
     """Makes one network ready to run fast."""
 
-    name: str
-    dtype: torch.dtype
-    """Of the maps of the network that it is given."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the maps of the network that it is given."""
 
     def generator(self, network: SteeredGenerator) -> Run:
         """Numbers (B, N) -> pictures."""
@@ -101,16 +111,23 @@ class Recent(Generic[T]):
         return len(self._values)
 
 
-@dataclass(frozen=True, slots=True)
 class TorchBackend:
-    """Plain torch: always there, ready at once; styles are folded into weights."""
+    """Plain torch: always there, ready at once; styles are folded into weights.
 
-    dtype: torch.dtype = torch.float32
-    size_px: int | None = None
-    """Side of the pictures; None is the model's own."""
-    name: str = "torch"
+    Args:
+        dtype: of the feature maps.
+        size_px: side of the pictures; None is the model's own.
+    """
 
-    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
+    name = "torch"
+
+    def __init__(self, dtype: torch.dtype = torch.float32, size_px: int | None = None) -> None:
+        self.dtype, self.size_px = dtype, size_px
+        self._unfolded = SteeredBackend(PlainEngine(dtype), size_px)
+
+    def bind(self, model: DualStyleGAN, style: Style | None, *, once: bool = False) -> Run:
+        if once:
+            return self._unfolded.bind(model, style)
         if style is None:
             return model.generator.bind(dtype=self.dtype, size_px=self.size_px)
         return model.bind(style.exstyle_ws, style.weights, dtype=self.dtype, size_px=self.size_px)
@@ -120,6 +137,20 @@ class TorchBackend:
 
     def expect(self, num_pictures: int) -> bool:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class PlainEngine:
+    """Leaves networks as they are."""
+
+    dtype: torch.dtype
+    name: str = "torch"
+
+    def generator(self, network: SteeredGenerator) -> Run:
+        return network
+
+    def encoder(self, network: BoundEncoder) -> Run:
+        return network
 
 
 class SteeredBackend:
@@ -137,7 +168,7 @@ class SteeredBackend:
     def name(self) -> str:
         return self.engine.name
 
-    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
+    def bind(self, model: DualStyleGAN, style: Style | None, *, once: bool = False) -> Run:
         numbers = StyleNumbers()
         if style is not None:
             numbers = model.style_numbers(style.exstyle_ws, style.weights)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 import torch
 
@@ -21,9 +20,8 @@ from dsgcli.backends.base import Backend, Run, SteeredBackend, Style, TorchBacke
 from dsgcli.errors import UsageError
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder
+from dsgcli.runtime import BackendName
 from dsgcli.store.places import cache_folder
-
-BackendName = Literal["auto", "torch", "compile", "openvino", "cuda-graph"]
 
 PICTURES_TO_REPAY_GENERATOR = 16
 PICTURES_TO_REPAY_ENCODER = 128
@@ -117,8 +115,8 @@ class AutoBackend:
     def name(self) -> str:
         return self._for(PICTURES_TO_REPAY_GENERATOR).name
 
-    def bind(self, model: DualStyleGAN, style: Style | None) -> Run:
-        return self._for(PICTURES_TO_REPAY_GENERATOR).bind(model, style)
+    def bind(self, model: DualStyleGAN, style: Style | None, *, once: bool = False) -> Run:
+        return self._for(PICTURES_TO_REPAY_GENERATOR).bind(model, style, once=once)
 
     def bind_encoder(self, encoder: Encoder) -> Run:
         return self._for(PICTURES_TO_REPAY_ENCODER).bind_encoder(encoder)

@@ -86,6 +86,7 @@ def destylize(
 
     values = values_of(how, machine)
     del values["precision"]  # fitting is float32: its steps are too small for less
+    del values["backend"]  # and goes backwards too, which backends do not
     with talk.terminal.progress() as progress:
         found = run(DestylizeOptions(source=source, **values), progress)
     flagged = ", ".join(found["flagged"]) or "none"

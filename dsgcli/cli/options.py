@@ -200,6 +200,15 @@ Precision = Annotated[
         rich_help_panel=MACHINE_GROUP,
     ),
 ]
+Backend = Annotated[
+    Literal["auto", "torch", "compile", "openvino", "cuda-graph"],
+    typer.Option(
+        metavar="NAME",
+        help="What runs the networks: auto, torch, compile, openvino or cuda-graph; auto takes the "
+        "fastest that is installed and worth its start-up time.",
+        rich_help_panel=MACHINE_GROUP,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -219,6 +228,7 @@ class Machine:
     pretrained: Pretrained = None
     device: Device = "auto"
     precision: Precision = "auto"
+    backend: Backend = "auto"
     batch_size: BatchSize = None
 
 

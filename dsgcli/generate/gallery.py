@@ -30,7 +30,7 @@ from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.portraits import load_portraits, to_pixels
 from dsgcli.progress import SILENT, Progress
-from dsgcli.runtime import Precision
+from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.types import StyleRef, StyleTerm
 
@@ -60,6 +60,7 @@ class ShowOptions:
     overwrite: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    backend: BackendName = "auto"
     batch_size: int | None = None
     pretrained: Path | None = None
 
@@ -166,6 +167,7 @@ def plan_gallery(options: ShowOptions) -> Gallery:
         encoder=None,
         device=options.device,
         precision=options.precision,
+        backend=options.backend,
         size=min(style.info.size_px or THUMBNAIL_PX, THUMBNAIL_PX) if whole else None,
     )
     model, shown = portraits.generator, style.names if whole else resolved.exemplars

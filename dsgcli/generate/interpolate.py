@@ -59,6 +59,7 @@ def run(options: InterpolateOptions, progress: Progress = SILENT) -> dict[str, A
         _write_film(options, stops, progress)
     return done | {
         "axis": options.axis,
+        "backend": stops.portraits.backend_name,
         "frames": options.num_frames,
         "duration_s": None if options.is_strip else float(options.num_frames * options.frame_time),
     }
@@ -70,6 +71,7 @@ def draw_path(options: InterpolateOptions, stops: Stops) -> Iterator[Tensor]:
     Raises:
         ModelMismatchError: a way through z+ from codes that are in w+.
     """
+    stops.portraits.expect(options.num_frames)
     people = _people_path(options, stops)
     if options.axis == "content":  # only faces differ: the style can be bound
         style = stops.styles[0]

@@ -11,7 +11,7 @@ from typing import Literal
 from dsgcli.errors import RecipeError
 from dsgcli.generate.contents import Aligned
 from dsgcli.generate.sheets import is_sheet
-from dsgcli.runtime import Precision
+from dsgcli.runtime import BackendName, Precision
 
 Axis = Literal["both", "content", "style", "structure", "color", "weight"]
 Kind = Literal["path", "matrix", "sweep"]
@@ -60,6 +60,7 @@ class InterpolateOptions:
     overwrite: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    backend: BackendName = "auto"
     batch_size: int | None = None
     pretrained: Path | None = None
 

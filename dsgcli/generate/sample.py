@@ -26,13 +26,13 @@ from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.portraits import Look, Portraits, load_portraits, pick_weights, to_pixels
 from dsgcli.progress import SILENT, Progress, Task
-from dsgcli.runtime import Precision
+from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.training.stages.finetune import swapped
 from dsgcli.types import StyleRef, StyleWeights
 
 if TYPE_CHECKING:
-    from dsgcli.models.bound import BoundGenerator
+    from dsgcli.backends.base import Run
     from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
 
@@ -75,6 +75,7 @@ class SampleOptions:
     overwrite: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    backend: BackendName = "auto"
     batch_size: int | None = None
     pretrained: Path | None = None
 
@@ -153,6 +154,7 @@ def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
         "pictures": list(codes.names),
         "style": sitting.label,
         "size_px": sitting.size_px,
+        "backend": sitting.backend,
     }
 
 
@@ -166,6 +168,8 @@ class Sitting:
     label: str
     """The style, for tables and metadata."""
     size_px: int
+    backend: str
+    """What draws. Not chosen by how many there are: a seed is one picture, whatever the batch."""
 
 
 def sit(options: SampleOptions) -> Sitting:
@@ -183,6 +187,7 @@ def sit(options: SampleOptions) -> Sitting:
         encoder=None,
         device=options.device,
         precision=options.precision,
+        backend=options.backend,
         size=options.size,
     )
     codes = _codes(options, seeds, store, resolved, portraits)
@@ -194,7 +199,11 @@ def sit(options: SampleOptions) -> Sitting:
         bound=_bound(options, store, resolved, codes, portraits),
     )
     return Sitting(
-        codes=codes, images=images, label=_label(options, resolved), size_px=portraits.size_px
+        codes=codes,
+        images=images,
+        label=_label(options, resolved),
+        size_px=portraits.size_px,
+        backend=portraits.backend_name,
     )
 
 
@@ -228,7 +237,7 @@ def draw_samples(
     *,
     weights: StyleWeights,
     truncation: float,
-    bound: BoundGenerator | None = None,
+    bound: Run | None = None,
 ) -> Iterator[Tensor]:
     """(3, S, S) pictures in about [-1, 1], one after the other; not clamped.
 
@@ -284,7 +293,7 @@ def _bound(
     resolved: ResolvedStyle,
     codes: SampleCodes,
     portraits: Portraits,
-) -> BoundGenerator | None:
+) -> Run | None:
     """The generator of all pictures, where one style, or none, draws all."""
     if options.plain:
         return portraits.bound(None)

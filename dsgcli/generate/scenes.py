@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dsgcli.backends.base import Run, Style
 from dsgcli.portraits import Portraits
 from dsgcli.runtime import batched
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
-    from dsgcli.models.bound import BoundGenerator
     from dsgcli.models.dualstylegan import DualStyleGAN
 
 GPU_BATCH = 4
@@ -66,6 +66,17 @@ class Scene:
             tuple(id(pull.model) for pull in self.color),
         )
 
+    def one_style(self, layout: LatentLayout) -> tuple[DualStyleGAN, Style] | None:
+        """The model and style that draw it, if one model does."""
+        if len(self.structure) != 1 or len(self.color) != 1:
+            return None
+        (structure,), (color,) = self.structure, self.color
+        if structure.model is not color.model or (structure.share, color.share) != (1.0, 1.0):
+            return None
+        rows = structure.exstyle_ws[layout.structure], color.exstyle_ws[layout.color]
+        exstyle_ws = torch.cat(rows)[None]
+        return structure.model, Style(exstyle_ws=exstyle_ws, weights=self.weights.layers)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Painter:
@@ -91,7 +102,7 @@ class Painter:
     def num_together(self) -> int:
         return 1 if self.device.type == "cpu" else self.batch_size or GPU_BATCH
 
-    def faces(self, bound: BoundGenerator, ws: Iterable[Tensor]) -> Iterator[Tensor]:
+    def faces(self, bound: Run, ws: Iterable[Tensor]) -> Iterator[Tensor]:
         """(3, S, S) in about [-1, 1] of each code (L, D) in W+, all in the style that `bound` is
         bound to: faster than `images`, where only faces differ."""
         for rows in batched(ws, self.num_together):
@@ -106,6 +117,8 @@ class Painter:
     @torch.inference_mode()
     def _draw(self, scenes: Sequence[Scene]) -> Tensor:
         ws = torch.stack([scene.ws for scene in scenes]).to(self.device)
+        if len(scenes) == 1 and (found := scenes[0].one_style(self.layout)) is not None:
+            return self.portraits.bound_once(*found)(ws)
         weights = [self._numbers([_weight(s, row) for s in scenes]) for row in range(ws.shape[1])]
         structure = self._together([scene.structure for scene in scenes])
         codes = [model.structure_codes(exstyle_ws) for model, exstyle_ws, _ in structure]

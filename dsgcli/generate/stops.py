@@ -102,6 +102,7 @@ def load_stops(options: InterpolateOptions, progress: Progress = SILENT) -> Stop
         encoder="auto" if photographs else None,
         device=options.device,
         precision=options.precision,
+        backend=options.backend,
         size=options.size,
     )
     weights = pick_weights(

@@ -81,6 +81,7 @@ class Wardrobe:
                 encoder=options.encoder,
                 device=options.device,
                 precision=options.precision,
+                backend=options.backend,
                 size=options.size,
             )
             self._share_encoder(loaded)

@@ -53,6 +53,7 @@ def encode_exemplar(
             encoder="z+",
             device=options.device,
             precision=options.precision,
+            backend=options.backend,
             size=options.size,
         )
     crop = _cut_face(path, portraits.crop_px, detector)

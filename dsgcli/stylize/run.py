@@ -62,6 +62,7 @@ def run(
     machine = {
         "device": str(casts[0].role.portraits.device),
         "precision": str(casts[0].role.portraits.dtype).removeprefix("torch."),
+        "backend": casts[0].role.portraits.backend_name,
         "detector": studio.detector.name,
         "mask": studio.mask,
         "cpus": str(num_cpus()),
