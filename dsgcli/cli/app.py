@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from dsgcli import __version__
 from dsgcli.cli.completion import in_bash, is_bash
 from dsgcli.cli.layout import add, group, show_help_if_alone
 from dsgcli.cli.settings import Settings, flags_of, read_settings
@@ -54,7 +53,9 @@ def build_app() -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dsg {__version__} (Python {sys.version.split()[0]})")
+        from dsgcli.cli.version import version_text
+
+        typer.echo(version_text())
         raise typer.Exit()
 
 
@@ -62,7 +63,9 @@ def _dsg(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Say which, and on what."
+        ),
     ] = False,
 ) -> None:
     """Portraits in the style of one chosen picture: photographs, folders, videos."""
