@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsgcli.cli.options import FILES_GROUP, Overwrite
+from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Overwrite
 
 FACES_GROUP = "Which faces"
 PASTE_GROUP = "Back into the picture"
@@ -220,5 +220,28 @@ class Video:
             metavar="KEY=VALUE",
             help="Anything else for the encoder; may be repeated.",
             rich_help_panel=VIDEO_GROUP,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Who shares the work."""
+
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that share the files, and the segments of long videos; auto takes as "
+            "many as pay.",
+            rich_help_panel=MACHINE_GROUP,
+        ),
+    ] = "1"
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Dask scheduler such as tcp://host:8786, whose workers do the work.",
+            rich_help_panel=MACHINE_GROUP,
         ),
     ] = None

@@ -139,8 +139,8 @@ def _on_cluster(
     from dsgcli.stylize.muster import mustered
     from dsgcli.stylize.spread import spread
 
-    with mustered(jobs, studio, progress) as cluster:
-        results = spread(jobs, studio, cluster, progress)
+    with mustered(jobs, studio, progress) as (cluster, models):
+        results = spread(jobs, studio, cluster, progress, models=models)
         return results, str(cluster)
 
 

@@ -19,6 +19,7 @@ from dsgcli.stylize import run
 from dsgcli.stylize.file import Studio, sink_options
 from dsgcli.stylize.jobs import Job
 from dsgcli.stylize.known import Drew, SegmentWork, draw_segment
+from dsgcli.stylize.lent import bundle_folder
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.record import Watched, look_over, open_stretches
 from dsgcli.stylize.segments import Segments
@@ -39,7 +40,11 @@ class Order:
     options: StylizeOptions
     pretrained: Path | None
     """Where models are looked for first; not one of the options that are compared."""
+    models: str | None = None
+    """Name of those that this worker was lent (`lent.py`), instead."""
     job: Job
+    number: int
+    """Of the job in its batch."""
     work: Part | SegmentWork | None = None
     """Of a long video; None is the whole input."""
     keys: tuple[str, ...] = ()
@@ -73,7 +78,8 @@ def carry_out(order: Order) -> Done:
     clock = Stopwatch()
     with _one_at_a_time:
         try:
-            shared = _studio(order.options, order.pretrained)
+            lent = order.models and bundle_folder(order.models)
+            shared = _studio(order.options, lent or order.pretrained)
             studio = replace(shared, clock=clock)
             object.__setattr__(studio, "batches", shared.batches)  # what did not fit never will
             result = _carry_out(order, studio)

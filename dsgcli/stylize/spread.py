@@ -17,7 +17,7 @@ from dsgcli.progress import SILENT
 from dsgcli.stylize import run
 from dsgcli.stylize import shots as sizes
 from dsgcli.stylize.file import how_to_go_on
-from dsgcli.stylize.jobs import VIDEO_SUFFIXES
+from dsgcli.stylize.jobs import VIDEO_SUFFIXES, Job
 from dsgcli.stylize.known import Drew, SegmentWork
 from dsgcli.stylize.orders import Done, Order, carry_out
 from dsgcli.stylize.record import UnreliableError, Watched, open_stretches
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from dsgcli.media.video_source import VideoSource
     from dsgcli.progress import Progress, Task
     from dsgcli.stylize.file import Studio
-    from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions
 
 MIN_SPLIT_SEGMENTS = 2
@@ -43,11 +42,13 @@ def spread(
     progress: Progress = SILENT,
     *,
     only: bool | None = None,
+    models: str | None = None,
 ) -> list[FileResult]:
     """Draw all inputs; what became of each, in their order.
 
     Args:
         only: as `run.draw_jobs`.
+        models: name of the models that the workers of a cluster were lent.
 
     Raises:
         DsgError: what went wrong with the only input, or nobody is left to do the work.
@@ -55,6 +56,7 @@ def spread(
     """
     batch = _Batch(jobs, studio, workers, progress)
     batch.only = len(jobs) == 1 if only is None else only
+    batch.models = models
     with progress.task("files", len(jobs), unit="files") as files:
         batch.files = files
         try:
@@ -74,6 +76,9 @@ class _Batch:
     ) -> None:
         self.studio, self.workers, self.progress = studio, workers, progress
         self.only = False
+        self.models: str | None = None
+        self.jobs = list(jobs)
+        self._numbers = {job: number for number, job in enumerate(jobs)}
         self.files: Task
         self.results: dict[Job, FileResult] = {}
         self._to_begin: deque[Job] = deque(jobs)
@@ -99,8 +104,18 @@ class _Batch:
         return self._order(self._in_one.popleft(), None) if self._in_one else None
 
     def _order(self, job: Job, work: Part | SegmentWork | None) -> Order:
+        """The paths are absolute: a worker may have another folder to work in."""
         options = self.studio.options
-        return Order(options=options, pretrained=options.pretrained, job=job, work=work)
+        source = replace(job.source, path=job.source.path.absolute())
+        there = Job(source=source, outputs=tuple(path.absolute() for path in job.outputs))
+        return Order(
+            options=_absolute(options),
+            pretrained=options.pretrained and options.pretrained.absolute(),
+            models=self.models,
+            job=there,
+            number=self._numbers[job],
+            work=work,
+        )
 
     def _begin(self, job: Job) -> None:
         """See what an input is: one piece, many, or done already."""
@@ -135,21 +150,23 @@ class _Batch:
                 raise done.error
             self._take(order, done.result)
         except DsgError as error:
-            self._fail(order.job, error)
+            self._fail(self.jobs[order.number], error)
 
     def _take(self, order: Order, result: FileResult | Watched | Drew | None) -> None:
-        video = self._split.get(order.job)
+        job = self.jobs[order.number]
+        video = self._split.get(job)
         if isinstance(result, FileResult):
-            self._finish(order.job, result)
+            outputs = list(job.outputs) if result.outputs else []
+            self._finish(job, replace(result, source=job.source.path, outputs=outputs))
         if video is None:
             return  # of a video that has failed meanwhile
         if isinstance(order.work, Part) and isinstance(result, Watched):
-            self._follow(order.job, video, order.work, result)
+            self._follow(job, video, order.work, result)
         elif isinstance(order.work, SegmentWork) and isinstance(result, Drew):
             video.take_drawn(order.work, result)
         if video.is_done:
-            self._finish(order.job, video.finish())
-            self._split.pop(order.job).close()
+            self._finish(job, video.finish())
+            self._split.pop(job).close()
 
     def _follow(self, job: Job, video: SplitVideo, part: Part, watched: Watched) -> None:
         try:
@@ -205,6 +222,11 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
         return source
     source.close()
     return None
+
+
+def _absolute(options: StylizeOptions) -> StylizeOptions:
+    exemplar = options.exemplar and options.exemplar.absolute()
+    return replace(options, exemplar=exemplar, workers=1, cluster=None)
 
 
 def _died_twice(error: WorkerLostError) -> WorkerLostError:
