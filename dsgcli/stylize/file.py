@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
 """On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
 
+MANY_FRAMES = 1000
+"""What any video counts as, so that every stretch of it is drawn alike, by whomever."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Studio:
@@ -72,6 +75,8 @@ class Studio:
     def crew(self, job: Job, info: SourceInfo, *, aligned: bool) -> Crew:
         """Those who work on one input."""
         options, still = self.options, info.kind == "picture"
+        moving = info.kind in ("animation", "video")
+        self._expect(MANY_FRAMES if moving else job.num_inputs)
         smooth_s = DEFAULT_SMOOTH_S if options.smooth is None else options.smooth
         steps = options.refine if still else 0
         perceptual: PictureLoss | None = None
@@ -98,6 +103,10 @@ class Studio:
             clock=self.clock,
             source=str(job.source.path),
         )
+
+    def _expect(self, num_pictures: int) -> None:
+        for role in (role for cast in self.casts for role in cast.roles):
+            role.portraits.expect(num_pictures)
 
     def is_aligned(self, source: FrameSource) -> bool:
         """Whether an input is an FFHQ crop already: as told, or by its first frame."""

@@ -41,6 +41,8 @@ class Job:
 
     source: Source
     outputs: tuple[Path, ...]
+    num_inputs: int = 1
+    """Of the whole run, however it is divided."""
 
 
 def find_sources(inputs: Sequence[Path | str], *, recursive: bool = False) -> list[Source]:
@@ -143,6 +145,7 @@ def plan_jobs(
                     _named(source, output, label, pattern, index, _ending(source, preview, alpha))
                     for label in labels
                 ),
+                num_inputs=len(sources),
             )
             for index, source in enumerate(sources)
         ]

@@ -107,7 +107,7 @@ class _Batch:
         """The paths are absolute: a worker may have another folder to work in."""
         options = self.studio.options
         source = replace(job.source, path=job.source.path.absolute())
-        there = Job(source=source, outputs=tuple(path.absolute() for path in job.outputs))
+        there = replace(job, source=source, outputs=tuple(p.absolute() for p in job.outputs))
         return Order(
             options=_absolute(options),
             pretrained=options.pretrained and options.pretrained.absolute(),
