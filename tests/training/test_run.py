@@ -18,13 +18,15 @@ from safetensors.torch import load_file
 import dsgcli
 from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.progress import SILENT
-from dsgcli.recipe import STAGES, read_recipe
+from dsgcli.recipe import STAGES, PretrainRecipe, build, read_recipe
 from dsgcli.store import ModelStore
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.record import METRICS, read_metrics
 from dsgcli.training.run import TrainOptions, train
 from dsgcli.training.sheets import save_picture
+from dsgcli.training.stages.destylize import Destylizer
+from dsgcli.training.stages.pretrain import crossings
 from dsgcli.training.stages.refine import RefineStage
 from dsgcli.training.stages.transfer import TransferTraining
 from dsgcli.types import StyleRef, StyleWeights
@@ -139,6 +141,55 @@ def test_ctrl_c_in_a_stage_without_a_loop_says_how_to_go_on(finished, tmp_path, 
     monkeypatch.setattr(RefineStage, "run", interrupt)
     with pytest.raises(InterruptedRunError, match="stopped in stage 'refine'; the same command"):
         train(read_recipe(TINY), TrainOptions(folder=folder, device="cpu"))
+
+
+def test_destylization_goes_on_after_the_last_whole_batch(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "destylize")
+    options = TrainOptions(folder=folder, device="cpu", stages=("destylize",))
+    fit, batches = Destylizer.run, []
+
+    def stopped(self, portraits, *rest):
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        batches.append(len(portraits))
+        return fit(self, portraits, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Destylizer, "run", stopped)
+        with pytest.raises(InterruptedRunError, match="stopped in stage 'destylize'"):
+            train(read_recipe(TINY), options)
+    parts = {p: p.stat().st_mtime_ns for p in (folder / "destylize" / "parts").iterdir()}
+    assert len(parts) == 2
+    train(read_recipe(TINY), options)
+    assert all(path.stat().st_mtime_ns == before for path, before in parts.items())
+    assert len(list((folder / "destylize" / "sheets").iterdir())) == 24
+    ours, theirs = (load_file(f / "destylize" / "codes.safetensors") for f in (folder, finished))
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+@pytest.mark.parametrize("start", ["checkpoint", "scratch"])
+def test_base_begins_from_a_file_or_from_nothing(finished, tmp_path, start):
+    folder, before = tmp_path / "tiny", finished / "base" / "base.safetensors"
+    shutil.copytree(finished / "prepare", folder / "prepare")
+    changes = [f'base.start="{start}"', "base.growth=[]", "base.steps=1", f'start.base="{before}"']
+    options = TrainOptions(folder=folder, device="cpu", stages=("base",))
+    train(read_recipe(TINY, changes), options)
+    ours, theirs = (load_file(f / "base" / "base.safetensors") for f in (folder, finished))
+    key = "g_ema/convs.0.conv.weight"
+    moved = float((ours[key] - theirs[key]).abs().max())
+    rate = read_recipe(TINY).base.lr  # a step of Adam moves a weight by no more
+    assert 0 < moved < rate if start == "checkpoint" else moved > 5 * rate
+    assert not (folder / "base" / "encoder.safetensors").exists()
+
+
+def test_pretraining_goes_down_a_row_a_level(finished):
+    rows = list(read_metrics(finished / "pretrain" / METRICS))
+    steps = {name: sum(row["run"] == name for row in rows) for name in {r["run"] for r in rows}}
+    assert steps == {"pretrain-1": 2, "pretrain-2": 2, "pretrain-3": 20}
+    assert crossings(PretrainRecipe(), read_recipe(TINY)) == [5, 4, 3]
+    assert crossings(PretrainRecipe(), build({"model": {"size_px": 1024}})) == [7, 6, 5]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
