@@ -17,6 +17,7 @@ from dsgcli.media.sinks import FrameSink, PictureSink, SinkOptions, open_sink
 from dsgcli.media.sources import FrameSource, SourceInfo, open_source
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.flow import Crew, Drawn
+from dsgcli.stylize.jobs import MANY_FRAMES
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.paste import Paster
 from dsgcli.stylize.refine import PictureLoss, find_perceptual, loss_note
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
 """On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
-
-MANY_FRAMES = 1000
-"""What any video counts as, so that every stretch of it is drawn alike, by whomever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,7 +74,7 @@ class Studio:
         """Those who work on one input."""
         options, still = self.options, info.kind == "picture"
         moving = info.kind in ("animation", "video")
-        self._expect(MANY_FRAMES if moving else job.num_inputs)
+        self._expect(MANY_FRAMES if moving else job.num_pictures)
         smooth_s = DEFAULT_SMOOTH_S if options.smooth is None else options.smooth
         steps = options.refine if still else 0
         perceptual: PictureLoss | None = None

@@ -21,6 +21,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Endings that a folder is searched for; a file named outright may have any."""
 
+MANY_FRAMES = 1000
+"""What any video counts as, so that every stretch of it is drawn alike, by whomever."""
+
 _PATTERN_FIELDS = frozenset({"stem", "style", "ext", "index", "parent"})
 
 
@@ -41,8 +44,8 @@ class Job:
 
     source: Source
     outputs: tuple[Path, ...]
-    num_inputs: int = 1
-    """Of the whole run, however it is divided."""
+    num_pictures: int = 1
+    """About how many the whole run draws, however it is divided and in whatever order."""
 
 
 def find_sources(inputs: Sequence[Path | str], *, recursive: bool = False) -> list[Source]:
@@ -83,6 +86,10 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterable[Source]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and path.is_file() and _suffix(path) in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
             yield Source(path=path, below=path.parent.relative_to(folder), listed=True)
+
+
+def _num_pictures(source: Source) -> int:
+    return MANY_FRAMES if _suffix(source.path) in VIDEO_SUFFIXES else 1
 
 
 def _suffix(path: Path) -> str:
@@ -145,7 +152,7 @@ def plan_jobs(
                     _named(source, output, label, pattern, index, _ending(source, preview, alpha))
                     for label in labels
                 ),
-                num_inputs=len(sources),
+                num_pictures=sum(map(_num_pictures, sources)),
             )
             for index, source in enumerate(sources)
         ]
@@ -194,12 +201,12 @@ def parts_folder(output: Path) -> Path:
 
 def _check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
     """Without `overwrite`, what exists is refused later, unless it is what would be written."""
-    inputs = {job.source.path.resolve() for job in jobs}
-    seen: dict[Path, Path] = {}
+    inputs = {place_of(job.source.path) for job in jobs}
+    seen: dict[str, Path] = {}
     for job in jobs:
         for path in job.outputs:
-            key = path.resolve()
-            if key == job.source.path.resolve() or (overwrite and key in inputs):
+            key = place_of(path)
+            if key == place_of(job.source.path) or (overwrite and key in inputs):
                 raise UsageError(
                     f"the output {path} would overwrite an input; choose another -o/--output"
                 )
