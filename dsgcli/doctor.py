@@ -31,6 +31,7 @@ MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 """A 1024 px model with its encoder takes about 1.5 GB while it draws."""
 SPEED_TEST_S = 2.0
+MANY_PICTURES = 1000
 GIB = float(1 << 30)
 
 
@@ -57,6 +58,10 @@ class Report:
     gpu: str | None = None
     precision: str | None = None
     precision_reason: str = ""
+    backend: str | None = None
+    backend_reason: str = ""
+    backends: list[str] = field(default_factory=list)
+    """Those that can be used here."""
     threads: int | None = None
     cores: int | None = None
     free_memory_gb: float | None = None
@@ -74,6 +79,7 @@ def examine(
     *,
     device: str = "auto",
     precision: Any = "auto",
+    backend: Any = "auto",
     speed_test_s: float = SPEED_TEST_S,
 ) -> Report:
     """Look at everything; takes a few seconds, mostly to load torch and for the speed test."""
@@ -88,9 +94,12 @@ def examine(
         check(report)
     style = _models(report, pretrained)
     _torch(report, device, precision, speed_test_s / 2)
+    _backend(report, device, precision, backend)
     if style is not None and speed_test_s > 0:
         with _attempt(report, f"{style} cannot be drawn in", "dsg models verify"):
-            rate = portraits_per_second(pretrained, style, device, precision, speed_test_s / 2)
+            rate = portraits_per_second(
+                pretrained, style, device, precision, backend, speed_test_s / 2
+            )
             report.speed[f"{style}_portraits"] = round(rate, 2)
     return report
 
@@ -236,6 +245,24 @@ def _torch(report: Report, device: str, precision: Any, speed_test_s: float) -> 
             report.speed = speed(chosen, dtype, speed_test_s)
 
 
+def _backend(report: Report, device: str, precision: Any, backend: Any) -> None:
+    """What draws in a long run, why, and what else could."""
+    with _attempt(report, "the networks cannot be run", "dsg doctor --backend torch"):
+        from typing import get_args
+
+        from dsgcli.backends.choice import choose, pick_backend, problem_of
+        from dsgcli.runtime import BackendName, pick_device, pick_precision
+
+        place = pick_device(device)
+        dtype = pick_precision(precision, place)
+        names: tuple[BackendName, ...] = get_args(BackendName)[1:]
+        report.backends = [name for name in names if problem_of(name, place) is None]
+        pick_backend(backend, place, dtype)
+        taken = choose(place, dtype)
+        report.backend = taken.name if backend == "auto" else backend
+        report.backend_reason = taken.reason if backend == "auto" else "as asked for"
+
+
 # ── the speed test ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -254,9 +281,15 @@ def speed(device: torch.device, dtype: torch.dtype, seconds: float) -> dict[str,
 
 
 def portraits_per_second(
-    pretrained: Path | None, style: str, device: str, precision: Any, seconds: float
+    pretrained: Path | None,
+    style: str,
+    device: str,
+    precision: Any,
+    backend: Any,
+    seconds: float,
 ) -> float:
-    """How fast faces are drawn in a style, without finding, encoding and putting back."""
+    """How fast faces are drawn in a style in a long run, without finding, encoding and putting
+    back."""
     import torch
 
     from dsgcli.portraits import Look, load_portraits, pick_weights
@@ -264,7 +297,10 @@ def portraits_per_second(
     from dsgcli.types import StyleRef
 
     store = ModelStore.open(pretrained)
-    portraits = load_portraits(store, style, encoder=None, device=device, precision=precision)
+    portraits = load_portraits(
+        store, style, encoder=None, device=device, precision=precision, backend=backend
+    )
+    portraits.expect(MANY_PICTURES)
     exstyle = store.resolve(StyleRef.parse(style)).exstyle
     look = Look(exstyle=exstyle, weights=pick_weights(portraits.layout))
     face = torch.zeros(1, *exstyle.shape)

@@ -33,6 +33,9 @@ def test_doctor_knows_the_machine(machine):
     assert report["device"] == "cpu"
     assert report["precision"] in ("float32", "bfloat16")
     assert report["precision_reason"]
+    assert report["backend"] in report["backends"]
+    assert "torch" in report["backends"] and "cuda-graph" not in report["backends"]
+    assert report["backend_reason"]
     assert report["threads"] >= 1
     assert report["codecs"]["h264"] == "libx264"
     assert report["free_disk_gb"] > 0
@@ -111,5 +114,5 @@ def test_the_speed_test_measures_and_ends():
 
 
 def test_portraits_are_counted_with_a_style_that_is_there(tiny_store):
-    rate = doctor.portraits_per_second(tiny_store, "toon", "cpu", "fp32", 0.1)
+    rate = doctor.portraits_per_second(tiny_store, "toon", "cpu", "fp32", "auto", 0.1)
     assert rate > 1

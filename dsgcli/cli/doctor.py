@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import Device, Precision, Pretrained, Talk
+from dsgcli.cli.options import Backend, Device, Precision, Pretrained, Talk
 from dsgcli.cli.settings import flags_of, read_settings, unknown_variables, user_file
 from dsgcli.console import Cell, Table, plain
 
@@ -29,6 +29,7 @@ def doctor(
     pretrained: Pretrained = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    backend: Backend = "auto",
     speed: Annotated[
         bool, typer.Option("--speed/--no-speed", help="Measure for two seconds how fast it is.")
     ] = True,
@@ -44,7 +45,11 @@ def doctor(
     flags = flags_of(ctx.find_root().command)
     settings = read_settings(flags, os.environ, Path.cwd())
     report = examine(
-        pretrained, device=device, precision=precision, speed_test_s=SPEED_TEST_S if speed else 0
+        pretrained,
+        device=device,
+        precision=precision,
+        backend=backend,
+        speed_test_s=SPEED_TEST_S if speed else 0,
     )
     in_force = [{"key": s.key, "value": s.value, "from": s.origin} for s in settings.in_force()]
     wrong = [str(problem) for problem in report.problems]
@@ -78,6 +83,7 @@ def _facts(report: Report) -> dict[str, str]:
         "packages": ", ".join(packages),
         "device": f"{report.device}{f' ({report.gpu})' if report.gpu else ''}",
         "precision": f"{report.precision}: {report.precision_reason}",
+        "backend": f"{report.backend}: {report.backend_reason}; here: {', '.join(report.backends)}",
         "threads": f"{report.threads} of {report.cores} cores",
         "memory": f"{report.free_memory_gb} of {report.memory_gb} GB free",
         "disk": f"{report.free_disk_gb} GB free here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -13,6 +14,8 @@ from dsgcli.backends.choice import pick_backend, problem_of
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
+from dsgcli.portraits import Look, load_portraits
+from dsgcli.types import StyleRef, StyleWeights
 
 CPU = torch.device("cpu")
 HERE = dict.fromkeys(("torch", "openvino", "compile"), CPU)
@@ -219,6 +222,40 @@ def test_codes_point_the_same_way_in_bf16(encoder, name):
     found = backend.bind_encoder(encoder.to(device))(faces.to(device)).cpu()
     assert found.dtype == torch.float32
     assert F.cosine_similarity(found.flatten(1), expected.flatten(1)).min() > 0.9999
+
+
+# ── through the store ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("preserve_color", [False, True])
+@pytest.mark.parametrize("name", ["openvino", "auto"])
+def test_portraits_are_the_same_whatever_draws(only_tiny_store, name, preserve_color):
+    if name != "auto":
+        backend_of(name)
+    how = {"device": "cpu", "precision": "fp32"}
+    plain = load_portraits(only_tiny_store, "toon", backend="torch", **how)
+    other = load_portraits(only_tiny_store, "toon", backend=name, **how)
+    resolved = only_tiny_store.resolve(StyleRef.parse("toon"))
+    look = Look(
+        exstyle=resolved.exstyle,
+        weights=StyleWeights.of(plain.layout, structure=0.6, color=0.4),
+        preserve_color=preserve_color,
+    )
+    crops = [np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)]
+    codes, found = plain.encode(crops), other.encode(crops)
+    torch.testing.assert_close(found, codes, atol=1e-4, rtol=1e-4)
+    difference = plain.draw(codes, look).astype(int) - other.draw(codes, look)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_binds_for_one_picture_what_it_binds_for_many(narrow, name):
+    ws, exstyle_ws = codes(narrow, 1)
+    expected, device = narrow(ws, exstyle_ws, WEIGHTS["between"]), HERE[name]
+    backend = backend_of(name)
+    style = Style(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"]).to(device)
+    run = backend.bind(narrow.to(device), style, once=True)
+    assert distance(run(ws.to(device)).cpu(), expected) < 1e-4
 
 
 # ── what is compiled takes its time ──────────────────────────────────────────────────────────────
