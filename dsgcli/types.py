@@ -10,6 +10,7 @@ Conventions
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -290,7 +291,10 @@ class StyleRef:
 
 def _parse_term(part: str, text: str) -> StyleTerm:
     body, star, share_text = part.partition("*")
-    style, colon, exemplar = body.strip().partition(":")
+    body = body.strip()
+    drive = 2 if re.match(r"[A-Za-z]:[\\/]", body) else 0  # of a path on Windows
+    style, colon, exemplar = body[drive:].partition(":")
+    style = body[:drive] + style
     try:
         share = float(share_text) if star else 1.0
     except ValueError:

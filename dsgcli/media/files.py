@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
@@ -63,6 +65,26 @@ def make_folder(folder: Path) -> None:
         raise SinkError(f"the folder {folder} cannot be made: {reason(error)}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SinkError(f"the folder {folder} is not writable; choose another -o/--output")
+
+
+def place_of(path: Path) -> str:
+    """What tells two files apart. On a file system that ignores case, `A.png` and `a.png` are one
+    file, and so are the two ways to write an accent."""
+    whole = path.resolve()
+    if not ignores_case(whole.parent):
+        return str(whole)
+    return unicodedata.normalize("NFC", str(whole)).casefold()
+
+
+@functools.cache
+def ignores_case(folder: Path) -> bool:
+    """Whether names differ by more than case there, as usual on Windows and macOS: asked of the
+    nearest folder that exists."""
+    for one in (folder, *folder.parents):
+        swapped = one.with_name(one.name.swapcase()) if one.name else one
+        if one.exists() and swapped != one:
+            return swapped.exists() and swapped.samefile(one)
+    return os.name == "nt"
 
 
 def reason(error: OSError) -> str:
@@ -153,9 +175,10 @@ def _temporary_name(target: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    """fsync, where the file system can (folders cannot be opened on Windows)."""
+    """fsync, where the file system can. Windows flushes only what is open for writing, and opens no
+    folders."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     except PermissionError:
         return
     try:

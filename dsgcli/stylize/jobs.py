@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsgcli.errors import SourceMissingError, UsageError
-from dsgcli.media.files import MAX_NAME_BYTES
+from dsgcli.media.files import MAX_NAME_BYTES, place_of
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 VIDEO_SUFFIXES = frozenset(

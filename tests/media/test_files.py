@@ -9,7 +9,14 @@ import pytest
 from media.clips import names
 
 from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
-from dsgcli.media.files import Beside, check_input, check_output, hash_file
+from dsgcli.media.files import (
+    Beside,
+    check_input,
+    check_output,
+    hash_file,
+    ignores_case,
+    place_of,
+)
 
 
 def test_committed_file_replaces_the_old_one(tmp_path):
@@ -95,3 +102,38 @@ def test_hash_depends_on_the_content_alone(tmp_path):
     three.write_bytes(b"a" * 99_999 + b"b")
     assert hash_file(one) == hash_file(two) != hash_file(three)
     assert hash_file(one) == hashlib.blake2b(b"a" * 100_000, digest_size=16).hexdigest()
+
+
+# ── systems that ignore case ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that is also found under its name in the other case, as where case is ignored."""
+    made = tmp_path / "Photos"
+    made.mkdir()
+    try:
+        (tmp_path / "pHOTOS").symlink_to(made)
+    except FileExistsError:
+        pass  # case is ignored here
+    except OSError:
+        pytest.skip("this system makes no links")
+    return made
+
+
+def test_case_counts_where_the_file_system_says_so(tmp_path, folder):
+    assert ignores_case(folder) and ignores_case(folder / "not" / "there" / "yet")
+    (tmp_path / "other").mkdir()
+    assert ignores_case(tmp_path / "other") is (tmp_path / "OTHER").exists()
+
+
+def test_names_that_differ_in_case_or_composition_are_one_place_there(folder):
+    assert place_of(folder / "Ärger.PNG") == place_of(folder / "a\u0308RGER.png")
+    assert place_of(folder / "a.png") != place_of(folder / "b.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="case is ignored there")
+def test_they_are_two_places_elsewhere(tmp_path):
+    (tmp_path / "strict").mkdir()
+    if not ignores_case(tmp_path / "strict"):
+        assert place_of(tmp_path / "strict/A.png") != place_of(tmp_path / "strict/a.png")

@@ -257,9 +257,27 @@ def test_an_input_is_never_its_own_output(output, tmp_path, monkeypatch):
 def test_a_link_to_the_input_is_the_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.jpg").touch()
-    Path("b.jpg").symlink_to("a.jpg")
+    try:
+        Path("b.jpg").symlink_to("a.jpg")
+    except OSError:
+        pytest.skip("this system makes no links")
     with pytest.raises(UsageError, match="overwrite an input"):
         outputs("a.jpg", output="b.jpg", overwrite=True)
+
+
+@pytest.fixture
+def careless(monkeypatch):
+    """A file system that ignores case."""
+    monkeypatch.setattr("dsgcli.media.files.ignores_case", lambda folder: True)
+
+
+@pytest.mark.usefixtures("careless")
+def test_where_case_is_ignored_outputs_need_more_than_case_to_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="would both be written"):
+        outputs("one/Me.jpg", "two/me.jpg", output="out")
+    with pytest.raises(UsageError, match="overwrite an input"):
+        outputs("me.jpg", output="ME.JPG", overwrite=True)
 
 
 def test_no_output_overwrites_another_input():

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -444,7 +443,7 @@ def test_a_killed_process_goes_on_with_the_same_command(tiny_store, tmp_path):
     while not part(tmp_path, "00002.state").exists() and time.monotonic() < deadline:
         assert killed.poll() is None, killed.communicate()
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
+    killed.kill()
     killed.communicate()
     assert not (tmp_path / "out.mp4").exists()
 
