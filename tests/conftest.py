@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -21,6 +22,34 @@ from dsgcli.store import ModelStore
 
 torch.set_num_threads(1)
 keep_freed_memory()
+
+
+# ── several workers (pytest -n 2) ────────────────────────────────────────────────────────────────
+
+LARGE = ("training/test_loops_golden.py", "training/test_fitting_golden.py")
+"""Minutes of float64 and up to seven gigabytes each: one worker runs them all, one by one."""
+LONG = (*LARGE, "training/test_run.py")
+"""What is begun with, so that no worker is left with it at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For workers alone: who runs everything in one process sees quick failures first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file at a time, so that what its tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "large" if file.endswith(LARGE) else file
+
+    config.option.loadscopereorder = False  # in the order above, not by numbers of tests
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
