@@ -131,6 +131,31 @@ def test_matched_color_has_the_crops_mean(frame):
     assert gaps[0] > 1.5 * gaps[1] > 3 * gaps[2]
 
 
+def test_matched_color_is_the_move_in_lab_within_a_level(frame):
+    rng = np.random.default_rng(1)
+    drawn = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    portrait = portrait_of(frame, square((80, 60), 32), drawn)
+    ours, theirs = rgb_to_lab(drawn), rgb_to_lab(portrait.crop.pixels)
+    stretch = theirs.std(axis=(0, 1)) / ours.std(axis=(0, 1))
+    moved = (ours - ours.mean(axis=(0, 1))) * stretch.clip(1 / 1.5, 1.5) + theirs.mean(axis=(0, 1))
+    matched = match_color(portrait, FULL, 1.0).pixels.astype(int)
+    assert np.abs(matched - lab_to_rgb(moved)).max() <= 1
+
+
+@pytest.mark.parametrize("side", [SIZE // 4, SIZE, 2 * SIZE])
+def test_colors_are_matched_inside_masks_of_any_size(frame, side):
+    """Masks are made at a size of their own."""
+    drawn = np.full((SIZE, SIZE, 3), 200, np.uint8)
+    drawn[:, SIZE // 2 :] = 20
+    portrait = portrait_of(frame, square((80, 60), 32), drawn)
+    left = np.zeros((side, side), np.float32)
+    left[:, : side // 2] = 1.0
+    half = np.zeros((SIZE, SIZE), np.float32)
+    half[:, : SIZE // 2] = 1.0
+    matched = match_color(portrait, left, 1.0).pixels
+    np.testing.assert_array_equal(matched, match_color(portrait, half, 1.0).pixels)
+
+
 # ── masks ────────────────────────────────────────────────────────────────────────────────────────
 
 
