@@ -149,16 +149,18 @@ def _size_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:
 
 def _network_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) -> Iterator[str]:
     """Networks of the losses that are not in the store, with the command that gets them."""
-    wanted: list[str] = []
+    wanted: dict[str, str] = {}
+    if recipe.evaluate is not None and "evaluate" in stages and recipe.evaluate.features == "vgg16":
+        wanted["vgg16"] = "evaluate.features"
     if recipe.features.perceptual == "vgg" and set(stages) & set(JUDGED_BY_FEATURES):
-        wanted += ["vgg19", "vgg16", "lpips"]
+        wanted |= dict.fromkeys(("vgg19", "vgg16", "lpips"), "[features]")
     if recipe.features.identity == "irse50" and set(stages) & set(JUDGED_BY_IDENTITY):
-        wanted.append("identity")
-    for kind in wanted:
+        wanted["identity"] = "[features]"
+    for kind, who in wanted.items():
         try:
             store.lookup.network_file(kind)  # type: ignore[arg-type]
         except ModelMissingError as error:
-            yield f"[features] needs {kind}: {error}"
+            yield f"{who} needs {kind}: {error}"
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────

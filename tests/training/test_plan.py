@@ -139,6 +139,19 @@ def test_networks_of_the_losses_are_told_with_the_command_that_gets_them(tmp_pat
         assert "dsg models pull" in problem
 
 
+def test_network_that_figures_want_is_told_before_the_first_step(tmp_path, store):
+    values = {"model": MODEL, "start": {"style": "toon", "codes": "toon", "encoder": "encoder"}}
+    data = {"data": {"drawn": 40, "style": "pop"}, "prepare": {}}
+    told = {
+        features: plan(
+            build({**values, **data, "evaluate": {"features": features}}), tmp_path, store
+        ).problems
+        for features in ("encoder", "vgg16")
+    }
+    (problem,) = set(told["vgg16"]) - set(told["encoder"])
+    assert problem.startswith("evaluate.features needs vgg16: ")
+
+
 def test_everything_is_told_at_once(tmp_path, store):
     recipe = build(
         {
