@@ -146,8 +146,8 @@ def memory_gb() -> tuple[float | None, float | None]:
     """Free and total memory in GiB, as far as this system tells; a container's limit counts."""
     free, total = _linux_memory() if sys.platform == "linux" else _posix_memory()
     with contextlib.suppress(OSError, ValueError):
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
         total = min(total or limit, limit)
         free = min(free or limit - used, limit - used)
     return tuple(None if v is None else round(v / GIB, 1) for v in (free, total))  # type: ignore[return-value]
@@ -156,7 +156,7 @@ def memory_gb() -> tuple[float | None, float | None]:
 def _linux_memory() -> tuple[int | None, int | None]:
     values: dict[str, int] = {}
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             name, _, rest = line.partition(":")
             values[name] = int(rest.split()[0]) * 1024
     return values.get("MemAvailable"), values.get("MemTotal")

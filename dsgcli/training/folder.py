@@ -72,7 +72,7 @@ class RunFolder:
             TrainingError: another run is at work there.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("w") as file:
+        with (self.path / LOCK).open("wb") as file:
             if not _lock(file.fileno()):
                 raise TrainingError(
                     f"another dsg train is at work in {self.path}; wait for it, or use another "
