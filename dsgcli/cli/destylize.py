@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dsgcli.cli.flags import expand, values_of
-from dsgcli.cli.options import FILES_GROUP, STYLE_GROUP, Machine, Overwrite, Seed, Talk
+from dsgcli.cli.options import STYLE_GROUP, Machine, Overwrite, Seed, Talk, output_to
 
 EXAMPLES = """
 Examples:
@@ -55,13 +55,8 @@ class Destylization:
     seed: Seed = 0
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A picture for one portrait, a folder of codes for several.",
-            show_default="beside the input",
-            rich_help_panel=FILES_GROUP,
+        output_to(
+            "PATH", "A picture for one portrait, a folder of codes for several.", "beside the input"
         ),
     ] = None
     overwrite: Overwrite = False

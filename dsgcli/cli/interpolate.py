@@ -25,6 +25,7 @@ from dsgcli.cli.options import (
     Truncation,
     Weights,
     numbers,
+    output_to,
 )
 
 if TYPE_CHECKING:
@@ -139,13 +140,10 @@ class Figure:
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="A video (mp4, gif, webp) or a strip (png, jpg).",
-            show_default="interpolation.mp4, or .png for a figure",
-            rich_help_panel=FILES_GROUP,
+        output_to(
+            "FILE",
+            "A video (mp4, gif, webp) or a strip (png, jpg).",
+            "interpolation.mp4, or .png for a figure",
         ),
     ] = None
     overwrite: Overwrite = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from dsgcli.console import Table
 
 if TYPE_CHECKING:
     from dsgcli.store import ModelFile
+    from dsgcli.store.convert import ImportOptions
     from dsgcli.store.pull import PullOptions
 
 EXAMPLES = """
@@ -259,28 +261,27 @@ def _accepts(names: list[str], options: PullOptions, talk: Talk) -> bool:
     return typer.confirm("Accept?", err=True)
 
 
-@expand
-def import_(
-    source: Annotated[
-        Path, typer.Argument(metavar="FILE|FOLDER", help="A checkpoint, or a folder of them.")
-    ],
+@dataclass(frozen=True, kw_only=True)
+class Importing:
+    """What becomes of a published checkpoint."""
+
     name: Annotated[
         str, typer.Option(metavar="NAME", help="What to call it.", show_default="as published")
-    ] = "",
+    ] = ""
     space: Annotated[
         Literal["auto", "z+", "w+"],
         typer.Option(
             metavar="auto|z+|w+",
             help="What an encoder's codes are; auto goes by its name (*wplus* is w+).",
         ),
-    ] = "auto",
+    ] = "auto"
     license_: Annotated[
         str,
         typer.Option(
             "--license", metavar="TEXT", help="Its terms.", show_default="as published, if known"
         ),
-    ] = "",
-    half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
+    ] = ""
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False
     target: Annotated[
         Path | None,
         typer.Option(
@@ -289,8 +290,30 @@ def import_(
             show_default="your data folder",
             rich_help_panel=FILES_GROUP,
         ),
-    ] = None,
-    overwrite: Overwrite = False,
+    ] = None
+    overwrite: Overwrite = False
+
+    def options(self) -> ImportOptions:
+        """As the library takes them."""
+        from dsgcli.store.convert import ImportOptions
+        from dsgcli.store.places import user_folder
+
+        return ImportOptions(
+            target=self.target or user_folder(),
+            name=self.name,
+            space=None if self.space == "auto" else self.space,
+            license=self.license_,
+            half=self.half,
+            overwrite=self.overwrite,
+        )
+
+
+@expand
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE|FOLDER", help="A checkpoint, or a folder of them.")
+    ],
+    importing: Importing,
     *,
     talk: Talk,
 ) -> None:
@@ -300,19 +323,10 @@ def import_(
     several styles share is stored once.
     """
     from dsgcli.errors import ModelMissingError, PartialBatchError
-    from dsgcli.store.convert import ImportOptions, import_models
-    from dsgcli.store.places import user_folder
+    from dsgcli.store.convert import import_models
 
-    options = ImportOptions(
-        target=target or user_folder(),
-        name=name,
-        space=None if space == "auto" else space,
-        license=license_,
-        half=half,
-        overwrite=overwrite,
-    )
     with talk.terminal.progress() as progress:
-        done = import_models(source, options, progress)
+        done = import_models(source, importing.options(), progress)
     failed = [item for item in done if item.problem]
     if len(failed) == len(done):
         raise ModelMissingError("\n".join(item.problem for item in failed))

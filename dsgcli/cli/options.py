@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -168,6 +168,19 @@ class Look:
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def output_to(metavar: str, says: str, shown: str | bool = True) -> Any:
+    """`--output`, which every command describes for itself."""
+    return typer.Option(
+        "--output",
+        "-o",
+        metavar=metavar,
+        help=says,
+        show_default=shown,
+        rich_help_panel=FILES_GROUP,
+    )
+
 
 Overwrite = Annotated[
     bool,

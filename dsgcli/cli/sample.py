@@ -24,6 +24,7 @@ from dsgcli.cli.options import (
     Truncation,
     Weights,
     numbers,
+    output_to,
 )
 from dsgcli.errors import UsageError
 
@@ -128,12 +129,8 @@ class Samples:
     ] = None
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A folder for single pictures, or a file (png, jpg, webp) for one sheet.",
-            rich_help_panel=FILES_GROUP,
+        output_to(
+            "PATH", "A folder for single pictures, or a file (png, jpg, webp) for one sheet."
         ),
     ] = Path("samples")
     grid: Annotated[

@@ -11,13 +11,13 @@ from dsgcli.cli.completion import complete_style
 from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.layout import add, group
 from dsgcli.cli.options import (
-    FILES_GROUP,
     Aligned,
     Device,
     Machine,
     Overwrite,
     Pretrained,
     Talk,
+    output_to,
 )
 from dsgcli.cli.pictures import draw_in_terminal, find_protocol
 from dsgcli.console import Cell, Table
@@ -96,14 +96,7 @@ def show(
     name: StyleName,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="A sheet (png, jpg, webp) or a page (html).",
-            show_default="NAME.png here",
-            rich_help_panel=FILES_GROUP,
-        ),
+        output_to("FILE", "A sheet (png, jpg, webp) or a page (html).", "NAME.png here"),
     ] = None,
     overwrite: Overwrite = False,
     *,
@@ -186,14 +179,7 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where to write it.",
-            show_default="NAME.safetensors",
-            rich_help_panel=FILES_GROUP,
-        ),
+        output_to("FILE", "Where to write it.", "NAME.safetensors"),
     ] = None,
     overwrite: Overwrite = False,
     pretrained: Pretrained = None,

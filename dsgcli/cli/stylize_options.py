@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Overwrite
+from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Overwrite, output_to
 
 FACES_GROUP = "Which faces"
 PASTE_GROUP = "Back into the picture"
@@ -27,14 +27,7 @@ class Files:
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A file for one output, a folder for several.",
-            show_default="beside the input",
-            rich_help_panel=FILES_GROUP,
-        ),
+        output_to("PATH", "A file for one output, a folder for several.", "beside the input"),
     ] = None
     output_pattern: Annotated[
         str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Device, Pretrained, Talk
+from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Device, Pretrained, Talk, output_to
 
 if TYPE_CHECKING:
     from dsgcli.console import Cell, Table
@@ -85,14 +85,7 @@ class Choice:
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Where the run keeps everything.",
-            show_default="runs/NAME",
-            rich_help_panel=FILES_GROUP,
-        ),
+        output_to("FOLDER", "Where the run keeps everything.", "runs/NAME"),
     ] = None
 
 
