@@ -39,6 +39,9 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 	@echo "Open site/index.html"
 
+bench: $(STAMP)
+	$(BIN)/python benchmarks/speed.py
+
 smoke: $(STAMP)
 	$(BIN)/python benchmarks/smoke.py
 
