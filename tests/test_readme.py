@@ -23,7 +23,7 @@ from small_models import (
     small_dual,
     small_encoder,
 )
-from tiny_store import SIZE_PX, STYLE_DIM, write_tiny_store
+from tiny_store import SIZE_PX, write_tiny_store
 from web_server import WebServer
 
 from dsgcli.media.images import write_image
@@ -90,9 +90,9 @@ def files(tmp_path_factory):
         shutil.copy(folder / "holiday.mp4", folder / name)
     for name in ("mystyle", "photos"):
         (folder / "portraits" / name).mkdir(parents=True)
-        for seed in range(4):
+        for seed in range(32):
             picture = folder / "portraits" / name / f"{seed}.png"
-            write_image(picture, draw_portrait(seed, 64, "ink" if name == "mystyle" else "photo"))
+            write_image(picture, draw_portrait(seed, 32, "ink" if name == "mystyle" else "photo"))
     return folder
 
 
@@ -150,8 +150,7 @@ def write_recipe(folder: Path) -> None:
     """The README's recipe, for a base of the tiny store's size."""
     (recipe,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert tomllib.loads(recipe)["model"] == {"size_px": 256}
-    sizes = f"size_px = {SIZE_PX}\nstyle_dim = {STYLE_DIM}\nmapping_layers = 2"
-    recipe = re.sub(r"^size_px = 256.*$", sizes, recipe, flags=re.MULTILINE)
+    recipe = re.sub(r"^size_px = 256.*$", f"size_px = {SIZE_PX}", recipe, flags=re.MULTILINE)
     (folder / "mystyle.toml").write_text(recipe, "utf-8")
 
 
@@ -167,6 +166,8 @@ def test_every_command_of_the_readme_runs(here):
         assert words, f"nothing runs {line!r}"
         result = dsg(*words)
         assert result.exit_code == 0, f"{line}: {result.stderr}"
+        if "--dry-run" in words:
+            assert dsg(*words, "--json").json["problems"] == []
         if "-o" in words:
             assert Path(words[words.index("-o") + 1]).exists(), line
         ran += 1

@@ -137,7 +137,7 @@ def train(
     with talk.terminal.progress() as progress:
         summary = run(wanted, options, progress)
     if summary is not None:
-        talk.terminal.summary(summary, *_summary(summary))
+        talk.terminal.summary(summary, *_summary(summary, wanted.run.name))
 
 
 def _quoted(path: Path) -> str:
@@ -150,7 +150,7 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     from dsgcli.console import Table
     from dsgcli.recipe import recipe_values, write_toml
 
-    columns = ("stage", "status", "steps", "time", "memory")
+    columns = ("stage", "status", "steps of portraits", "time", "memory")
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
     found = [f"missing: {problem}" for problem in plan.problems]
     found += [f"changed: {change}" for change in plan.changed]
@@ -161,7 +161,11 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     ]
 
 
-def _summary(summary: TrainSummary) -> list[Table | str]:
+def _summary(summary: TrainSummary, name: str) -> list[Table | str]:
     lines = [f"done: {', '.join(summary.done) or 'nothing left to do'}"]
     lines += [f"{name}: {path}" for name, path in summary.artifacts.items()]
-    return ["\n".join([*lines, f"report: {summary.folder / 'report.html'}"])]
+    lines.append(f"report: {summary.folder / 'report.html'}")
+    models = summary.folder / "pretrained"
+    if (models / name / f"{name}.safetensors").is_file():
+        lines.append(f"draw with it: dsg stylize PHOTO --style {name} --pretrained {models}")
+    return ["\n".join(lines)]

@@ -125,8 +125,13 @@ class Lookup:
         near = get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
         if near:
             return f"no style {name!r} in the store; did you mean {' or '.join(near)}?"
-        have = f"it has {', '.join(known)}" if known else "it has none"
-        return f"no style {name!r} in the store; {have} (looked in {self._looked()})"
+        looked = f"(looked in {self._looked()})"
+        if known:
+            return f"no style {name!r} in the store; it has {', '.join(known)} {looked}"
+        return (
+            f"no style {name!r}, nor any other, is here {looked}: name a folder of models with "
+            f"--pretrained, or get one; `dsg models list --published` has what there is"
+        )
 
     def _looked(self) -> str:
         return ", ".join(str(root.path) for root in self.roots) or "no folder: there is none"

@@ -6,18 +6,23 @@ Flow: Recipe + run folder + store -> RunPlan -> `--dry-run` prints it, `train` c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsgcli.errors import TrainingError, UsageError
-from dsgcli.recipe import Recipe, recipe_values
+from dsgcli.recipe import ModelRecipe, Recipe, recipe_values
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import list_set
 from dsgcli.training.processes import planned_count
 from dsgcli.training.registry import stage_named
-from dsgcli.training.requirements import batch_problems, data_problems, model_problems
+from dsgcli.training.requirements import (
+    batch_problems,
+    data_problems,
+    model_problems,
+    sizes_of,
+)
 from dsgcli.training.stage import Stage
 
 if TYPE_CHECKING:
@@ -69,6 +74,8 @@ class RunPlan:
     """What must be put right first."""
     changed: tuple[str, ...]
     """Differences from the recipe that stages were started with; `--force` goes on with them."""
+    sizes: ModelRecipe
+    """Of the networks that will be trained, for estimates."""
 
     @property
     def to_do(self) -> list[str]:
@@ -85,7 +92,8 @@ class RunPlan:
         """One line a stage, for people."""
         data = self.recipe.data
         portraits = data.drawn or len(list_set(Path(data.root), data, "style"))
-        return [_line(name, plan, self.recipe, portraits) for name, plan in self.stages.items()]
+        recipe = replace(self.recipe, model=self.sizes)
+        return [_line(name, plan, recipe, portraits) for name, plan in self.stages.items()]
 
     def as_document(self) -> dict[str, Any]:
         """The plan for programs."""
@@ -138,7 +146,13 @@ def make_plan(
         if name not in again
         for change in run.changes(name, recipe)
     ]
-    return RunPlan(recipe=recipe, stages=stages, problems=tuple(problems), changed=tuple(changed))
+    return RunPlan(
+        recipe=recipe,
+        stages=stages,
+        problems=tuple(problems),
+        changed=tuple(changed),
+        sizes=sizes_of(recipe, run, store),
+    )
 
 
 def _stage_plan(name: str, run: RunFolder, only: Sequence[str], again: Sequence[str]) -> StagePlan:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsgcli.errors import DsgError, ModelMissingError
-from dsgcli.recipe import STAGES, Recipe, StartRecipe
+from dsgcli.recipe import STAGES, ModelRecipe, Recipe, StartRecipe
 from dsgcli.training.data import num_parts
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import (
@@ -127,6 +127,40 @@ def _in_store(value: str, artifact: str, store: ModelStore) -> Path:
         else "it is no file, no run beside this one, and not in the store (`dsg models list`)"
     )
     raise ModelMissingError(f"[start] {artifact} = {value!r} is missing: {how}")
+
+
+def sizes_of(recipe: Recipe, run: RunFolder, store: ModelStore) -> ModelRecipe:
+    """The sizes that networks will have: those of the base and the encoder that a run starts from,
+    where they are here; the recipe's own for what it makes itself."""
+    sizes = recipe.model
+    for artifact, read in (("base", _sizes_of_base), ("encoder", _sizes_of_encoder)):
+        with suppress(DsgError, KeyError, ValueError):
+            path = find_start(artifact, recipe, run, store)
+            if path is not None:
+                from dsgcli.store.contents import open_model
+
+                sizes = replace(sizes, **read(open_model(path).header.config))
+    return sizes
+
+
+def _sizes_of_base(config: Mapping[str, Any]) -> dict[str, Any]:
+    config = config.get("generator", config)
+    channels = {int(side): int(count) for side, count in config["channels"].items()}
+    return {
+        "style_dim": config["style_dim"],
+        "mapping_layers": config["mapping_layers"],
+        "channel_base": max(channels) * channels[max(channels)],
+        "max_channels": max(channels.values()),
+    }
+
+
+def _sizes_of_encoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "encoder_px": config["input_px"],
+        "encoder_widths": (config["stem_width"], *config["widths"]),
+        "encoder_units": tuple(config["units"]),
+        "encoder_head_width": config["head_width"],
+    }
 
 
 def _size_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:

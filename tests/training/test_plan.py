@@ -316,3 +316,26 @@ def test_batch_that_processes_cannot_share_is_told():
     assert list(batch_problems(recipe, recipe.stages, 3)) == [
         "the batch of 8 of stage 'finetune' cannot be shared evenly by 3 processes; change either"
     ]
+
+
+def test_estimates_are_of_the_base_that_a_run_starts_from(tmp_path, store):
+    """A recipe says its size alone; how wide its networks are is the base's business."""
+    pictures(tmp_path / "data" / "toon", 8)
+    model = {"size_px": SIZE_PX}
+    wide = style_recipe(tmp_path / "data", model=model)
+    named = style_recipe(
+        tmp_path / "data", model=model, start={"base": "base", "encoder": "encoder"}
+    )
+    sizes = plan(named, tmp_path / "run", store).sizes
+    assert (sizes.style_dim, sizes.mapping_layers, sizes.max_channels) == (STYLE_DIM, 2, 24)
+    assert [channels_at(sizes, side) for side in (4, 32, 64)] == [24, 24, 16]
+    assert (sizes.encoder_px, sizes.encoder_widths) == (SIZE_PX, (8, 8, 12, 16, 24))
+    assert plan(wide, tmp_path / "run", store).sizes == wide.model
+    line = {n: plan(r, tmp_path / "run", store).lines[1] for n, r in (("w", wide), ("n", named))}
+    assert line["n"].hours < line["w"].hours / 20
+    assert line["n"].memory_gib < line["w"].memory_gib / 2
+
+
+def test_a_base_that_is_not_here_leaves_the_estimate_to_the_recipe(tmp_path, store):
+    recipe = style_recipe(tmp_path / "data", start={"base": "nowhere"})
+    assert plan(recipe, tmp_path / "run", store).sizes == recipe.model
