@@ -68,6 +68,8 @@ class Report:
     memory_gb: float | None = None
     free_disk_gb: float | None = None
     codecs: dict[str, str | None] = field(default_factory=dict)
+    gpu_codecs: list[str] = field(default_factory=list)
+    """Encoders of the GPU that work here."""
     face_detector: str | None = None
     models: list[dict[str, Any]] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
@@ -179,6 +181,7 @@ def _cores() -> int:
 def _codecs(report: Report) -> None:
     with _attempt(report, "PyAV cannot be used", "install it again: pip install --force av"):
         report.codecs = {name: _encoder(name) for name in WANTED_CODECS}
+        report.gpu_codecs = _gpu_encoders()
         if not report.codecs["h264"]:
             advice = "pass --codec with one that is there, or install av again"
             report.problems.append(Problem("this PyAV has no H.264 encoder", advice))
@@ -193,6 +196,12 @@ def _encoder(codec: str) -> str | None:
         return choose_encoder(Path("any.mkv"), SinkOptions(codec=codec))[0]
     except UsageError:
         return None
+
+
+def _gpu_encoders() -> list[str]:
+    from dsgcli.media.video_codecs import NVIDIA, opens
+
+    return [name for name in (f"{kind}_nvenc" for kind in NVIDIA) if opens(name)]
 
 
 def _face_detector(report: Report) -> None:

@@ -14,6 +14,8 @@ from media.clips import COUNT, HEIGHT, WIDTH, drawn, frames, names, number_of, w
 from dsgcli.errors import SinkError, UsageError
 from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.media.sources import open_source
+from dsgcli.media.video_codecs import NVIDIA, opens
+from dsgcli.types import Frame
 
 VARIABLE = [0, 512, 1024, 1700, 1701, 5000, 5120, 9000, 12800, 12900, 14000, 25600]
 LOSSLESS = {
@@ -468,3 +470,28 @@ def test_codec_that_the_container_cannot_hold_is_an_error(tmp_path):
     with pytest.raises(SinkError, match="ffv1"):
         write(tmp_path / "a.webm", frames(), codec="ffv1")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", NVIDIA)
+def test_encoders_of_gpus_write_where_there_is_one_and_say_so_where_not(tmp_path, kind):
+    target, options = tmp_path / "a.mkv", SinkOptions(codec=f"{kind}_nvenc", crf=20)
+    pixels = np.full((256, 256, 3), 90, np.uint8)
+    shown = [Frame(pixels=pixels, index=i, time=Fraction(i, 25)) for i in range(3)]
+
+    def write():
+        with open_sink(target, options, None) as sink:
+            for frame in shown:
+                sink.write(frame)
+
+    if opens(f"{kind}_nvenc"):
+        write()
+        assert len(list(open_source(target))) == 3
+    else:
+        with pytest.raises(SinkError, match=f"needs an NVIDIA GPU .* use --codec {kind}"):
+            write()
+        assert not target.exists()
+
+
+def test_an_encoder_that_works_is_told_from_one_that_does_not():
+    assert opens("libx264")
+    assert not opens("no such encoder")
