@@ -6,6 +6,7 @@ Flow: destylize -> codes file -> transfer, refine, sampler.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -74,11 +75,18 @@ class Parts:
             path = self.folder / f"{indices.start:06d}-{indices.stop:06d}.safetensors"
             done = number * self.steps
             if not path.is_file():
-                codes = make(indices, partial(self._tell, done, total))
+                with self._precision():
+                    codes = make(indices, partial(self._tell, done, total))
                 save_codes(path, codes, layout=self.layout, keep_order=True)
             self._tell(done, total, self.steps)
             found.append(read_part(path))
         return joined(found)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """bf16 in the networks where the recipe says so, as in the loop; codes stay fp32."""
+        if self.context.recipe.run.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.context.device.type, torch.bfloat16)
 
     def _tell(self, done: int, total: int, step: int) -> None:
         self.context.advance(done + step, total)

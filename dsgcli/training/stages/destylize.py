@@ -100,7 +100,7 @@ class Destylizer:
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, L, D) in Z+."""
         codes: Tensor = self.encoder(fit(images, self.encoder.config.input_px))
-        return codes
+        return codes.float() if codes.dtype == torch.bfloat16 else codes
 
     def run(
         self,
