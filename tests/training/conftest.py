@@ -20,11 +20,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def filled(network: Network, tag: str, family: str) -> Network:
-    """Every entry of the state dict that the rule has a value for, in float64."""
-    state = network.state_dict()
-    for key, values in fill.fill_state(state.items(), tag, family).items():
-        state[key].copy_(torch.from_numpy(values))
-    return network.eval().double()
+    """Every entry of the state dict that the rule has a value for, in float64. One by one: all at
+    once would take as much memory again."""
+    network.double()
+    for key, value in network.state_dict().items():
+        for values in fill.fill_state([(key, value)], tag, family).values():
+            value.copy_(torch.from_numpy(values))
+    return network.eval()
 
 
 CONFIG64, CONFIG256 = GeneratorConfig.official(64), GeneratorConfig.official(256)
