@@ -258,7 +258,8 @@ class AutoencoderTraining:
         self.importance = face_importance(growth.size_px, recipe.face_weight).to(pictures)
         self._turn = ""
         self.decay = average_decay(recipe.ema_half_life_steps)
-        adversary = replace(recipe, lr=growth.lr, batch_size=growth.batch_size)
+        rate = growth.lr * EQUALIZED_SHARE  # all weights of a discriminator are equalized
+        adversary = replace(recipe, lr=rate, batch_size=growth.batch_size)
         self.adversary = Adversary(nets.discriminator, adversary)
         betas = (BETA1, 0.99)
         self._optimizers: dict[str, Optimizer] = {
