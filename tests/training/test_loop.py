@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,6 +164,27 @@ def test_loop_in_two_processes_gives_the_losses_of_one(tmp_path):
     torchrun += ["--master-port", "0", "--standalone"]
     two = [*torchrun, str(TOYS), str(tmp_path / "two"), "--steps", "10", "--batch-size", "8"]
     subprocess.run(two, env=environment(), check=True, capture_output=True, timeout=120)
+    for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_loop_on_two_machines_gives_the_losses_of_one(tmp_path):
+    """Two torchruns that meet over TCP, as on two machines with one folder of runs."""
+    run(tmp_path / "one", steps=10, batch_size=8)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    torchrun += ["--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "toys"]
+    torchrun += ["--rdzv-endpoint", meet, "--local-addr", "127.0.0.1"]
+    work = [str(TOYS), str(tmp_path / "two"), "--steps", "10", "--batch-size", "8"]
+    machines = [subprocess.Popen([*torchrun, *work], env=environment()) for _ in range(2)]
+    try:
+        assert [machine.wait(120) for machine in machines] == [0, 0]
+    finally:
+        for machine in machines:
+            machine.kill()
     for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 
