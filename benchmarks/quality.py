@@ -1,12 +1,14 @@
 """How good a model is on photographs that it has never seen: likeness, faces found, style.
 
-    python benchmarks/quality.py PHOTOS... [--pretrained DIR] [--style NAME ...]
+    python benchmarks/quality.py PHOTOS... [--held-out RUN [--folder base/photos]]
+                                 [--pretrained DIR] [--style NAME ...]
                                  [--base FILE --encoder FILE | --checkpoint FILE]
                                  [--exemplars DIR] [--per-style 8]
                                  [--json FILE] [--markdown FILE] [--sheets DIR]
 
-PHOTOS are pictures, or folders of such. Without --style, all styles of the first folder of the
-store are measured; with --base and --encoder, a base alone; with --checkpoint, a base in training,
+PHOTOS are pictures, or folders of such; --held-out RUN --folder base/photos adds those of a
+training run's data that were kept out. Without --style, all styles of the first folder of the store
+are measured; with --base and --encoder, a base alone; with --checkpoint, a base in training,
 RUN/base/checkpoints/base-2-128px.safetensors with RUN/recipe.toml. --exemplars is a folder with the
 exemplars' pictures, DIR/STYLE/NAME or DIR/NAME; without it, what the base makes of their codes
 stands for them. --sheets writes a picture a style: a row a person, the plain reconstruction first.
@@ -14,7 +16,8 @@ stands for them. --sheets writes a picture a style: a row a person, the plain re
 Everything is measured on aligned crops, lengths in percent of the crop's width. Landmarks are
 MediaPipe's, found in the whole crop and in the whole output in the same way, both at 256 px or
 more. Yaw is where the tip of the nose lies between the sides of the face, mouth opening the
-distance of the inner lips in face heights: both follow the pose, neither is an angle. Colors are
+distance of the inner lips in face heights: both follow the pose, neither is an angle. "The best"
+is what a perfect reconstruction of the model's size would get: the photograph, shrunk. Colors are
 means of whole pictures in Lab. "wanted" is what the shipped model is held to.
 """
 
@@ -41,7 +44,15 @@ from quality_figures import (
     table,
     yaw,
 )
-from quality_photos import Find, Photograph, finder, pictures_of, read_photographs
+from quality_photos import (
+    LOOK_PX,
+    Find,
+    Photograph,
+    finder,
+    held_out,
+    pictures_of,
+    read_photographs,
+)
 from safetensors.torch import load_file
 
 from dsgcli.errors import UsageError
@@ -101,30 +112,37 @@ def judge_base(
 ) -> dict[str, float]:
     """How alike the plain reconstructions are."""
     plain = in_batches(lambda part: portraits.draw_plain(part), codes)
-    size_px, found, face_db, crop_db = portraits.size_px, [], [], []
+    size_px, face_db, crop_db = portraits.size_px, [], []
+    found: list[tuple[Points, Points]] = []
+    best: list[tuple[Points, Points]] = []
     for photograph, picture in zip(photographs, plain, strict=True):
         original = shrunk(photograph.pixels, size_px)
         face = hull_distance(photograph.points, size_px) >= 0
         face_db.append(decibels(original, picture, face))
         crop_db.append(decibels(original, picture))
-        points = find(picture)
-        if points is not None:
-            found.append((photograph.points, points))
-    ours, theirs = [a for a, _ in found], [b for _, b in found]
+        for pixels, pairs in ((picture, found), (original, best)):
+            points = find(pixels)
+            if points is not None:
+                pairs.append((photograph.points, points))
     off = [float(100 * np.hypot(*(a - b).T).mean()) for a, b in found]
-
-    def alike(measure: Callable[[Points], float]) -> float:
-        pairs = [np.array([measure(points) for points in side]) for side in (ours, theirs)]
-        return correlation(*pairs) if found else math.nan
-
     return {
+        "photographs": len(photographs),
         "reconstruction: faces found, %": 100 * len(found) / len(photographs),
         "reconstruction: landmarks off, %": float(np.mean(off)) if off else math.nan,
         "reconstruction: PSNR of the face, dB": float(np.mean(face_db)),
         "reconstruction: PSNR of the crop, dB": float(np.mean(crop_db)),
-        "reconstruction: yaw, correlation": alike(yaw),
-        "reconstruction: mouth opening, correlation": alike(mouth_opening),
+        "reconstruction: yaw, correlation": alike(yaw, found),
+        "  the best for yaw": alike(yaw, best),
+        "reconstruction: mouth opening, correlation": alike(mouth_opening, found),
+        "  the best for mouth opening": alike(mouth_opening, best),
     }
+
+
+def alike(measure: Callable[[Points], float], pairs: Sequence[tuple[Points, Points]]) -> float:
+    """Correlation of what is measured on the first and on the second of each pair."""
+    sides = zip(*pairs, strict=True) if pairs else ((), ())
+    ours, theirs = (np.array([measure(points) for points in side]) for side in sides)
+    return correlation(ours, theirs) if pairs else math.nan
 
 
 # ── a style ──────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +303,10 @@ def in_training(checkpoint: Path) -> tuple[Generator, Encoder]:
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """By what was measured: a style, or the base alone."""
-    store, paths = ModelStore.open(options.pretrained), pictures_of(options.photos)[: options.limit]
+    store, paths = ModelStore.open(options.pretrained), pictures_of(options.photos)
+    if options.held_out:
+        paths += held_out(options.held_out, options.folder)
+    paths = paths[: options.limit]
     first = store.roots[0]
     own = [s.qualified for s in store.styles() if s.root == first and not s.problem]
     alone = options.base or options.checkpoint
@@ -297,7 +318,9 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         find = finder(detector)
         if alone:
             networks = bare_base(options, store)
-            photographs = read_photographs(paths, networks.crop_px, store, options.aligned, find)
+            photographs = read_photographs(
+                paths, max(networks.crop_px, LOOK_PX), store, options.aligned, find
+            )
             codes = encode(networks, photographs)
             report["base"] = judge_base(networks, photographs, codes, find)
         for name in names:
@@ -310,7 +333,9 @@ def measure_style(
 ) -> dict[str, float]:
     """All figures of a style, its base's included."""
     portraits, style = load_portraits(store, name, precision=options.precision), store.style(name)
-    photographs = read_photographs(paths, portraits.crop_px, store, options.aligned, find)
+    photographs = read_photographs(
+        paths, max(portraits.crop_px, LOOK_PX), store, options.aligned, find
+    )
     codes = encode(portraits, photographs)
     count = min(options.per_style, len(style.names))
     numbers = np.linspace(0, len(style.names) - 1, count).round().astype(int).tolist()
@@ -321,9 +346,8 @@ def measure_style(
         write_image(options.sheets / f"{style.name}.jpg", sheet, overwrite=True)
     exstyle = style.default[numbers[0]]
     return {
-        "photographs": len(photographs),
-        "exemplars": count,
         **judge_base(portraits, photographs, codes, find),
+        "exemplars": count,
         **judge_style(portraits, photographs, codes, drawn, exstyle, find),
     }
 
@@ -332,7 +356,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("photos", type=Path, nargs="+", help="pictures, or folders of such")
+    parser.add_argument("photos", type=Path, nargs="*", help="pictures, or folders of such")
+    parser.add_argument("--held-out", type=Path, help="a training run, for what it kept out")
+    parser.add_argument("--folder", default="", help="with --held-out: of this folder of its data")
     parser.add_argument("--pretrained", type=Path, help="folder of models")
     parser.add_argument("--style", action="append", help="may be given several times")
     parser.add_argument("--base", help="a generator alone: its name or file")
@@ -347,6 +373,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, help="write the table here")
     parser.add_argument("--sheets", type=Path, help="write a picture a style into this folder")
     options = parser.parse_args()
+    if not options.photos and not options.held_out:
+        parser.error("name photographs, or --held-out")
     if (options.base is None) != (options.encoder is None):
         parser.error("--base and --encoder go together")
     return options

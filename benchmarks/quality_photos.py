@@ -12,7 +12,9 @@ from dsgcli.faces import warp
 from dsgcli.faces.detect import FaceDetector
 from dsgcli.generate.contents import Aligned, FaceCutter
 from dsgcli.media.images import identify, read_image
+from dsgcli.recipe import read_recipe
 from dsgcli.store import ModelStore
+from dsgcli.training.prepare import is_held_out, list_set
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
@@ -44,9 +46,17 @@ def pictures_of(places: Sequence[Path]) -> list[Path]:
     for place in places:
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
         found += [path for path in inside if path.is_file() and identify(path)]
-    if not found:
+    if places and not found:
         raise UsageError(f"no picture in {', '.join(map(str, places))}")
     return found
+
+
+def held_out(run: Path, folder: str) -> list[Path]:
+    """The portraits of a run that training never saw, of one folder of its data."""
+    data = read_recipe(run / "recipe.toml").data
+    listed = list_set(Path(data.root), data, "base")
+    ours = [item for item in listed if item.name.startswith(folder)]
+    return [item.path for item in ours if is_held_out(item.name, data.holdout)]
 
 
 def read_photographs(
