@@ -283,3 +283,9 @@ def test_a_reader_that_goes_away_is_no_traceback():
     assert running.stderr.read() == ""
     running.stderr.close()
     assert running.wait(timeout=10) == 1
+
+
+@pytest.mark.parametrize("words", [[], ["stylize"], ["styles", "show"]])
+def test_help_is_a_word_too(words):
+    assert dsg("help", *words).stdout == dsg(*words, "--help").stdout
+    assert dsg("help", *words).exit_code == 0

@@ -78,6 +78,8 @@ def _dsg(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dsg` with `argv` (None: the process's own); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["help"]:  # `dsg help stylize`, as other programs have it
+        arguments = [*arguments[1:], "--help"]
     if is_bash():
         return in_bash(lambda: run(arguments))
     return exit_code_of(lambda: run(arguments), as_json="--json" in arguments)

@@ -60,7 +60,9 @@ def stylize(
     """
     sources = [*(inputs or []), *(files.input or [])]
     if not sources:
-        raise UsageError("nothing to stylize; name a picture, a video or a folder")
+        raise UsageError(
+            "nothing to stylize; name a picture, a video or a folder (try `dsg stylize --help`)"
+        )
     options = options_of(files, look, faces, paste, video, machine, spread)
     from dsgcli.stylize.run import run
 

@@ -35,6 +35,9 @@ FORMATS = (
 )
 """What Pillow may try; the rest of its plugins are obscure, run other programs, or are videos."""
 
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+"""What the first box of a HEIC file says it is compatible with (ISO/IEC 23008-12, annex B)."""
+
 JPEG_QUALITY = 95
 WEBP_QUALITY = 90
 """Visually lossless; `quality=` overrides either."""
@@ -134,7 +137,7 @@ def _last_comment(path: Path) -> bytes:
 
 def _try_open(path: Path) -> Image.Image | None:
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=_learn_heic(path) if _is_heic(path) else FORMATS)
     except UnidentifiedImageError:
         return None
     except BROKEN as error:
@@ -147,6 +150,32 @@ def _try_open(path: Path) -> Image.Image | None:
             f"{MAX_PICTURE_PIXELS / 1e6:.0f} million are read, so make it smaller first"
         )
     return image
+
+
+def _is_heic(path: Path) -> bool:
+    """Whether a file is a photograph as telephones take it."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    size = int.from_bytes(head[:4])
+    brands = {head[at : at + 4] for at in range(8, min(size, len(head)), 4)}
+    return head[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS)
+
+
+def _learn_heic(path: Path) -> tuple[str, ...]:
+    """Let Pillow read HEIC, with the plugin that does, if it is installed; the format's name.
+
+    Raises:
+        SourceError: it is not.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        raise SourceError(
+            f"{path} is a HEIC photograph, which takes a package of its own to read: "
+            f"pip install pillow-heif, or export it as JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def _rgb(image: Image.Image) -> Pixels:

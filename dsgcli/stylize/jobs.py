@@ -14,7 +14,9 @@ from pathlib import Path
 from dsgcli.errors import SourceMissingError, UsageError
 from dsgcli.media.files import MAX_NAME_BYTES, place_of
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv"}
     | {".flv", ".3gp", ".ogv", ".gif"}

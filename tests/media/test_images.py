@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
 from dsgcli.media import images
-from dsgcli.media.images import read_image, write_image
+from dsgcli.media.images import identify, read_image, write_image
 from dsgcli.media.sources import read_metadata
 
 PIXELS = drawn(5)
@@ -147,6 +148,34 @@ def test_damaged_picture_reads_or_is_an_error(tmp_path, seed):
         read_image(path)
     except SourceError as error:
         assert str(path) in str(error)
+
+
+def write_heic(path):
+    """A smooth picture; the photograph of a telephone."""
+    heif = pytest.importorskip("pillow_heif")
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    pixels = np.stack([*np.meshgrid(ramp, ramp), np.full((64, 64), 90, np.uint8)], axis=-1)
+    heif.from_pillow(Image.fromarray(pixels)).save(path, quality=95)
+    return pixels
+
+
+def test_a_photograph_of_a_telephone_is_read(tmp_path):
+    pixels = write_heic(tmp_path / "a.heic")
+    assert identify(tmp_path / "a.heic") == "picture"
+    assert np.abs(read_image(tmp_path / "a.heic").pixels.astype(int) - pixels).mean() < 4
+
+
+def test_without_the_plugin_the_message_names_it(tmp_path, monkeypatch):
+    box = b"ftypheic\0\0\0\0mif1heic"
+    (tmp_path / "a.jpg").write_bytes((len(box) + 4).to_bytes(4) + box + bytes(99))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(SourceError, match=r"a\.jpg is a HEIC .* pip install pillow-heif"):
+        identify(tmp_path / "a.jpg")
+
+
+def test_an_avif_is_none_of_those(tmp_path):
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "a.avif")
+    assert read_image(tmp_path / "a.avif").pixels.shape == (16, 16, 3)
 
 
 def test_no_picture_is_an_error(tmp_path):
