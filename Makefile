@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 endif
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix docs smoke release ci clean
+.PHONY: demo test check fix pictures docs smoke release ci clean
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_recipes.py
+
+pictures: $(STAMP)
+	$(BIN)/python docs/make_pictures.py
 
 docs: $(STAMP)
 	@test -x $(BIN)/mkdocs || $(BIN)/python -m pip install --quiet -e '.[docs]'

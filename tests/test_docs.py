@@ -244,6 +244,20 @@ def test_places_of_pictures_are_read_as_such():
         assert len(place.findall(text)) == text.count("<!-- picture"), page.name
 
 
+def test_every_place_of_a_picture_has_somebody_who_draws_it():
+    pictures = load("make_pictures")
+    for page, target in pictures.places():
+        assert hasattr(pictures.Painter, Path(target).stem), page.name
+
+
+def test_drawn_pictures_take_their_places(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A\n\n<!-- picture: a.png | Seen -->\n\n<!-- picture: b.png | Not -->\n")
+    (tmp_path / "a.png").touch()
+    load("make_pictures").show(page)
+    assert page.read_text() == "# A\n\n![Seen](a.png)\n\n<!-- picture: b.png | Not -->\n"
+
+
 # ── nothing of one machine ───────────────────────────────────────────────────────────────────────
 
 MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "tmp/", "/home/[a-z]"]))
