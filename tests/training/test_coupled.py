@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from training.toys import ToyPictures
+from training.toys import ToyPictures, in_two_processes
 
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
@@ -156,32 +155,12 @@ def train(folder: Path, make: Callable[[], Trainable]) -> None:
     leave(processes)
 
 
-def train_in_two(folder: Path, make: Callable[[], Trainable]) -> None:
-    """In forked processes, which need not import torch again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            place = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
-            os.environ |= {key: str(value) for key, value in place.items()}
-            try:
-                train(folder, make)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(child)
-    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_with_batch_norms_trains_in_two_processes_as_in_one(tmp_path, stage):
     train(tmp_path / "one", STAGES[stage])
-    train_in_two(tmp_path / "two", STAGES[stage])
+    in_two_processes(lambda: train(tmp_path / "two", STAGES[stage]))
     one, two = (list(read_metrics(tmp_path / name / METRICS)) for name in ("one", "two"))
     assert len(one) == len(two) == STEPS
     for number, (a, b) in enumerate(zip(one, two, strict=True)):

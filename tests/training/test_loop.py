@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from training import toys
-from training.toys import ToyGan, run
+from training.toys import ToyGan, in_two_processes, run
 
 import dsgcli
 from dsgcli.errors import InterruptedRunError, TrainingError
@@ -157,13 +157,11 @@ def test_loop_accumulates_to_the_same_losses(tmp_path, device_batch):
         assert a == pytest.approx(b, rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_loop_in_two_processes_gives_the_losses_of_one(tmp_path):
     run(tmp_path / "one", steps=10, batch_size=8)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", "0", "--standalone"]
-    two = [*torchrun, str(TOYS), str(tmp_path / "two"), "--steps", "10", "--batch-size", "8"]
-    subprocess.run(two, env=environment(), check=True, capture_output=True, timeout=120)
+    in_two_processes(lambda: run(tmp_path / "two", steps=10, batch_size=8))
     for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 

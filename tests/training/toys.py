@@ -7,7 +7,9 @@ comes every third step, and losses that use every kind of draw.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -155,8 +157,30 @@ def run(
     return toy
 
 
+def in_two_processes(work: Callable[[], object]) -> None:
+    """Do it in two forked processes that join each other: quicker than torchrun, as they need not
+    import torch again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            place = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+            os.environ |= {key: str(value) for key, value in place.items()}
+            try:
+                work()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    statuses = [os.waitpid(child, 0)[1] for child in children]  # of both, so that none is left
+    assert statuses == [0, 0]
+
+
 def main() -> None:
-    """For tests that need a process to kill, or two that work together."""
+    """For tests that need a process to kill, or two that meet over a network."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=40)
