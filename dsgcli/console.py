@@ -269,12 +269,15 @@ def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> 
         described = {"type": type(error).__name__, "message": message}
         write_json({"error": described, "exit_code": exit_code})
     _say(message, "error")
+    if isinstance(error, DsgError) and error.see:
+        _say(f"({error.see} has more to try)")
     return exit_code
 
 
 def _fail_unexpected(error: Exception, as_json: bool) -> int:
     _print_traceback(error)
-    message = f"{type(error).__name__}: {error} (a bug in dsg: please report the lines above)"
+    asked = "please report the lines above, with what `dsg doctor --json` says"
+    message = f"{type(error).__name__}: {error} (a bug in dsg: {asked})"
     return _fail(error, message, DsgError.exit_code, as_json)
 
 

@@ -35,6 +35,8 @@ class DsgError(Exception):
     """Expected failure: a message and `exit_code`, no traceback."""
 
     exit_code = 1
+    see = ""
+    """Page of the documentation that has more, where there is more to try."""
 
 
 class UsageError(DsgError):
@@ -72,6 +74,8 @@ class OutputExistsError(UsageError):
 class MediaError(DsgError):
     """A file that cannot be read or written as picture or video."""
 
+    see = "docs/troubleshooting.md#files"
+
 
 class SourceError(MediaError):
     """The input is there and cannot be read as what it claims to be."""
@@ -85,6 +89,7 @@ class NoFaceError(DsgError):
     """No face in the input, so nothing to stylize."""
 
     exit_code = 3
+    see = "docs/troubleshooting.md#no-face-found"
 
     def __init__(self, source: str, *, detector: str) -> None:
         super().__init__(
@@ -97,6 +102,7 @@ class ModelError(DsgError):
     """A model that cannot be used."""
 
     exit_code = 4
+    see = "docs/troubleshooting.md#styles-and-models"
 
 
 class ModelMissingError(ModelError):

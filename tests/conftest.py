@@ -113,3 +113,13 @@ def only_tiny_store(
     monkeypatch.setenv("DSG_PRETRAINED", str(tiny_store))
     monkeypatch.chdir(tmp_path)
     return ModelStore.open()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that kill a copy of this process are for systems that make copies of processes."""
+    if hasattr(os, "fork"):
+        return
+    for item in items:
+        function = getattr(item, "function", None)
+        if function is not None and "fork" in function.__code__.co_names:
+            item.add_marker(pytest.mark.skip(reason="this system does not fork"))

@@ -194,6 +194,19 @@ def test_messages_quoted_in_troubleshooting_are_those_of_the_code():
         assert not missing, quote
 
 
+def test_errors_point_at_sections_that_are_there():
+    from dsgcli import errors
+
+    def pages(kind):
+        return {kind.see}.union(*(pages(sub) for sub in kind.__subclasses__())) - {""}
+
+    assert len(pages(errors.DsgError)) > 2
+    for see in pages(errors.DsgError):
+        page, _, anchor = see.partition("#")
+        titles = re.findall(r"^#+ (.+)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+        assert anchor in {title.lower().replace(" ", "-") for title in titles}, see
+
+
 def test_errors_point_at_pages_that_are_there():
     planned = (ROOT / "mkdocs.yml").read_text("utf-8")
     for name in set(re.findall(r"docs/([a-z-]+\.md)", sentences())):
