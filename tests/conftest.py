@@ -32,8 +32,19 @@ LONG = (*LARGE, "training/test_run.py")
 """What is begun with, so that no worker is left with it at the end."""
 
 
+def _skip_forks(items: list[pytest.Item]) -> None:
+    """Tests that kill a copy of this process are for systems that make copies of processes."""
+    forks = () if hasattr(os, "fork") else items
+    for item in forks:
+        function = getattr(item, "function", None)
+        if function is not None and "fork" in function.__code__.co_names:
+            item.add_marker(pytest.mark.skip(reason="this system does not fork"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For workers alone: who runs everything in one process sees quick failures first."""
+    """Leave out what cannot run here; for workers, order what is left: who runs everything in one
+    process sees quick failures first."""
+    _skip_forks(items)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
 
@@ -113,13 +124,3 @@ def only_tiny_store(
     monkeypatch.setenv("DSG_PRETRAINED", str(tiny_store))
     monkeypatch.chdir(tmp_path)
     return ModelStore.open()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that kill a copy of this process are for systems that make copies of processes."""
-    if hasattr(os, "fork"):
-        return
-    for item in items:
-        function = getattr(item, "function", None)
-        if function is not None and "fork" in function.__code__.co_names:
-            item.add_marker(pytest.mark.skip(reason="this system does not fork"))
