@@ -24,9 +24,9 @@ from dsgcli.runtime import BackendName
 from dsgcli.store.places import cache_folder
 
 PICTURES_TO_REPAY_GENERATOR = 16
-PICTURES_TO_REPAY_ENCODER = 64
-"""From how many pictures on OpenVINO's head start is made good: about 0.7 s against 0.1 s a picture
-for a generator of 1024 px, 6 s against 0.1 s for the published encoder of 267 million weights."""
+PICTURES_TO_REPAY_ENCODER = 32
+"""From how many pictures on OpenVINO's head start is made good: 0.6 s against 0.1 s a picture for a
+generator of 1024 px, 2 s against 0.1 s for the published encoder of 267 million weights."""
 
 
 @dataclass(frozen=True, slots=True)

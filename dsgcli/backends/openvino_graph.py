@@ -190,7 +190,6 @@ def _heads(heads: HeadBatch, x: Node) -> Node:
 
 
 def _patches(layer: PatchProduct, x: Node) -> Node:
-    count, _, width = layer.weight.shape
-    weight = layer.weight.view(count, 3, 3, -1, width).permute(0, 4, 3, 1, 2)
+    weight = layer.weight.unflatten(2, (-1, 3, 3))  # (n, out, in, 3, 3)
     y = op.group_convolution(x, constant(weight), [2, 2], [1, 1], [1, 1], [1, 1])
     return op.add(y, per_channel(layer.bias.flatten()))

@@ -223,9 +223,9 @@ class PatchProduct(nn.Module):
     def __init__(self, convs: Sequence[nn.Conv2d], dtype: torch.dtype, slope: float) -> None:
         super().__init__()
         self.slope = slope
-        weights = [conv.weight.permute(2, 3, 1, 0).flatten(0, 2) for conv in convs]  # (9 * in, out)
+        weights = [conv.weight.to(dtype).flatten(1) for conv in convs]  # (out, in * 9)
         biases = [cast(Tensor, conv.bias) for conv in convs]
-        self.register_buffer("weight", torch.stack(weights).to(dtype))
+        self.register_buffer("weight", torch.stack(weights))
         self.register_buffer("bias", torch.stack(biases)[:, None].to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -233,6 +233,7 @@ class PatchProduct(nn.Module):
         padded = F.pad(x, (0, 0, 1, 1, 1, 1))
         patches = padded.unfold(2, 3, 2).unfold(3, 3, 2)  # (n, B, H/2, W/2, C, 3, 3)
         heads, batch, height, width = patches.shape[:4]
-        patches = patches.permute(0, 1, 2, 3, 5, 6, 4).reshape(heads, batch * height * width, -1)
-        y = F.leaky_relu_(torch.baddbmm(self.bias, patches, self.weight), self.slope)
+        patches = patches.reshape(heads, batch * height * width, -1)
+        y = torch.baddbmm(self.bias, patches, self.weight.transpose(1, 2))
+        y = F.leaky_relu_(y, self.slope)
         return y.view(heads, batch, height, width, -1)
