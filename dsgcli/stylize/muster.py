@@ -19,7 +19,7 @@ import dsgcli
 from dsgcli.errors import WorkerError
 from dsgcli.media.files import make_folder
 from dsgcli.stylize.lent import LentFile, gather_models, keep_model, needed_files
-from dsgcli.workers.cluster import Cluster
+from dsgcli.workers.cluster import Cluster, Refusal
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
@@ -32,6 +32,7 @@ SAME = ("torch", "numpy", "joblib")
 """Packages that must be the same everywhere: pictures depend on the first, and pickles on all."""
 BLOCK_BYTES = 32 * 2**20
 """Models are sent in pieces of this size."""
+KEEPING = "cannot keep models"
 SAMPLE = 64
 """Inputs that every worker is asked for by name; output folders are all asked for."""
 
@@ -107,7 +108,7 @@ class _Muster:
 
     def _models(self, cluster: Cluster, workers: Sequence[str]) -> dict[str, str]:
         answers = cluster.ask(gather_models, self.bundle, list(self.files), workers=workers)
-        problems = _told(answers, lambda missing: "")
+        problems = _told(answers, lambda missing: "", KEEPING)
         for file in self.files:
             lacking = [w for w, a in answers.items() if isinstance(a, list) and file.place in a]
             if lacking:
@@ -127,19 +128,21 @@ class _Muster:
                 answers = cluster.ask(
                     keep_model, self.bundle, file, begin, block, last, workers=asked
                 )
-                problems |= _told(answers, lambda kept: "")
+                problems |= _told(answers, lambda kept: "", KEEPING)
                 task.advance(len(block))
         return problems
 
 
-def _told(answers: dict[str, R | Exception], problem: Callable[[R], str]) -> dict[str, str]:
+def _told(
+    answers: dict[str, R | Refusal],
+    problem: Callable[[R], str],
+    trying: str = "cannot say what it has",
+) -> dict[str, str]:
     """What is wrong with each worker, by its answer; nothing for those that are well."""
     told = {}
     for worker, answer in answers.items():
-        if isinstance(answer, OSError):
-            told[worker] = f"cannot keep models: {answer.strerror or answer}"
-        elif isinstance(answer, Exception):
-            told[worker] = f"cannot answer ({type(answer).__name__}: {answer})"
+        if isinstance(answer, Refusal):
+            told[worker] = f"{trying}: {answer.why}"
         elif text := problem(answer):
             told[worker] = text
     return told

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dsgcli.errors import UsageError, WorkerError, WorkerLostError
@@ -30,6 +31,13 @@ AHEAD = 2
 """Pieces a worker that are on their way: the next one is there when one is done."""
 Welcome = Callable[["Cluster", Sequence[str]], Sequence[str]]
 """New addresses -> those of them that may be given work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A question that a worker could not answer."""
+
+    why: str
 
 
 class Cluster:
@@ -84,12 +92,15 @@ class Cluster:
 
     def ask(
         self, question: Callable[..., R], *arguments: Any, workers: Sequence[str]
-    ) -> dict[str, R | Exception]:
-        """What each of these workers answers to a function, or its error, by address."""
-        answers: dict[str, R | Exception] = self.client.run(
-            question, *arguments, workers=list(workers), on_error="return"
+    ) -> dict[str, R | Refusal]:
+        """What each of these workers answers to a function, by address."""
+        answers: dict[str, R | tuple[str]] = self.client.run(
+            _answering(question), *arguments, workers=list(workers)
         )
-        return answers
+        return {
+            worker: Refusal(answer[0]) if isinstance(answer, tuple) else answer
+            for worker, answer in answers.items()
+        }
 
     def start(self, function: Callable[[P], R], piece: P, *, again: bool = False) -> Future[R]:
         from joblib import delayed
@@ -166,6 +177,21 @@ def _connect(address: str) -> Client:
             f"a firewall let this machine through?"
         ) from error
     return client
+
+
+def _answering(question: Callable[..., R]) -> Callable[..., R | tuple[str]]:
+    """The question, with errors told in words: they do not always survive the way. A function
+    inside a function goes to the workers whole: they need nothing of ours to say what is wrong."""
+
+    def answer(*arguments: Any) -> R | tuple[str]:
+        try:
+            return question(*arguments)
+        except OSError as error:
+            return (error.strerror or str(error),)
+        except Exception as error:
+            return (f"{type(error).__name__}: {error}",)
+
+    return answer
 
 
 def _hand_on(done: Future[Any], backend: Any, outcome: Future[R]) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
+from joblib.externals.loky import process_executor
 
 from dsgcli.errors import WorkerLostError
 
@@ -75,7 +75,7 @@ class _Slot:
 
     def __init__(self, variables: dict[str, str]) -> None:
         self._variables = variables
-        self._executor: ProcessPoolExecutor | None = None
+        self._executor: process_executor.ProcessPoolExecutor | None = None
         self._pid: Future[int] | None = None
         self.under_way: Future[object] | None = None
 
@@ -108,11 +108,11 @@ class _Slot:
             self._executor.shutdown(wait=True, kill_workers=True)
         self._executor = self._pid = None
 
-    def _open(self) -> ProcessPoolExecutor:
+    def _open(self) -> process_executor.ProcessPoolExecutor:
         if self._executor is not None and self._executor._flags.broken is not None:
             self.close()
         if self._executor is None:
-            self._executor = ProcessPoolExecutor(
+            self._executor = process_executor.ProcessPoolExecutor(
                 max_workers=1, env=self._variables, initializer=_begin
             )
             self._pid = self._executor.submit(os.getpid)
@@ -137,7 +137,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def _begin() -> None:
-    """Ctrl-C on a terminal reaches all processes; it is the first one's to decide what it means."""
+    """Ctrl-C on a terminal reaches all processes; it is the first one's to decide what it means.
+
+    And where psutil is there, loky takes a process that grows by 300 MB for one that leaks, and
+    ends it: so it would every one that loads networks.
+    """
+    process_executor._USE_PSUTIL = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupted)
 

@@ -68,7 +68,6 @@ def film(stage, short_segments, tmp_path, monkeypatch):
 
     class Film:
         workers = 3
-        notes: list[str] = []
 
         def __call__(self, script, detector=TimedDetector, **options):
             orders._studio.cache_clear()
@@ -121,7 +120,7 @@ def test_a_split_video_is_the_same_file(film, tmp_path, monkeypatch, script, end
     for one_file, other in pairs:
         same = one_file.read_bytes() == other.read_bytes()
         assert same or (one_file.suffix == ".mkv" and same_clip(one_file, other))
-    assert not [path for path in tmp_path.rglob(".*.dsg-parts")]
+    assert not list(tmp_path.rglob(".*.dsg-parts"))
 
 
 def test_what_was_seen_otherwise_is_looked_at_again(film, tmp_path, monkeypatch):
@@ -211,8 +210,9 @@ def test_a_full_disk_in_one_segment_is_that_videos_alone(film, stage, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(SegmentSink, "_store", full)
         (tmp_path / "in").mkdir()
-        clip, other = clip.rename(tmp_path / "in" / "clip.mkv"), other.rename(
-            tmp_path / "in" / "other.png"
+        clip, other = (
+            clip.rename(tmp_path / "in" / "clip.mkv"),
+            other.rename(tmp_path / "in" / "other.png"),
         )
         summary = film.run(tmp_path / "in", "out")
     assert [result.status for result in summary.files] == ["failed", "done"]
