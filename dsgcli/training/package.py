@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsgcli.errors import ModelMismatchError, TrainingError
 from dsgcli.recipe import Recipe
 from dsgcli.store.contents import open_model
 from dsgcli.store.networks import (
@@ -36,7 +37,11 @@ LAST = "evaluate"
 
 
 def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
-    """Write what is there; returns the files. A style needs a base, an encoder and codes."""
+    """Write what is there; returns the files. A style needs a base, an encoder and codes.
+
+    Raises:
+        TrainingError: the base has been made again since the style was.
+    """
     folder = run.path / FOLDER / recipe.run.name
     provenance = _provenance(recipe)
     base, encoder = (_find(name, recipe, run, store) for name in ("base", "encoder"))
@@ -50,7 +55,13 @@ def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
     style = chosen_style(recipe, run)
     codes = run.find("codes", before=LAST)
     if style is not None and codes is not None:
-        made += _package_style(recipe, run, style, codes, folder, provenance)
+        try:
+            made += _package_style(recipe, run, style, codes, folder, provenance)
+        except ModelMismatchError as error:
+            raise TrainingError(
+                f"the style in {run.path} was trained on another base than the one there now; do "
+                f"the stages after 'base' again (--again STAGE, as often as needed)"
+            ) from error
     return made
 
 

@@ -184,6 +184,15 @@ def test_base_begins_from_a_file_or_from_nothing(finished, tmp_path, start):
     assert not (folder / "base" / "encoder.safetensors").exists()
 
 
+def test_style_of_a_base_that_was_made_again_is_not_packaged_with_the_new_one(finished, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    changed = read_recipe(TINY, ['base.start="scratch"', "base.growth=[]", "base.steps=1"])
+    options = {"device": "cpu", "again": ("base",), "stages": ("base",), "force": True}
+    with pytest.raises(TrainingError, match="trained on another base than the one there now"):
+        train(changed, TrainOptions(folder=folder, **options))
+
+
 def test_pretraining_goes_down_a_row_a_level(finished):
     rows = list(read_metrics(finished / "pretrain" / METRICS))
     steps = {name: sum(row["run"] == name for row in rows) for name in {r["run"] for r in rows}}
