@@ -81,7 +81,7 @@ def film(stage, short_segments, tmp_path, monkeypatch):
 
             def on_workers(jobs, studio, progress, crowd, *, only=None):
                 workers = Here()
-                workers.capacity = self.workers
+                workers.capacity = 3
                 return spread(jobs, studio, workers, progress, only=only), str(crowd)
 
             with monkeypatch.context() as patch:
@@ -121,6 +121,13 @@ def test_a_split_video_is_the_same_file(film, tmp_path, monkeypatch, script, end
         same = one_file.read_bytes() == other.read_bytes()
         assert same or (one_file.suffix == ".mkv" and same_clip(one_file, other))
     assert not list(tmp_path.rglob(".*.dsg-parts"))
+
+
+def test_auto_splits_a_long_video(film, monkeypatch):
+    clip = film(pair)
+    monkeypatch.setattr(crowd, "pick_crowd", lambda *_, **__: crowd.Crowd(2, 1))
+    film.workers = "auto"
+    assert film.run(clip, "auto.mp4").machine["workers"] == "2 of 1 thread each"
 
 
 def test_what_was_seen_otherwise_is_looked_at_again(film, tmp_path, monkeypatch):

@@ -1,0 +1,155 @@
+"""How many workers, and which workers of a cluster are given work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dsgcli.errors import WorkerError
+from dsgcli.stylize import crowd, muster
+from dsgcli.stylize.jobs import Job, Source
+from dsgcli.stylize.lent import LentFile, gather_models, keep_model
+from dsgcli.stylize.summary import FileResult
+from dsgcli.workers.cluster import Refusal
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def of(cores, gigabytes=1000.0, gpus=()):
+        monkeypatch.setattr(crowd, "num_cpus", lambda: cores)
+        monkeypatch.setattr(crowd, "free_bytes", lambda: int(gigabytes * 1e9))
+        monkeypatch.setattr(crowd, "visible_gpus", lambda: gpus)
+
+    return of
+
+
+def test_auto_takes_a_core_each_as_far_as_memory_reaches(machine):
+    machine(8)
+    assert crowd.pick_crowd("auto", "auto", bytes_each=10**9) == crowd.Crowd(8, 1)
+    machine(8, gigabytes=4)
+    assert crowd.pick_crowd("auto", "auto", bytes_each=10**9) == crowd.Crowd(3, 2)
+    machine(8, gigabytes=0.5)
+    assert crowd.pick_crowd("auto", "auto", bytes_each=10**9).count == 1
+
+
+def test_gpus_are_taken_one_each_unless_one_is_named(machine):
+    machine(16, gpus=("0", "1"))
+    assert crowd.pick_crowd("auto", "auto") == crowd.Crowd(2, 8, ("0", "1"))
+    assert crowd.pick_crowd(3, "cuda:1") == crowd.Crowd(3, 5)
+    assert str(crowd.pick_crowd("auto", "cuda")) == "2 of 1 GPU of 2 each"
+
+
+def test_threads_are_shared_out(machine):
+    machine(8)
+    assert [crowd.pick_crowd(count, "cpu").threads for count in (1, 3, 8, 20)] == [8, 2, 1, 1]
+
+
+def drawn(*seconds):
+    return [FileResult(source=Path("a.png"), seconds=value) for value in seconds]
+
+
+def test_auto_starts_processes_when_what_is_left_is_worth_it():
+    assert not crowd._is_worth_it(drawn(), 64)
+    assert not crowd._is_worth_it(drawn(9.0), 64)  # the first one is slow for other reasons
+    assert crowd._is_worth_it(drawn(9.0, 1.0), 62)
+    assert not crowd._is_worth_it(drawn(9.0, 0.1), 62)
+
+
+# ── a cluster's workers, looked over ─────────────────────────────────────────────────────────────
+
+
+class Told:
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+class ScriptedCluster:
+    """Workers `a` and `b`; some answers are given instead of asked for."""
+
+    def __init__(self, **instead):
+        self.instead, self.asked = instead, []
+
+    def ask(self, question, *arguments, workers):
+        self.asked.append((question.__name__, tuple(workers)))
+        given = self.instead.get(question.__name__, {})
+        return {w: given[w] if w in given else question(*arguments) for w in workers}
+
+
+@pytest.fixture
+def look_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
+    (tmp_path / "in.png").write_bytes(b"x")
+    job = Job(source=Source(path=tmp_path / "in.png"), outputs=(tmp_path / "out" / "in.png",))
+    told = Told()
+
+    def look(cluster, files=(), workers=("a", "b")):
+        overseer = muster._Muster([job], files, told)
+        with overseer.tokens():
+            return list(overseer.welcome(cluster, workers)), told.warnings
+
+    return look
+
+
+def test_workers_that_lack_nothing_are_welcome(look_over, tmp_path):
+    assert look_over(ScriptedCluster()) == (["a", "b"], [])
+    assert not list((tmp_path / "out").iterdir())  # the token is gone
+
+
+def test_a_worker_whose_disk_is_full_is_left_out(look_over):
+    full = {"gather_models": {"b": Refusal("No space left on device")}}
+    welcome, warnings = look_over(ScriptedCluster(**full))
+    assert welcome == ["a"]
+    assert warnings == [
+        "the worker b cannot keep models: No space left on device: it is given no work"
+    ]
+
+
+def test_a_worker_without_a_package_is_left_out_and_asked_no_more(look_over):
+    cluster = ScriptedCluster(versions={"a": {"python": "3.11", "torch": "", "dsgcli": ""}})
+    welcome, warnings = look_over(cluster)
+    assert welcome == ["b"]
+    assert "the worker a has torch not at all (here " in warnings[0]
+    assert [workers for _, workers in cluster.asked] == [("a", "b"), ("b",), ("b",)]
+
+
+def test_nobody_left_is_an_error(look_over):
+    blind = {"folders_seen": {"a": "does not see it", "b": "does not see it"}}
+    with pytest.raises(WorkerError, match="the worker a does not see it; the worker b does not"):
+        look_over(ScriptedCluster(**blind))
+
+
+# ── models lent to workers ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def lent(tmp_path, monkeypatch):
+    from dsgcli.media.files import hash_file
+
+    monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(b"weights" * 100)
+    return LentFile(str(path), "set/base.safetensors", hash_file(path))
+
+
+def test_models_that_are_there_are_linked(lent, tmp_path):
+    assert gather_models("b1", [lent]) == []
+    kept = tmp_path / "home" / "cluster" / "b1" / "set" / "base.safetensors"
+    assert kept.read_bytes() == Path(lent.path).read_bytes()
+
+
+def test_models_that_are_not_are_sent_in_blocks_and_checked(lent, tmp_path):
+    content = Path(lent.path).read_bytes()
+    Path(lent.path).write_bytes(b"another")
+    assert gather_models("b1", [lent]) == ["set/base.safetensors"]
+    keep_model("b1", lent, 0, content[:300], False)
+    kept = tmp_path / "home" / "cluster" / "b1" / "set" / "base.safetensors"
+    assert not kept.exists()
+    keep_model("b1", lent, 300, content[300:], True)
+    assert kept.read_bytes() == content and gather_models("b1", [lent]) == []
+    with pytest.raises(ValueError, match="damaged on its way"):
+        keep_model("b1", lent, 0, b"weighty", True)
+    assert [path.name for path in kept.parent.iterdir()] == ["base.safetensors"]
