@@ -4,12 +4,16 @@ Source distributions come without benchmarks.
 """
 
 import importlib.util
+import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dsgcli.training.drawn import draw_portrait
+from dsgcli.training.sheets import save_picture
 from dsgcli.types import LEFT_EYE, MOUTH_CORNERS, NUM_LANDMARKS
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "quality_figures.py"
@@ -21,6 +25,25 @@ SPEC = importlib.util.spec_from_file_location("quality_figures", FILE)
 assert SPEC is not None and SPEC.loader is not None
 figures = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(figures)
+
+
+def test_script_measures_the_styles_of_a_store(tiny_store, tmp_path, monkeypatch, capsys):
+    for seed in (5, 6):
+        save_picture(tmp_path / "photos" / f"{seed}.png", draw_portrait(seed, 256))
+    words = [str(tmp_path / "photos"), "--pretrained", str(tiny_store), "--per-style", "2"]
+    words += ["--json", str(tmp_path / "q.json"), "--sheets", str(tmp_path / "sheets")]
+    monkeypatch.syspath_prepend(str(FILE.parent))
+    monkeypatch.setattr(sys, "argv", ["quality.py", *words])
+    importlib.import_module("quality").main()
+    report = json.loads((tmp_path / "q.json").read_text("utf-8"))
+    assert set(report) == {"default/toon", "default/ink"}
+    for found in report.values():
+        assert (found["photographs"], found["exemplars"]) == (2, 2)
+        assert found["the best for yaw"] == pytest.approx(1.0, abs=0.1)
+        assert found["weights 0 against plain, levels of 255"] == 0
+        assert found["exemplars differ by, levels of 255"] > 1
+    assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == ["ink.jpg", "toon.jpg"]
+    assert "| photographs |  | 2 | 2 |" in capsys.readouterr().out
 
 
 @pytest.fixture
