@@ -132,8 +132,9 @@ def pick_weights(
 # ── the networks of a style ──────────────────────────────────────────────────────────────────────
 
 
-MOST_LOOKS = 8
-"""Looks that stay bound. In plain torch each is a copy of the generator's convolutions."""
+MOST_FOLDED, MOST_LOOKS = 8, 64
+"""Looks that are made as fast as can be, and looks that stay ready. In plain torch the first are
+copies of the generator's convolutions each; those that come later share one, for little speed."""
 
 
 @dataclass(eq=False)
@@ -155,6 +156,7 @@ class Portraits:
     backend: Backend | None = None
     """What runs the networks; None is plain torch."""
     _bound: Recent[Run] = field(default_factory=lambda: Recent(MOST_LOOKS))
+    _folded: set[Look | None] = field(default_factory=set)
     _bound_encoder: Run | None = None
 
     def __post_init__(self) -> None:
@@ -249,6 +251,7 @@ class Portraits:
         get ready is worth it for many."""
         if self._runs.expect(num_pictures):
             self._bound.clear()
+            self._folded.clear()
             self._bound_encoder = None
 
     @property
@@ -263,14 +266,18 @@ class Portraits:
 
     @torch.no_grad()
     def _bind(self, look: Look | None) -> Run:
+        once = look not in self._folded and len(self._folded) >= MOST_FOLDED
+        if not once:
+            self._folded.add(look)
         if look is None:
-            return self._runs.bind(self.generator, None)
+            return self._runs.bind(self.generator, None, once=once)
         exstyle = look.exstyle.to(self.device)
         weights = list(look.weights.layers)
         if look.preserve_color:  # these rows depend on the face, see `_with_colors`
             weights[self.layout.color] = [0.0] * self.layout.num_color
         exstyle_ws = self.generator.generator.map_plus(exstyle[None])
-        return self._runs.bind(self.generator, Style(exstyle_ws=exstyle_ws, weights=weights))
+        style = Style(exstyle_ws=exstyle_ws, weights=weights)
+        return self._runs.bind(self.generator, style, once=once)
 
     def bound_once(self, model: DualStyleGAN, style: Style) -> Run:
         """The same for one picture or few, in a style of any model with this one's layout."""

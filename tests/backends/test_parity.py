@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from dsgcli.backends.base import Backend, Style
 from dsgcli.backends.choice import pick_backend, problem_of
+from dsgcli.models.bound import BoundGenerator
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
-from dsgcli.portraits import Look, load_portraits
+from dsgcli.portraits import MOST_FOLDED, Look, Portraits, load_portraits
 from dsgcli.types import StyleRef, StyleWeights
 
 CPU = torch.device("cpu")
@@ -246,6 +247,21 @@ def test_portraits_are_the_same_whatever_draws(only_tiny_store, name, preserve_c
     torch.testing.assert_close(found, codes, atol=1e-4, rtol=1e-4)
     difference = plain.draw(codes, look).astype(int) - other.draw(codes, look)
     assert np.abs(difference).max() <= 1
+
+
+def test_many_looks_share_one_network_and_draw_the_same(only_tiny_store):
+    portraits = load_portraits(
+        only_tiny_store, "toon", encoder=None, device="cpu", precision="fp32", backend="torch"
+    )
+    rows, width = only_tiny_store.resolve(StyleRef.parse("toon")).exstyle.shape
+    weights, face = StyleWeights.of(portraits.layout), torch.randn(1, rows, width)
+    looks = [Look(exstyle=torch.randn(rows, width), weights=weights) for _ in range(12)]
+    pictures = [portraits.draw_images(face, look) for look in looks]
+    folded = [isinstance(portraits.bound(look), BoundGenerator) for look in looks]
+    assert folded == [True] * MOST_FOLDED + [False] * (12 - MOST_FOLDED)
+    for look, picture in list(zip(looks, pictures, strict=True))[-2:]:
+        alone = Portraits(portraits.generator).draw_images(face, look)
+        assert distance(picture, alone) < 1e-4
 
 
 @pytest.mark.parametrize("name", QUICK)
