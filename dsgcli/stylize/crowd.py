@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from dsgcli.progress import Progress
     from dsgcli.stylize.file import Studio
     from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.summary import FileResult
+    from dsgcli.workers.processes import Processes
 
 WORTH_S = 30.0
 """Work that must be left for `auto` to start processes: they take some six seconds to be ready."""
@@ -38,11 +41,6 @@ class Crowd:
     count: int
     threads: int
     gpus: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        plural = "s" if self.threads > 1 else ""
-        share = f"1 GPU of {len(self.gpus)}" if self.gpus else f"{self.threads} thread{plural}"
-        return f"{self.count} of {share} each"
 
 
 def pick_crowd(wanted: int | str, device: str, *, bytes_each: int | None = None) -> Crowd:
@@ -98,39 +96,49 @@ def peak_bytes() -> int | None:
 # ── a batch, by whoever is to do it ──────────────────────────────────────────────────────────────
 
 
+@contextmanager
+def called(options: StylizeOptions, num_pictures: int) -> Iterator[Processes | None]:
+    """The processes that `--workers` asks for by number, getting ready while this one does; None
+    where it does not, or they would have nothing to share."""
+    wanted = options.workers
+    if wanted == "auto" or min(wanted, num_pictures) < 2 or options.cluster is not None:
+        yield None
+        return
+    with _start(pick_crowd(min(wanted, num_pictures), options.device), options) as processes:
+        yield processes
+
+
+def _start(crowd: Crowd, options: StylizeOptions) -> Processes:
+    from dsgcli.stylize.orders import get_ready
+    from dsgcli.stylize.spread import for_workers
+    from dsgcli.workers.processes import Processes
+
+    processes = Processes(crowd.count, threads=crowd.threads, gpus=crowd.gpus)
+    processes.warm_up(get_ready, for_workers(options))
+    return processes
+
+
 def draw_all(
-    jobs: Sequence[Job], studio: Studio, progress: Progress
+    jobs: Sequence[Job], studio: Studio, progress: Progress, processes: Processes | None
 ) -> tuple[list[FileResult], str]:
     """What became of each input, and who did it, in words; "" for this process alone.
+
+    Args:
+        processes: those that were `called`.
 
     Raises:
         DsgError: as `run.draw_jobs` and `spread`; or workers that cannot be reached.
     """
     from dsgcli.stylize import run
-
-    options = studio.options
-    if options.cluster is not None:
-        return _on_cluster(jobs, studio, progress)
-    if options.workers == "auto":
-        return _auto(jobs, studio, progress)
-    if options.workers == 1:
-        return run.draw_jobs(jobs, studio, progress), ""
-    return _on_processes(jobs, studio, progress, pick_crowd(options.workers, options.device))
-
-
-def _on_processes(
-    jobs: Sequence[Job],
-    studio: Studio,
-    progress: Progress,
-    crowd: Crowd,
-    *,
-    only: bool | None = None,
-) -> tuple[list[FileResult], str]:
     from dsgcli.stylize.spread import spread
-    from dsgcli.workers.processes import Processes
 
-    with Processes(crowd.count, threads=crowd.threads, gpus=crowd.gpus) as workers:
-        return spread(jobs, studio, workers, progress, only=only), str(crowd)
+    if studio.options.cluster is not None:
+        return _on_cluster(jobs, studio, progress)
+    if studio.options.workers == "auto":
+        return _auto(jobs, studio, progress)
+    if processes is None:
+        return run.draw_jobs(jobs, studio, progress), ""
+    return spread(jobs, studio, processes, progress), str(processes)
 
 
 def _on_cluster(
@@ -147,15 +155,18 @@ def _on_cluster(
 def _auto(jobs: Sequence[Job], studio: Studio, progress: Progress) -> tuple[list[FileResult], str]:
     """Begin alone; call others once what is left is worth it."""
     from dsgcli.stylize import run
+    from dsgcli.stylize.spread import spread
 
     results: list[FileResult] = []
+    only = len(jobs) == 1
     for number, job in enumerate(jobs):
         left = jobs[number:]
         crowd = pick_crowd("auto", studio.options.device, bytes_each=peak_bytes())
         if crowd.count > 1 and (_is_long(job, studio) or _is_worth_it(results, len(left))):
-            others, who = _on_processes(left, studio, progress, crowd, only=len(jobs) == 1)
-            return results + others, who
-        results += run.draw_jobs([job], studio, progress, only=len(jobs) == 1)
+            with _start(crowd, studio.options) as processes:
+                others = spread(left, studio, processes, progress, only=only)
+                return results + others, str(processes)
+        results += run.draw_jobs([job], studio, progress, only=only)
     return results, ""
 
 

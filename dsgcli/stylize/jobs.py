@@ -90,8 +90,9 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterable[Source]:
             yield Source(path=path, below=path.parent.relative_to(folder), listed=True)
 
 
-def _num_pictures(source: Source) -> int:
-    return MANY_FRAMES if _suffix(source.path) in VIDEO_SUFFIXES else 1
+def num_pictures(sources: Sequence[Source]) -> int:
+    """About how many pictures these inputs are, before any is opened."""
+    return sum(MANY_FRAMES if _suffix(s.path) in VIDEO_SUFFIXES else 1 for s in sources)
 
 
 def _suffix(path: Path) -> str:
@@ -154,7 +155,7 @@ def plan_jobs(
                     _named(source, output, label, pattern, index, _ending(source, preview, alpha))
                     for label in labels
                 ),
-                num_pictures=sum(map(_num_pictures, sources)),
+                num_pictures=num_pictures(sources),
             )
             for index, source in enumerate(sources)
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -86,6 +86,12 @@ def carry_out(order: Order) -> Done:
         except DsgError as error:
             return Done(stages=clock.seconds(), problem=str(error), exit_code=error.exit_code)
         return Done(result=result, stages=clock.seconds())
+
+
+def get_ready(options: StylizeOptions) -> None:
+    """Load what orders with these options will need."""
+    with suppress(DsgError):  # as the one who gives the orders finds out, too
+        _studio(options, options.pretrained)
 
 
 def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:

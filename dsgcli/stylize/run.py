@@ -15,10 +15,10 @@ from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Cast, Wardrobe, make_casts
-from dsgcli.stylize.crowd import draw_all
+from dsgcli.stylize.crowd import called, draw_all
 from dsgcli.stylize.exemplar import encode_exemplar
 from dsgcli.stylize.file import Studio, stylize_file
-from dsgcli.stylize.jobs import Job, Source, find_sources, plan_jobs
+from dsgcli.stylize.jobs import Job, Source, find_sources, num_pictures, plan_jobs
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.preview import write_preview
 from dsgcli.stylize.segments import discard_parts
@@ -46,7 +46,10 @@ def run(
     """
     started = time.monotonic()
     sources = _without_own(find_sources(inputs, recursive=options.recursive), progress)
-    with open_studio(options, progress) as studio:
+    with (
+        called(options, num_pictures(sources)) as processes,
+        open_studio(options, progress) as studio,
+    ):
         casts, clock = studio.casts, studio.clock
         jobs = plan_jobs(
             sources,
@@ -58,7 +61,7 @@ def run(
             alpha=options.alpha,
         )
         _refuse_existing(jobs, studio)
-        results, workers = draw_all(jobs, studio, progress)
+        results, workers = draw_all(jobs, studio, progress, processes)
     machine = {
         "device": str(casts[0].role.portraits.device),
         "precision": str(casts[0].role.portraits.dtype).removeprefix("torch."),

@@ -104,13 +104,12 @@ class _Batch:
         return self._order(self._in_one.popleft(), None) if self._in_one else None
 
     def _order(self, job: Job, work: Part | SegmentWork | None) -> Order:
-        """The paths are absolute: a worker may have another folder to work in."""
-        options = self.studio.options
+        options = for_workers(self.studio.options)
         source = replace(job.source, path=job.source.path.absolute())
         there = replace(job, source=source, outputs=tuple(p.absolute() for p in job.outputs))
         return Order(
-            options=_absolute(options),
-            pretrained=options.pretrained and options.pretrained.absolute(),
+            options=options,
+            pretrained=options.pretrained,
             models=self.models,
             job=there,
             number=self._numbers[job],
@@ -224,9 +223,11 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
     return None
 
 
-def _absolute(options: StylizeOptions) -> StylizeOptions:
+def for_workers(options: StylizeOptions) -> StylizeOptions:
+    """What workers are told: all paths whole, as they may work in another folder."""
     exemplar = options.exemplar and options.exemplar.absolute()
-    return replace(options, exemplar=exemplar, workers=1, cluster=None)
+    pretrained = options.pretrained and options.pretrained.absolute()
+    return replace(options, exemplar=exemplar, pretrained=pretrained, workers=1, cluster=None)
 
 
 def _died_twice(error: WorkerLostError) -> WorkerLostError:

@@ -41,17 +41,27 @@ class Processes:
 
     def __init__(self, count: int, *, threads: int = 1, gpus: tuple[str, ...] = ()) -> None:
         assert count > 0, count
-        self.capacity = count
+        self.capacity, self.threads, self.gpus = count, threads, gpus
         variables = dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._slots = [
             _Slot(variables | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}))
             for i in range(count)
         ]
 
+    def __str__(self) -> str:
+        plural = "s" if self.threads > 1 else ""
+        share = f"1 GPU of {len(self.gpus)}" if self.gpus else f"{self.threads} thread{plural}"
+        return f"{self.capacity} of {share} each"
+
     def start(self, function: Callable[[P], R], piece: P, *, again: bool = False) -> Future[R]:
         """Begin a piece on a process that has none."""
         slot = next(slot for slot in self._slots if not slot.busy)
         return slot.start(function, piece)
+
+    def warm_up(self, function: Callable[[P], object], argument: P) -> None:
+        """Let every process do this before its first piece; errors are left to the pieces."""
+        for slot in self._slots:
+            slot.warm_up(function, argument)
 
     def check(self) -> None:
         """A dead process is known by its future."""
@@ -94,6 +104,9 @@ class _Slot:
         self.under_way = raw
         raw.add_done_callback(lambda done: self._hand_on(done, outcome))
         return outcome
+
+    def warm_up(self, function: Callable[[P], object], argument: P) -> None:
+        self._open().submit(function, argument)
 
     def interrupt(self) -> bool:
         """Let what is under way end as after Ctrl-C; whether there is something."""

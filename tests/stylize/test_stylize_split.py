@@ -12,7 +12,6 @@ from stylize.staging import RED, Actor, Play, ScriptedDetector, same_clip, write
 from dsgcli.errors import InterruptedRunError, NoFaceError
 from dsgcli.stylize import crowd, orders
 from dsgcli.stylize.record import Follower
-from dsgcli.stylize.spread import spread
 from dsgcli.workers.pieces import Here
 
 COUNT = 30
@@ -37,6 +36,21 @@ def pair(index):
 def comes_and_goes(index):
     """Somebody who is not there where the segments begin."""
     return [Actor(60 + index, color=RED)] if index % 4 > 1 and index < 11 else []
+
+
+class SomeHere(Here):
+    """Three workers that are none: every piece is done here."""
+
+    capacity = 3
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __str__(self):
+        return "3 that are none"
 
 
 class TimedDetector(ScriptedDetector):
@@ -79,13 +93,8 @@ def film(stage, short_segments, tmp_path, monkeypatch):
         def run(self, clip, output, **options):
             """The same with workers that are none: every piece is done here."""
 
-            def on_workers(jobs, studio, progress, crowd, *, only=None):
-                workers = Here()
-                workers.capacity = 3
-                return spread(jobs, studio, workers, progress, only=only), str(crowd)
-
             with monkeypatch.context() as patch:
-                patch.setattr(crowd, "_on_processes", on_workers)
+                patch.setattr(crowd, "_start", lambda *_: SomeHere())
                 return stage.run(clip, output=output, workers=self.workers, **options)
 
         def alone(self, clip, output, **options):
@@ -114,7 +123,7 @@ def test_a_split_video_is_the_same_file(film, tmp_path, monkeypatch, script, end
     one = film.alone(clip, alone, **options)
     many = film.run(clip, split, **options)
     assert (many.frames, many.files[0].faces) == (one.frames, one.files[0].faces)
-    assert many.machine["workers"].startswith("3 of")
+    assert many.machine["workers"] == "3 that are none"
     made = [sorted((tmp_path / name).glob("*.*")) for name in (alone, split)]
     pairs = zip(*made, strict=True) if len(styles) > 1 else [(tmp_path / alone, tmp_path / split)]
     for one_file, other in pairs:
@@ -127,7 +136,7 @@ def test_auto_splits_a_long_video(film, monkeypatch):
     clip = film(pair)
     monkeypatch.setattr(crowd, "pick_crowd", lambda *_, **__: crowd.Crowd(2, 1))
     film.workers = "auto"
-    assert film.run(clip, "auto.mp4").machine["workers"] == "2 of 1 thread each"
+    assert film.run(clip, "auto.mp4").machine["workers"] == "3 that are none"
 
 
 def test_what_was_seen_otherwise_is_looked_at_again(film, tmp_path, monkeypatch):
