@@ -21,7 +21,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from dsgcli.__main__ import main
-from dsgcli.errors import ModelError
+from dsgcli.errors import ModelError, ModelMissingError
+from dsgcli.faces.detect import open_detector
 from dsgcli.generate.codes import seeded_normal
 from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.portraits import Portraits, load_portraits
@@ -111,10 +112,20 @@ def write_clip(path: Path, style: str | None) -> None:
 # ── the demo ─────────────────────────────────────────────────────────────────────────────────────
 
 
+def make_faces_findable() -> None:
+    """Fetch the face model (4 MB) where MediaPipe comes without one: on Python 3.13 and later."""
+    try:
+        open_detector(task_file=ModelStore.open().face_landmarker()).close()
+    except ModelMissingError:
+        print("This MediaPipe comes without its face model, so it is fetched first.")
+        main(["models", "pull", "face_landmarker", "--accept-license"])
+
+
 def run_demo() -> int:
     """Returns the exit code of `dsg stylize`."""
     source, target = FOLDER / "people.mp4", FOLDER / "people_stylized.mp4"
     FOLDER.mkdir(exist_ok=True)
+    make_faces_findable()
     style = default_style()
     print(f"Drawing {NUM_FRAMES} frames of two people who never lived: {source}")
     write_clip(source, style)

@@ -92,8 +92,9 @@ def examine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
     )
-    for check in (_packages, _memory_and_disk, _codecs, _face_detector):
+    for check in (_packages, _memory_and_disk, _codecs):
         check(report)
+    _face_detector(report, pretrained)
     style = _models(report, pretrained)
     _torch(report, device, precision, speed_test_s / 2)
     _backend(report, device, precision, backend)
@@ -204,12 +205,13 @@ def _gpu_encoders() -> list[str]:
     return [name for name in (f"{kind}_nvenc" for kind in NVIDIA) if opens(name)]
 
 
-def _face_detector(report: Report) -> None:
+def _face_detector(report: Report, pretrained: Path | None) -> None:
     advice = "dsg models pull face_landmarker; or install mediapipe again"
     with _attempt(report, "no face detector", advice):
         from dsgcli.faces.detect import open_detector
+        from dsgcli.store import ModelStore
 
-        detector = open_detector()
+        detector = open_detector(task_file=ModelStore.open(pretrained).face_landmarker())
         report.face_detector = detector.name
         detector.close()
 

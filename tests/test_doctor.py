@@ -63,7 +63,7 @@ def test_every_trouble_has_advice(machine):
 def no_checks(monkeypatch):
     """Checks that find nothing, to break one at a time."""
     for name in ("_packages", "_codecs", "_face_detector", "_memory_and_disk"):
-        monkeypatch.setattr(doctor, name, lambda report: None)
+        monkeypatch.setattr(doctor, name, lambda *_: None)
     monkeypatch.setattr(doctor, "_models", lambda report, pretrained: None)
     monkeypatch.setattr(doctor, "_torch", lambda *args: None)
 
