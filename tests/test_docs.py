@@ -27,6 +27,7 @@ KNOWN_HOSTS = {
     *("arxiv.org", "github.com", "keepachangelog.com", "semver.org", "no-color.org"),
     *("huggingface.co", "drive.google.com", "drive.usercontent.google.com", "docs.google.com"),
     *("download.pytorch.org", "pytorch.org", "storage.googleapis.com", "raw.githubusercontent.com"),
+    *("distributed.dask.org", "jobqueue.dask.org", "kubernetes.dask.org"),
     *("creativecommons.org", "opensource.org", "www.apache.org", "www.w3.org"),
     *("git-lfs.github.com", "localhost", "127.0.0.1", "example.com", "example.org", "x.org"),
 }
