@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.steered import SteeredGenerator
 
-COMPILERS = ("g++", "clang++", "c++", "cl")
+COMPILERS = ("cl",) if os.name == "nt" else ("g++", "clang++", "c++")
 ENV_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from dsgcli.models.steered import SteeredGenerator
 
 
+_CAN = "OPTIMIZATION_CAPABILITIES"
+
+
 class OpenVinoEngine:
     """Makes networks ready in about a second.
 
     Args:
-        precision: float32, or bfloat16 where the CPU multiplies it.
+        precision: float32, or bfloat16, which is float32 where the CPU does not multiply it.
     """
 
     name = "openvino"
@@ -34,8 +37,9 @@ class OpenVinoEngine:
     """Of the weights it is given; they are rounded, if at all, when they are packed."""
 
     def __init__(self, precision: torch.dtype) -> None:
-        self.precision = precision
         self._core = ov.Core()
+        low = precision == torch.bfloat16 and "BF16" in self._core.get_property("CPU", _CAN)
+        self._precision = "bf16" if low else "f32"
 
     def generator(self, network: SteeredGenerator) -> Run:
         return OneRequest(self._compiled(generator_model(network)))
@@ -46,7 +50,7 @@ class OpenVinoEngine:
     def _compiled(self, model: ov.Model) -> ov.CompiledModel:
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == torch.bfloat16 else "f32",
+            "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "ENABLE_CPU_PINNING": False,  # other threads find and paste faces meanwhile
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import numpy as np
 import pytest
@@ -278,6 +279,7 @@ def test_backend_binds_for_one_picture_what_it_binds_for_many(narrow, name):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="compilers elsewhere have yet to be tried")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch, in its own code
 def test_compiled_network_draws_what_the_module_draws(tiny_generator, tmp_path, monkeypatch):
     """The smallest there is: each of its loops takes a compiler seconds."""
