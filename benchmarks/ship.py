@@ -1,0 +1,98 @@
+"""Put the default model together from the runs that trained it.
+
+    python benchmarks/ship.py RUNS [--styles noir doll neon grit] [-o pretrained/default]
+
+RUNS holds the run folders `base` and one a style, as `dsg train recipes/default/NAME.toml` leaves
+them. The base is written once; a style file holds only what differs from it. Everything is in half
+precision. The first style is what `dsg stylize` draws in when no style is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from dsgcli.recipe import read_recipe
+from dsgcli.store.contents import open_model
+from dsgcli.store.networks import (
+    load_discriminator,
+    load_dualstylegan,
+    load_encoder,
+    load_generator,
+    load_sampler,
+)
+from dsgcli.store.write import save_encoder, save_generator, save_style
+from dsgcli.training.candidates import chosen_style
+from dsgcli.training.folder import RunFolder
+from dsgcli.training.stages.codes import read_part
+from dsgcli.types import Provenance
+
+ROOT = Path(__file__).parents[1]
+LAST = "evaluate"
+PROVENANCE = Provenance(
+    license="CC-BY-4.0",
+    source="trained by dsg, recipes/default",
+    notes="attribution: artflow.ai; docs/model-card.md has all sources",
+)
+
+
+def found(run: RunFolder, artifact: str) -> Path:
+    """A file that the run has made."""
+    path = run.find(artifact, before=LAST)
+    if path is None:
+        raise SystemExit(f"{run.path} has no {artifact}; train it first")
+    return path
+
+
+def ship_base(run: RunFolder, folder: Path, first: str, *, discriminator: bool) -> Path:
+    """Base and encoder."""
+    base, path = found(run, "base"), folder / "base.safetensors"
+    save_generator(
+        path,
+        load_generator(base),
+        discriminator=load_discriminator(base) if discriminator else None,
+        provenance=replace(PROVENANCE, extra={"default_style": first}),
+        half=True,
+    )
+    encoder = load_encoder(found(run, "encoder"))
+    save_encoder(folder / "encoder.safetensors", encoder, provenance=PROVENANCE, half=True)
+    return path
+
+
+def ship_style(run: RunFolder, name: str, base: Path, folder: Path) -> None:
+    """One style, with its codes and its sampler."""
+    style = chosen_style(read_recipe(run.path / "recipe.toml"), run)
+    if style is None:
+        raise SystemExit(f"{run.path} has no style; train it first")
+    model = load_dualstylegan(style)
+    save_style(
+        folder / f"{name}.safetensors",
+        model,
+        read_part(found(run, "codes")),
+        base=open_model(base),
+        sampler=load_sampler(found(run, "sampler"), style_dim=model.config.generator.style_dim),
+        provenance=PROVENANCE,
+        name=name,
+        half=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--styles", nargs="+", default=["noir", "doll", "neon", "grit"])
+    parser.add_argument("--base", default="base", help="name of the base's run folder")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "pretrained" / "default")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(options.runs / options.base)
+    base = ship_base(run, options.output, options.styles[0], discriminator=True)
+    for name in options.styles:
+        ship_style(RunFolder(options.runs / name), name, base, options.output)
+    for path in sorted(options.output.glob("*.safetensors")):
+        print(f"{path.name:24} {path.stat().st_size / 1e6:6.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
