@@ -95,10 +95,10 @@ class _Slot:
 
     def start(self, function: Callable[[P], R], piece: P) -> Future[R]:
         try:
-            raw = self._open().submit(function, piece)
+            raw = self._open().submit(_work, function, piece)
         except BrokenProcessPool:  # it died between two pieces: nothing is lost
             self.close()
-            raw = self._open().submit(function, piece)
+            raw = self._open().submit(_work, function, piece)
         outcome: Future[R] = Future()
         outcome.set_running_or_notify_cancel()
         self.under_way = raw
@@ -106,7 +106,7 @@ class _Slot:
         return outcome
 
     def warm_up(self, function: Callable[[P], object], argument: P) -> None:
-        self._open().submit(function, argument)
+        self._open().submit(_work, function, argument)
 
     def interrupt(self) -> bool:
         """Let what is under way end as after Ctrl-C; whether there is something."""
@@ -161,4 +161,19 @@ def _begin() -> None:
 
 
 def _interrupted(number: int, frame: object) -> None:
+    if not _working:
+        os._exit(128 + number)
     raise KeyboardInterrupt
+
+
+_working = False
+"""In a worker: whether it is at a piece, which is to be put away properly."""
+
+
+def _work(function: Callable[[P], R], piece: P) -> R:
+    global _working
+    _working = True
+    try:
+        return function(piece)
+    finally:
+        _working = False
