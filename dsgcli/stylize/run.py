@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from dsgcli.errors import DsgError, OutputExistsError, SourceMissingError, UsageError
@@ -160,19 +160,24 @@ def draw_jobs(
         DsgError: what went wrong with the only input, or Ctrl-C.
     """
     results = []
-    for job in jobs:
-        try:
-            results.append(run_job(job, studio, progress))
-        except DsgError as error:
-            if (len(jobs) == 1 if only is None else only) or error.exit_code == 130:
-                raise
-            results.append(failed(job, error, progress))
+    several = len(jobs) > 1
+    with progress.task("files", len(jobs), unit="files") if several else nullcontext() as files:
+        for job in jobs:
+            try:
+                results.append(run_job(job, studio, progress))
+            except DsgError as error:
+                if (not several if only is None else only) or error.exit_code == 130:
+                    raise
+                results.append(failed(job, error, progress))
+            if files is not None:
+                files.advance()
     return results
 
 
 def failed(job: Job, error: DsgError, progress: Progress) -> FileResult:
     """What to say of one input of many that went wrong."""
-    progress.warn(f"{job.source.path}: {error}")
+    told, path = str(error), str(job.source.path)
+    progress.warn(told if path in told else f"{path}: {told}")
     return FileResult(
         source=job.source.path, status="failed", error=str(error), exit_code=error.exit_code
     )

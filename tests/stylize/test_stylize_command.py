@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,25 @@ def test_what_is_no_video_is_told_without_a_traceback(tmp_path, make, code):
 def test_a_preview_can_be_added_to_a_command(clip, tmp_path):
     assert dsg("stylize", clip, "-o", "out.mp4", *QUICK, "--preview", "2").exit_code == 0
     assert written(tmp_path) == {"out.preview.png"}
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_several_inputs_have_a_bar_of_their_own_and_failures_are_named_once(tmp_path):
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, photograph())
+    write_image(tmp_path / "nobody.png", np.full((64, 96, 3), 90, np.uint8))
+    words = ("a.png", "nobody.png", "b.png", "-o", "out", *QUICK, "--progress", "json")
+    result = dsg("stylize", *words)
+    events = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    ends = [e for e in events if e["event"] == "end" and e["task"] == "files"]
+    assert [(end["done"], end["total"]) for end in ends] == [(3, 3)]
+    (warning,) = [e["message"] for e in events if e["event"] == "warning"]
+    assert warning.count("nobody.png") == 1
+
+
+@pytest.mark.usefixtures("only_tiny_store")
+def test_one_input_has_its_own_bar_alone(tmp_path):
+    write_image(tmp_path / "a.png", photograph())
+    result = dsg("stylize", "a.png", "-o", "b.png", *QUICK, "--progress", "json")
+    begun = [json.loads(line) for line in result.stderr.splitlines() if "begin" in line]
+    assert [event["task"] for event in begun] == ["a.png"]
