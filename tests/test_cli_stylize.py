@@ -233,3 +233,20 @@ def test_a_summary_of_few_files_keeps_their_order_and_says_nothing_twice():
 def test_what_was_skipped_is_told_with_the_flag_that_draws_it_again(count, hint):
     assert f"{hint} already; --overwrite draws again." in _parts(summary_of(**count))[1]
     assert "--overwrite" not in _parts(summary_of(done=1))[1]
+
+
+def test_workers_are_a_number_or_auto():
+    assert [options(workers=text).workers for text in ("auto", "3")] == ["auto", 3]
+    for text in ("0", "-1", "two", "1.5", ""):
+        with pytest.raises(UsageError, match=r"--workers takes auto or a number from 1"):
+            options(workers=text)
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(only_tiny_store, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("dsgcli.workers.cluster.CONNECT_S", 0.3)
+    write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    words = ["a.png", "-s", "toon", "--mask", "feather", "--cluster", "tcp://127.0.0.1:9"]
+    result = dsg("stylize", *words, "--json")
+    assert result.exit_code == 1
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in str(result.json)
