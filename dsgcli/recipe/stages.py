@@ -141,6 +141,12 @@ class FinetuneRecipe(AdversarialRecipe):
     stylized twin, which destylization rests on."""
     augment: bool = True
     """Adaptive augmentation; styles have few portraits."""
+    lambda_adv: NotNegative = 1.0
+    """Weight of the adversarial term on random faces."""
+    lambda_pixel: NotNegative = 0.0
+    """Weight of the pixel distance between a portrait and what g' makes of its code. 1 (with
+    lambda_adv = 0.05) for a base that was learnt as an autoencoder: a discriminator alone tears
+    faces that it has not made."""
     swap_size_px: SizePx = 32
     """First resolution that the layer-swapped blend (`swap`) takes from g' instead of g."""
 
@@ -205,6 +211,9 @@ class TransferRecipe(AdversarialRecipe):
     """Weight of the adversarial terms."""
     lambda_perc: NotNegative = 1.0
     """Weight of the perceptual distance to the exemplar, on paired steps."""
+    lambda_pixel: NotNegative = 0.0
+    """Weight of the pixel distance to the exemplar, on paired steps; 1 for a base that was learnt
+    as an autoencoder."""
     lambda_cx: NotNegative = 0.25
     """Weight of the contextual distance to the exemplar."""
     lambda_fm: NotNegative = 0.25

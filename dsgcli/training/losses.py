@@ -236,3 +236,48 @@ def ramped_rate(done: float, peak: float, ramp_up: float = 0.05, ramp_down: floa
     """
     down = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1.0 - done) / ramp_down))
     return peak * down * min(1.0, done / ramp_up)
+
+
+# ── pixels ───────────────────────────────────────────────────────────────────────────────────────
+
+PYRAMID_LEVELS = 3
+EDGE_SHARE = 0.5
+"""Weight of differences of neighbors, against that of pixels, where a recipe has one weight for
+both."""
+FACE_CENTER = (0.5, 0.56)
+"""Of an aligned crop, x and y in shares of its side: between eyes and mouth."""
+FACE_SPREAD = 0.17
+"""Standard deviation of the bell around it."""
+
+
+def pyramid_l1(
+    a: Tensor, b: Tensor, importance: Tensor | None = None, levels: int = PYRAMID_LEVELS
+) -> tuple[Tensor, Tensor]:
+    """L1 distance of pictures (B, 3, S, S), and of their horizontal and vertical differences, each
+    summed over a pyramid of halved pictures.
+
+    Args:
+        importance: (1, 1, S, S) of mean 1, what each pixel counts; None counts all the same.
+    """
+    pixel, edge = a.new_zeros(()), a.new_zeros(())
+    for level in range(levels):
+        if level:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+            importance = None if importance is None else F.avg_pool2d(importance, 2)
+        delta = a - b
+        across, down = delta.diff(dim=3), delta.diff(dim=2)
+        if importance is not None:
+            delta = delta * importance
+            across, down = across * importance[..., 1:], down * importance[..., 1:, :]
+        pixel = pixel + delta.abs().mean()
+        edge = edge + across.abs().mean() + down.abs().mean()
+    return pixel, edge
+
+
+def face_importance(size_px: int, weight: float) -> Tensor:
+    """(1, 1, S, S) of mean 1: an aligned crop's face counts up to `weight` times its corners."""
+    place = (torch.arange(size_px) + 0.5) / size_px
+    x, y = place[None, :] - FACE_CENTER[0], place[:, None] - FACE_CENTER[1]
+    bell = torch.exp(-(x.square() + y.square()) / (2 * FACE_SPREAD**2))
+    importance = 1.0 + (weight - 1.0) * bell
+    return (importance / importance.mean())[None, None]

@@ -71,6 +71,9 @@ def needs(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     found = list(stage.needs)
     if stage.name == "base" and recipe.base is not None and recipe.base.start == "checkpoint":
         found.append("base")
+    finetune = recipe.finetune
+    if stage.name == "finetune" and finetune is not None and finetune.lambda_pixel > 0:
+        found.append("encoder")
     if stage.name in JUDGED_BY_FEATURES and recipe.features.perceptual == "discriminator":
         found.append("base")
     own = (recipe.features.perceptual, recipe.features.identity)

@@ -12,6 +12,7 @@ from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.layers import CodePrior
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.recipe import BaseRecipe, Growth
+from dsgcli.training.losses import face_importance, pyramid_l1
 from dsgcli.training.perceptual import (
     DiscriminatorFeatures,
     EncoderFeatures,
@@ -26,10 +27,8 @@ from dsgcli.training.stages.autoencoder import (
     AutoencoderTraining,
     code_moments,
     cosine_rate,
-    face_importance,
     grown_discriminator,
     grown_generator,
-    pyramid_l1,
     seed_heads,
 )
 from dsgcli.training.stages.finetune import swapped

@@ -39,7 +39,7 @@ from dsgcli.training.adversary import (
     to_device,
     update_average,
 )
-from dsgcli.training.losses import generator_loss
+from dsgcli.training.losses import face_importance, generator_loss, pyramid_l1
 from dsgcli.training.perceptual import fit
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
 
@@ -47,15 +47,10 @@ EQUALIZED_SHARE = 8.0
 """Rate of weights of unit size, against that of plain ones."""
 BETA1 = 0.5
 """Of Adam while the autoencoder grows: reconstruction is no game between two players."""
-PYRAMID_LEVELS = 3
 LAST_RATE = 0.05
 """Where the cosine of the learning rate ends."""
 PRIOR_EVERY = 300
 """Steps between fits of the prior."""
-FACE_CENTER = (0.5, 0.56)
-"""Of an aligned crop, x and y in shares of its side: between eyes and mouth."""
-FACE_SPREAD = 0.17
-"""Standard deviation of the bell around it."""
 MATCHED_MAPS = slice(1, 4)
 """Maps of the discriminator that are compared: half to an eighth of the resolution."""
 
@@ -157,39 +152,6 @@ def fit_prior(nets: Autoencoder, portraits: Iterable[Tensor]) -> None:
 
 
 # ── losses ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def pyramid_l1(
-    a: Tensor, b: Tensor, importance: Tensor | None = None, levels: int = PYRAMID_LEVELS
-) -> tuple[Tensor, Tensor]:
-    """L1 distance of pictures (B, 3, S, S), and of their horizontal and vertical differences, each
-    summed over a pyramid of halved pictures.
-
-    Args:
-        importance: (1, 1, S, S) of mean 1, what each pixel counts; None counts all the same.
-    """
-    pixel, edge = a.new_zeros(()), a.new_zeros(())
-    for level in range(levels):
-        if level:
-            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-            importance = None if importance is None else F.avg_pool2d(importance, 2)
-        delta = a - b
-        across, down = delta.diff(dim=3), delta.diff(dim=2)
-        if importance is not None:
-            delta = delta * importance
-            across, down = across * importance[..., 1:], down * importance[..., 1:, :]
-        pixel = pixel + delta.abs().mean()
-        edge = edge + across.abs().mean() + down.abs().mean()
-    return pixel, edge
-
-
-def face_importance(size_px: int, weight: float) -> Tensor:
-    """(1, 1, S, S) of mean 1: an aligned crop's face counts up to `weight` times its corners."""
-    place = (torch.arange(size_px) + 0.5) / size_px
-    x, y = place[None, :] - FACE_CENTER[0], place[:, None] - FACE_CENTER[1]
-    bell = torch.exp(-(x.square() + y.square()) / (2 * FACE_SPREAD**2))
-    importance = 1.0 + (weight - 1.0) * bell
-    return (importance / importance.mean())[None, None]
 
 
 def code_moments(codes: Tensor, across: Across) -> Tensor:

@@ -2,8 +2,10 @@
 
 Flow: base generator and its discriminator + portraits of the style -> g', which destylization
 inverts. It is trained like any StyleGAN2 (`AdversarialTraining`), only briefly, so that a code
-still means the same face in both. `swapped` blends the two layer by layer (Pinkney and Adler,
-arXiv:2010.05334): the Toonify baseline.
+still means the same face in both. A base that was learnt as an autoencoder is fitted as one: g'
+draws each portrait from the code that the encoder of g has for it, which needs a hundred portraits
+and a hundred steps, and the discriminator sharpens. `swapped` blends the two layer by layer
+(Pinkney and Adler, arXiv:2010.05334): the Toonify baseline.
 """
 
 from __future__ import annotations
@@ -11,13 +13,44 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from torch import Tensor
 
 from dsgcli.errors import ModelMismatchError
+from dsgcli.models.encoder import Encoder
 from dsgcli.models.stylegan2 import Generator
-from dsgcli.store.networks import load_generator
+from dsgcli.recipe import FinetuneRecipe
+from dsgcli.store.networks import load_encoder, load_generator
 from dsgcli.store.write import save_generator
-from dsgcli.training.stage import Plan, RunContext
-from dsgcli.training.stages.base import AdversarialTraining, load_players
+from dsgcli.training.losses import EDGE_SHARE, generator_loss, pyramid_l1
+from dsgcli.training.perceptual import fit, frozen
+from dsgcli.training.stage import Across, Batch, Draws, Plan, RunContext, Scalars
+from dsgcli.training.stages.base import AdversarialTraining, Players, load_players
+
+
+class FinetuneTraining(AdversarialTraining):
+    """StyleGAN2 on the style's portraits, and each portrait from its own code (`Trainable`).
+
+    Args:
+        encoder: of the base, into Z+; None where the recipe has no weight for it.
+    """
+
+    def __init__(self, players: Players, recipe: FinetuneRecipe, encoder: Encoder | None) -> None:
+        super().__init__(players, recipe)
+        self.options, self.encoder = recipe, encoder
+
+    def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
+        fake = generator_loss(self.adversary.judge(self._fake(batch, draws), draws))
+        loss, scalars = self.options.lambda_adv * fake, {"g": fake.detach()}
+        if self.encoder is None:
+            return loss, scalars
+        generator = self.players.generator
+        with torch.no_grad():
+            codes = self.encoder(fit(batch.images, self.encoder.config.input_px))
+        noise = draws.noise(generator.layout.noise_sizes_px, len(batch.rows))
+        drawn = generator(generator.map_plus(codes), noise)
+        pixel, edge = pyramid_l1(drawn.float(), fit(batch.images, drawn.shape[2]))
+        loss = loss + self.options.lambda_pixel * (pixel + EDGE_SHARE * edge)
+        return loss, scalars | {"pixel": pixel.detach(), "edge": edge.detach()}
 
 
 class FinetuneStage:
@@ -39,7 +72,14 @@ class FinetuneStage:
             size_px=size_px,
             mirror=context.recipe.data.mirror,
         )
-        context.train(AdversarialTraining(players, recipe), context.pictures("style"), plan)
+        encoder = None
+        if recipe.lambda_pixel > 0:
+            rows = players.generator.layout.num_latents
+            encoder = frozen(
+                load_encoder(context.find("encoder"), context.device, num_latents=rows)
+            )
+        training = FinetuneTraining(players, recipe, encoder)
+        context.train(training, context.pictures("style"), plan)
         save_generator(
             context.target("finetuned"),
             players.average,

@@ -26,6 +26,7 @@ from dsgcli.store.write import save_dualstylegan
 from dsgcli.training.adversary import random_ws
 from dsgcli.training.losses import (
     CONTEXTUAL_LAYER,
+    EDGE_SHARE,
     NUM_COMPARED,
     TRANSFER_LAYERS,
     contextual_loss,
@@ -34,8 +35,9 @@ from dsgcli.training.losses import (
     generator_loss,
     identity_loss,
     norm_sum,
+    pyramid_l1,
 )
-from dsgcli.training.perceptual import Features, Identity, load_features, load_identity
+from dsgcli.training.perceptual import Features, Identity, fit, load_features, load_identity
 from dsgcli.training.stage import (
     Across,
     Batch,
@@ -205,6 +207,9 @@ class TransferTraining(DualTraining):
         }
         if paired:
             terms["perc"] = (options.lambda_perc, feature_l1(maps, wanted, TRANSFER_LAYERS))
+        if paired and options.lambda_pixel > 0:
+            pixel, edge = pyramid_l1(fake.float(), fit(exemplars, fake.shape[2]))
+            terms["pixel"] = (options.lambda_pixel, pixel + EDGE_SHARE * edge)
         return terms
 
     def _regularized(self) -> list[Tensor]:
