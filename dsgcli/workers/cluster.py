@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,6 +59,8 @@ class Cluster:
         self._backend: Any = None
         self._backends: list[Any] = []
         """Those of before, too: what they have under way goes on."""
+        self._under_way: dict[Future[Any], frozenset[str]] = {}
+        """With the workers that may do it."""
         try:
             self.client.wait_for_workers(1, timeout=WORKERS_S)
             self.workers()
@@ -84,7 +86,17 @@ class Cluster:
         now = tuple(sorted(welcomed & there))
         if now != self._welcomed:
             self._welcomed, self._backend = now, None
+        self._give_up(there)
         return now
+
+    def _give_up(self, there: Collection[str]) -> None:
+        """Let go of pieces whose workers have all gone; others may have come in their place."""
+        for outcome, workers in list(self._under_way.items()):
+            if outcome.done():
+                del self._under_way[outcome]
+            elif workers.isdisjoint(there):
+                with contextlib.suppress(InvalidStateError):
+                    outcome.set_exception(WorkerLostError("all workers that might do it are gone"))
 
     @property
     def capacity(self) -> int:
@@ -110,6 +122,7 @@ class Cluster:
         calls = BatchedCalls([delayed(function)(piece)], backend.get_nested_backend())
         outcome: Future[R] = Future()
         outcome.set_running_or_notify_cancel()
+        self._under_way[outcome] = frozenset(self._welcomed)
         raw: Future[Any] = backend.submit(calls, callback=lambda result: None)
         raw.add_done_callback(lambda done: _hand_on(done, backend, outcome))
         return outcome
@@ -196,15 +209,20 @@ def _answering(question: Callable[..., R]) -> Callable[..., R | tuple[str]]:
 
 def _hand_on(done: Future[Any], backend: Any, outcome: Future[R]) -> None:
     """The one result of a batch of one call; a worker's end is told as such."""
-    try:
-        results = backend.retrieve_result_callback(done.result())
-        if isinstance(results, BaseException):
-            raise results
-        outcome.set_result(results[0])
-    except BaseException as error:
-        if type(error).__name__ not in ("KilledWorker", "CancelledError", "FutureCancelledError"):
-            outcome.set_exception(error)
-            return
-        lost = WorkerLostError(f"workers were lost with it ({type(error).__name__})")
-        lost.__cause__ = error
-        outcome.set_exception(lost)
+    with contextlib.suppress(InvalidStateError):  # given up meanwhile
+        try:
+            results = backend.retrieve_result_callback(done.result())
+            if isinstance(results, BaseException):
+                raise results
+        except BaseException as error:
+            outcome.set_exception(_told(error))
+        else:
+            outcome.set_result(results[0])
+
+
+def _told(error: BaseException) -> BaseException:
+    if type(error).__name__ not in ("KilledWorker", "CancelledError", "FutureCancelledError"):
+        return error
+    lost = WorkerLostError(f"workers were lost with it ({type(error).__name__})")
+    lost.__cause__ = error
+    return lost

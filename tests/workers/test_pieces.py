@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from types import SimpleNamespace
+
 import pytest
 
 from dsgcli.errors import WorkerError, WorkerLostError
@@ -82,6 +85,47 @@ def test_gpus_are_shared_in_turns():
     with Processes(2, gpus=("0", "5")) as workers:
         seen = {o.value for o in hand_out(workers, see, lambda: next(pieces, None))}
     assert seen == {"0", "5"}
+
+
+class ChangingClient:
+    """A scheduler whose only worker is replaced by another."""
+
+    status, there = "running", ("a",)
+
+    def scheduler_info(self, n_workers):
+        return {"workers": dict.fromkeys(self.there)}
+
+    def wait_for_workers(self, count, timeout):
+        pass
+
+    def close(self, timeout):
+        pass
+
+
+def test_a_piece_whose_workers_are_all_replaced_is_given_up(monkeypatch):
+    """As where a cluster starts a killed worker again, with another address."""
+    pytest.importorskip("distributed")
+    from dsgcli.workers import cluster
+
+    client = ChangingClient()
+    monkeypatch.setattr(cluster, "_connect", lambda address: client)
+    workers = cluster.Cluster("tcp://here", lambda workers, new: new)
+    waiting = Future()
+    monkeypatch.setattr(
+        workers,
+        "_open_backend",
+        lambda: SimpleNamespace(
+            get_nested_backend=lambda: (None, 1), submit=lambda calls, callback: waiting
+        ),
+    )
+    outcome = workers.start(len, "piece")
+    workers.check()
+    assert not outcome.done() and workers.capacity == cluster.AHEAD
+    client.there = ("b",)
+    workers.check()
+    assert isinstance(outcome.exception(0), WorkerLostError)
+    waiting.set_result(["too late"])
+    assert workers.workers() == ("b",)
 
 
 def test_no_scheduler_is_a_sentence(monkeypatch):
