@@ -29,6 +29,8 @@ WORKERS_S = 30.0
 """How long to wait for the first worker: the queue of a cluster may be about to start it."""
 AHEAD = 2
 """Pieces a worker that are on their way: the next one is there when one is done."""
+MAX_MOVES = 3
+"""How often a piece may lose all its workers: as often as Dask lets it lose one."""
 Welcome = Callable[["Cluster", Sequence[str]], Sequence[str]]
 """New addresses -> those of them that may be given work."""
 
@@ -38,6 +40,18 @@ class Refusal:
     """A question that a worker could not answer."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A piece under way."""
+
+    function: Callable[[Any], Any]
+    piece: Any
+    workers: frozenset[str]
+    """Those that may do it."""
+    moves: int
+    """How often all of those were lost, and others took it."""
 
 
 class Cluster:
@@ -59,8 +73,7 @@ class Cluster:
         self._backend: Any = None
         self._backends: list[Any] = []
         """Those of before, too: what they have under way goes on."""
-        self._under_way: dict[Future[Any], frozenset[str]] = {}
-        """With the workers that may do it."""
+        self._under_way: dict[Future[Any], _Sent] = {}
         try:
             self.client.wait_for_workers(1, timeout=WORKERS_S)
             self.workers()
@@ -86,17 +99,20 @@ class Cluster:
         now = tuple(sorted(welcomed & there))
         if now != self._welcomed:
             self._welcomed, self._backend = now, None
-        self._give_up(there)
+        self._move(there)
         return now
 
-    def _give_up(self, there: Collection[str]) -> None:
-        """Let go of pieces whose workers have all gone; others may have come in their place."""
-        for outcome, workers in list(self._under_way.items()):
+    def _move(self, there: Collection[str]) -> None:
+        """Send pieces whose workers have all gone to those that came in their place."""
+        for outcome, sent in list(self._under_way.items()):
             if outcome.done():
                 del self._under_way[outcome]
-            elif workers.isdisjoint(there):
-                with contextlib.suppress(InvalidStateError):
-                    outcome.set_exception(WorkerLostError("all workers that might do it are gone"))
+            elif sent.workers.isdisjoint(there) and self._welcomed:
+                if sent.moves < MAX_MOVES:
+                    self._send(outcome, sent.function, sent.piece, sent.moves + 1)
+                else:
+                    with contextlib.suppress(InvalidStateError):
+                        outcome.set_exception(WorkerLostError("its workers were lost every time"))
 
     @property
     def capacity(self) -> int:
@@ -115,17 +131,20 @@ class Cluster:
         }
 
     def start(self, function: Callable[[P], R], piece: P, *, again: bool = False) -> Future[R]:
+        outcome: Future[R] = Future()
+        outcome.set_running_or_notify_cancel()
+        self._send(outcome, function, piece, 0)
+        return outcome
+
+    def _send(self, outcome: Future[R], function: Callable[[P], R], piece: P, moves: int) -> None:
         from joblib import delayed
         from joblib.parallel import BatchedCalls
 
         backend = self._open_backend()
         calls = BatchedCalls([delayed(function)(piece)], backend.get_nested_backend())
-        outcome: Future[R] = Future()
-        outcome.set_running_or_notify_cancel()
-        self._under_way[outcome] = frozenset(self._welcomed)
         raw: Future[Any] = backend.submit(calls, callback=lambda result: None)
         raw.add_done_callback(lambda done: _hand_on(done, backend, outcome))
-        return outcome
+        self._under_way[outcome] = _Sent(function, piece, frozenset(self._welcomed), moves)
 
     def check(self) -> None:
         if self.client.status != "running":

@@ -154,6 +154,10 @@ class RealCluster:
         self.address = json.loads(self.file.read_text())["address"]
         for number in (1, 2):
             self.add_worker(f"w{number}")
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
 
     def add_worker(self, name, **variables):
         home = self.folder / name

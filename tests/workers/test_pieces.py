@@ -102,30 +102,35 @@ class ChangingClient:
         pass
 
 
-def test_a_piece_whose_workers_are_all_replaced_is_given_up(monkeypatch):
+def test_a_piece_whose_workers_are_all_replaced_goes_to_the_others(monkeypatch):
     """As where a cluster starts a killed worker again, with another address."""
     pytest.importorskip("distributed")
     from dsgcli.workers import cluster
 
-    client = ChangingClient()
+    client, sent = ChangingClient(), []
     monkeypatch.setattr(cluster, "_connect", lambda address: client)
     workers = cluster.Cluster("tcp://here", lambda workers, new: new)
-    waiting = Future()
-    monkeypatch.setattr(
-        workers,
-        "_open_backend",
-        lambda: SimpleNamespace(
-            get_nested_backend=lambda: (None, 1), submit=lambda calls, callback: waiting
-        ),
+    backend = SimpleNamespace(
+        get_nested_backend=lambda: (None, 1),
+        submit=lambda calls, callback: sent.append(Future()) or sent[-1],
+        retrieve_result_callback=lambda result: result,
     )
+    monkeypatch.setattr(workers, "_open_backend", lambda: backend)
     outcome = workers.start(len, "piece")
     workers.check()
-    assert not outcome.done() and workers.capacity == cluster.AHEAD
+    assert len(sent) == 1 and workers.capacity == cluster.AHEAD
     client.there = ("b",)
     workers.check()
-    assert isinstance(outcome.exception(0), WorkerLostError)
-    waiting.set_result(["too late"])
-    assert workers.workers() == ("b",)
+    assert len(sent) == 2 and workers.workers() == ("b",)
+    sent[1].set_result([5])
+    sent[0].set_result(["too late"])
+    assert outcome.result(0) == 5
+
+    hopeless = workers.start(len, "piece")
+    for name in "cdef":
+        client.there = (name,)
+        workers.check()
+    assert isinstance(hopeless.exception(0), WorkerLostError)
 
 
 def test_no_scheduler_is_a_sentence(monkeypatch):
