@@ -29,6 +29,7 @@ from web_server import WebServer
 from dsgcli.media.images import write_image
 from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.recipe.reading import shipped_recipes
+from dsgcli.store.contents import open_model
 from dsgcli.store.manifest import read_manifest
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.drawn_clip import draw_clip
@@ -105,7 +106,7 @@ def here(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DSG_PRETRAINED", raising=False)
-    write_tiny_store(tmp_path / "pretrained", STYLES)
+    write_tiny_store(tmp_path / "pretrained", STYLES, discriminator=True)
     return tmp_path
 
 
@@ -146,11 +147,15 @@ def published(tmp_path, monkeypatch):
 # ── the README ───────────────────────────────────────────────────────────────────────────────────
 
 
+def recipe_of(page: str) -> str:
+    """The recipe that a page shows in full."""
+    return next(r for r in re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+
+
 def write_recipe(folder: Path) -> None:
     """The README's recipe, for a base of the tiny store's size."""
-    (recipe,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert tomllib.loads(recipe)["model"] == {"size_px": 256}
-    recipe = re.sub(r"^size_px = 256.*$", f"size_px = {SIZE_PX}", recipe, flags=re.MULTILINE)
+    recipe = recipe_of(README)
+    recipe = re.sub(r"^size_px = 128.*$", f"size_px = {SIZE_PX}", recipe, flags=re.MULTILINE)
     (folder / "mystyle.toml").write_text(recipe, "utf-8")
 
 
@@ -173,6 +178,15 @@ def test_every_command_of_the_readme_runs(here):
         ran += 1
     assert ran > 12
     assert Path("photo_noir-portrait_00.jpg").exists() or list(Path().glob("photo_noir*.jpg"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_the_recipe_that_is_shown_is_for_the_shipped_base(page):
+    base = ROOT / "pretrained" / "default" / "base.safetensors"
+    if not base.is_file():
+        pytest.skip("this checkout has no default model")
+    shown = tomllib.loads(recipe_of((ROOT / page).read_text("utf-8")))
+    assert shown["model"]["size_px"] == open_model(base).header.layout.size_px
 
 
 def test_lines_that_are_run_elsewhere_are_in_the_readme():

@@ -15,7 +15,7 @@ import torch
 from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
-from dsgcli.models.stylegan2 import Generator, GeneratorConfig
+from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.store.codes import Codes
 from dsgcli.store.write import save_encoder, save_generator, save_style
 from dsgcli.types import Provenance
@@ -30,11 +30,17 @@ LICENSE = Provenance(license="MIT", source="random weights")
 CONFIG = GeneratorConfig.compact(SIZE_PX, base=1024, most=24, style_dim=STYLE_DIM, mapping_layers=2)
 
 
-def write_tiny_store(root: Path, exemplars: dict[str, tuple[str, ...]] = EXEMPLARS) -> Path:
+def write_tiny_store(
+    root: Path,
+    exemplars: dict[str, tuple[str, ...]] = EXEMPLARS,
+    *,
+    discriminator: bool = False,
+) -> Path:
     """Write the models into `root`, the same every time; returns `root`.
 
     Args:
         exemplars: names by style; the first style is the default, and has all kinds of codes.
+        discriminator: give the base one.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
@@ -44,7 +50,9 @@ def write_tiny_store(root: Path, exemplars: dict[str, tuple[str, ...]] = EXEMPLA
         provenance = Provenance(
             license="MIT", source="random weights", extra={"default_style": next(iter(exemplars))}
         )
-        save_generator(folder / "base.safetensors", base, provenance=provenance)
+        path = folder / "base.safetensors"
+        judge = Discriminator(CONFIG).eval() if discriminator else None
+        save_generator(path, base, discriminator=judge, provenance=provenance)
         save_encoder(folder / "encoder.safetensors", _encoder(), provenance=LICENSE)
         for number, (name, names) in enumerate(exemplars.items()):
             _write_style(folder, name, names, base, whole=number == 0)

@@ -63,6 +63,7 @@ def model_problems(
         noun, verb = ("stage", "needs") if len(users) == 1 else ("stages", "need")
         yield f"{noun} {', '.join(map(repr, users))} {verb} {artifact!r}: {told}"
     yield from _size_problems(recipe, named)
+    yield from _judge_problems(recipe, named, tuple(stages))
     yield from _network_problems(recipe, store, tuple(stages))
 
 
@@ -181,6 +182,23 @@ def _size_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:
             yield (
                 f"[start] {artifact}: {path} is of {layout.size_px} px, and model.size_px is "
                 f"{wanted}"
+            )
+
+
+def _judge_problems(
+    recipe: Recipe, named: Mapping[str, Path], stages: Sequence[str]
+) -> Iterator[str]:
+    """A base that is to judge pictures by its discriminator, and has none."""
+    from dsgcli.store.contents import open_model
+
+    judged = set(stages) & set(JUDGED_BY_FEATURES)
+    if recipe.features.perceptual != "discriminator" or not judged or "base" not in named:
+        return
+    with suppress(DsgError):  # told by `_size_problems`
+        if "d" not in open_model(named["base"]).parts:
+            yield (
+                f"features.perceptual = 'discriminator' is that of the base, and {named['base']} "
+                f"has none; set it to 'encoder' or 'vgg'"
             )
 
 

@@ -10,8 +10,11 @@ from PIL import Image
 from tiny_store import SIZE_PX, STYLE_DIM
 
 from dsgcli.errors import TrainingError, UsageError
+from dsgcli.models.stylegan2 import Discriminator
 from dsgcli.recipe import build, read_recipe
 from dsgcli.store import ModelStore
+from dsgcli.store.networks import load_generator
+from dsgcli.store.write import save_generator
 from dsgcli.training.estimate import channels_at, discriminator_load, estimate, generator_load
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.plan import make_plan
@@ -95,6 +98,7 @@ def test_recipe_for_a_style_without_codes_is_told(tmp_path, store):
         {
             "data": {"root": str(tmp_path / "data"), "style": "toon"},
             "model": MODEL,
+            "features": {"perceptual": "encoder"},
             "start": start,
             "prepare": {},
             "transfer": {},
@@ -339,3 +343,15 @@ def test_estimates_are_of_the_base_that_a_run_starts_from(tmp_path, store):
 def test_a_base_that_is_not_here_leaves_the_estimate_to_the_recipe(tmp_path, store):
     recipe = style_recipe(tmp_path / "data", start={"base": "nowhere"})
     assert plan(recipe, tmp_path / "run", store).sizes == recipe.model
+
+
+@pytest.mark.parametrize("judges", [True, False])
+def test_a_base_that_cannot_judge_is_told(tmp_path, store, judges):
+    base = load_generator(store.find("base").path)
+    judge = Discriminator(base.config) if judges else None
+    save_generator(tmp_path / "base.safetensors", base, discriminator=judge)
+    pictures(tmp_path / "data" / "toon", 8)
+    start = {"base": str(tmp_path / "base.safetensors"), "encoder": "encoder"}
+    recipe = style_recipe(tmp_path / "data", start=start, destylize={})
+    problems = plan(recipe, tmp_path / "run", store).problems
+    assert any("features.perceptual = 'discriminator'" in p for p in problems) is not judges
