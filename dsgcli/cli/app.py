@@ -24,7 +24,8 @@ from dsgcli.errors import InterruptedRunError, UsageError
 SUMMARY = "Portraits in the style of one chosen picture: photographs, folders, videos."
 EPILOG = """
 Examples:
-  dsg stylize photo.jpg --style arcane:12
+  dsg stylize photo.jpg
+  dsg stylize holiday.mp4 --style noir:3 -o drawn.mp4
   dsg styles list
   dsg doctor
 
