@@ -205,7 +205,7 @@ def test_loop_saves_on_ctrl_c_and_goes_on(tmp_path):
     def interrupt(iteration: int) -> None:
         finish(iteration)
         if iteration == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     toy.finish = interrupt  # type: ignore[method-assign]
     with pytest.raises(InterruptedRunError, match="after step 5 of 12"):
@@ -215,9 +215,9 @@ def test_loop_saves_on_ctrl_c_and_goes_on(tmp_path):
 
 def test_second_ctrl_c_acts_at_once():
     with pytest.raises(KeyboardInterrupt), stop_signals() as asked:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert asked()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
