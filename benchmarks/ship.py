@@ -1,6 +1,6 @@
 """Put the default model together from the runs that trained it.
 
-    python benchmarks/ship.py RUNS [--styles noir doll neon grit] [-o pretrained/default]
+    python benchmarks/ship.py RUNS [--styles neon noir doll grit] [-o pretrained/default]
 
 RUNS holds the run folders `base` and one a style, as `dsg train recipes/default/NAME.toml` leaves
 them. The base is written once; a style file holds only what differs from it. Everything is in half
@@ -10,10 +10,12 @@ precision. The first style is what `dsg stylize` draws in when no style is named
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from dsgcli.recipe import read_recipe
+from dsgcli.store.codes import Codes
 from dsgcli.store.contents import open_model
 from dsgcli.store.networks import (
     load_discriminator,
@@ -60,7 +62,15 @@ def ship_base(run: RunFolder, folder: Path, first: str, *, discriminator: bool) 
     return path
 
 
-def ship_style(run: RunFolder, name: str, base: Path, folder: Path) -> None:
+def best_codes(run: RunFolder, count: int) -> Codes:
+    """The codes of the exemplars that destylization fitted best, in their old order."""
+    codes = read_part(found(run, "codes"))
+    scores = json.loads((run.stage("destylize") / "scores.json").read_text("utf-8"))["scores"]
+    by_score = sorted(range(len(codes.names)), key=lambda i: scores[codes.names[i]])
+    return codes.select(sorted(by_score[:count]))
+
+
+def ship_style(run: RunFolder, name: str, base: Path, folder: Path, count: int) -> None:
     """One style, with its codes and its sampler."""
     style = chosen_style(read_recipe(run.path / "recipe.toml"), run)
     if style is None:
@@ -69,7 +79,7 @@ def ship_style(run: RunFolder, name: str, base: Path, folder: Path) -> None:
     save_style(
         folder / f"{name}.safetensors",
         model,
-        read_part(found(run, "codes")),
+        best_codes(run, count),
         base=open_model(base),
         sampler=load_sampler(found(run, "sampler"), style_dim=model.config.generator.style_dim),
         provenance=PROVENANCE,
@@ -81,15 +91,16 @@ def ship_style(run: RunFolder, name: str, base: Path, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--styles", nargs="+", default=["noir", "doll", "neon", "grit"])
+    parser.add_argument("--styles", nargs="+", default=["neon", "noir", "doll", "grit"])
     parser.add_argument("--base", default="base", help="name of the base's run folder")
+    parser.add_argument("--exemplars", type=int, default=140, help="most of a style")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "pretrained" / "default")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     run = RunFolder(options.runs / options.base)
     base = ship_base(run, options.output, options.styles[0], discriminator=True)
     for name in options.styles:
-        ship_style(RunFolder(options.runs / name), name, base, options.output)
+        ship_style(RunFolder(options.runs / name), name, base, options.output, options.exemplars)
     for path in sorted(options.output.glob("*.safetensors")):
         print(f"{path.name:24} {path.stat().st_size / 1e6:6.1f} MB")
 
