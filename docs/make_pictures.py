@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from dsgcli import DsgError, ModelStore, Stylizer, sample
 from dsgcli.media.images import write_image
@@ -25,6 +26,8 @@ from dsgcli.portraits import pick_weights
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PLACE = re.compile(r"^<!-- picture: (\S+) \| (.+?) -->$", re.MULTILINE)
+DRAWN = re.compile(r"^!\[.+?\]\((\S*media/\w+\.webp)\)$", re.MULTILINE)
+"""A place that has become a picture, which is drawn again."""
 MARGIN = 0.35
 """Ground around a face, in its sides, to make a photograph of a crop."""
 QUALITY = 85
@@ -35,7 +38,7 @@ class Painter:
 
     def __init__(self, style: str, seed: int) -> None:
         self.style = style
-        self.face = sample(style, seeds=str(seed), plain=True)[0]
+        self.face = sample(style, seeds=str(seed), plain=True, truncation=0.9)[0]
         with Stylizer(style) as stylizer:
             self.portraits, self.look = stylizer.portraits, stylizer.look
         self.code = self.portraits.encode([self.face])
@@ -92,7 +95,10 @@ class Painter:
     def _in_photograph(self, style: str = "", **choices: Any) -> Any:
         """The face as `dsg stylize` finds it in a larger picture, draws it, and puts it back."""
         around = round(MARGIN * len(self.face))
-        photograph = np.pad(self.face, ((around, around), (around, around), (0, 0)), mode="reflect")
+        photograph = np.pad(self.face, ((around, around), (around, around), (0, 0)), mode="edge")
+        wall = Image.fromarray(photograph).filter(ImageFilter.GaussianBlur(around / 3))
+        photograph[:] = np.asarray(wall)
+        photograph[around:-around, around:-around] = self.face
         with Stylizer(style or self.style, aligned="no", faces="largest", **choices) as draw:
             return draw(photograph)
 
@@ -100,8 +106,9 @@ class Painter:
 def places() -> Iterator[tuple[Path, str]]:
     """Pages with the files that they have a place for."""
     for page in PAGES:
-        for target, _ in PLACE.findall(page.read_text("utf-8")):
-            yield page, target
+        text = page.read_text("utf-8")
+        yield from ((page, target) for target, _ in PLACE.findall(text))
+        yield from ((page, target) for target in DRAWN.findall(text))
 
 
 def show(page: Path) -> None:
