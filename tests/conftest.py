@@ -120,6 +120,7 @@ def only_tiny_store(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ModelStore:
     """The same as the only models there are, in a working folder of its own."""
+    monkeypatch.setattr("dsgcli.store.places.shipped_folder", lambda: tmp_path / "none")
     monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DSG_PRETRAINED", str(tiny_store))
     monkeypatch.chdir(tmp_path)

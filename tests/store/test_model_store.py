@@ -99,10 +99,10 @@ def test_shipped_models_come_last(tmp_path):
 
 
 def test_same_folder_is_searched_once(tmp_path, monkeypatch):
-    own_layout(tmp_path / "pretrained", "noir")
+    own_layout(tmp_path / "pretrained", "sepia")
     monkeypatch.setenv("DSG_PRETRAINED", str(tmp_path / "pretrained"))
     names = [style.name for style in ModelStore.open(tmp_path / "pretrained").styles()]
-    assert names.count("noir") == 1
+    assert names.count("sepia") == 1
 
 
 @pytest.mark.parametrize("by", ["flag", "environment"])

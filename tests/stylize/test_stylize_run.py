@@ -373,6 +373,7 @@ CHANGED = {
     "audio": "none",
     "device": "cuda",
     "precision": "bf16",
+    "backend": "torch",
 }
 """Another value of every option that counts."""
 
