@@ -37,6 +37,7 @@ from dsgcli.training.perceptual import (
 from dsgcli.training.sheets import save_sheet
 from dsgcli.training.stage import Pictures, RunContext
 from dsgcli.training.stages.codes import exemplar_indices, open_codes
+from dsgcli.training.stages.pretrain import encode_to_w
 from dsgcli.training.stages.transfer import candidate_path
 from dsgcli.types import StyleWeights
 
@@ -237,14 +238,10 @@ def reconstruction(context: RunContext, dual: DualStyleGAN) -> dict[str, float]:
         return {}
     pictures, size_px = context.pictures("base"), dual.layout.size_px
     held_out = [i for i, weight in enumerate(pictures.weights) if weight == 0.0]
-    rows = dual.layout.num_latents
-    encoder = frozen(load_encoder(context.find("encoder"), context.device, num_latents=rows))
-    found = []
+    encode, found = encode_to_w(context, dual), []
     for start in range(0, len(held_out), 16):
         images = pictures.get(held_out[start : start + 16], size_px).to(context.device)
-        codes = encoder(fit(images, encoder.config.input_px))
-        ws = dual.generator.map_plus(codes) if encoder.config.latent_space == "z+" else codes
-        found.append(psnr(dual.plain(ws), images))
+        found.append(psnr(dual.plain(encode(images)), images))
     if not found:
         return {}
     return {

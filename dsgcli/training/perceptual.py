@@ -46,6 +46,12 @@ def fit(images: Tensor, size_px: int) -> Tensor:
     return F.adaptive_avg_pool2d(images, size_px)
 
 
+def encoded(encoder: Encoder, images: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) of any size -> codes (B, L, D), in the encoder's space."""
+    codes: Tensor = encoder(fit(images, encoder.config.input_px))
+    return codes
+
+
 def frozen(network: Network) -> Network:
     """In inference mode, without gradients of its own."""
     return network.eval().requires_grad_(False)
@@ -211,15 +217,14 @@ class EncoderIdentity:
         self.encoder, self.rows, self.center = frozen(encoder), rows, center
 
     def embed(self, images: Tensor) -> Tensor:
-        codes = self.encoder(fit(images, self.encoder.config.input_px)) - self.center
+        codes = encoded(self.encoder, images) - self.center
         return F.normalize(codes[:, self.rows].float().flatten(1), dim=1)
 
 
 @torch.no_grad()
 def mean_code(encoder: Encoder, images: Tensor) -> Tensor:
     """(L, D): mean of the codes of pictures."""
-    codes: Tensor = encoder.eval()(fit(images, encoder.config.input_px))
-    return codes.mean(dim=0)
+    return encoded(encoder.eval(), images).mean(dim=0)
 
 
 # ── from the recipe ──────────────────────────────────────────────────────────────────────────────

@@ -40,7 +40,7 @@ from dsgcli.training.adversary import (
     update_average,
 )
 from dsgcli.training.losses import face_importance, generator_loss, pyramid_l1
-from dsgcli.training.perceptual import fit
+from dsgcli.training.perceptual import encoded, fit
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
 
 EQUALIZED_SHARE = 8.0
@@ -145,7 +145,7 @@ def fit_prior(nets: Autoencoder, portraits: Iterable[Tensor]) -> None:
     encoder, rows = nets.encoder_average, nets.generator.layout.num_latents
     training = encoder.training
     encoder.eval()
-    codes = [encoder(fit(images, encoder.config.input_px))[:, :rows] for images in portraits]
+    codes = [encoded(encoder, images)[:, :rows] for images in portraits]
     encoder.train(training)
     for generator in (nets.generator, nets.generator_average):
         generator.prior.fit(torch.cat(codes))
@@ -280,8 +280,7 @@ class AutoencoderTraining:
     def encode(self, images: Tensor, encoder: Encoder | None = None) -> Tensor:
         """Portraits (B, 3, P, P) -> z+ (B, L, D)."""
         encoder = encoder or self.nets.encoder
-        codes: Tensor = encoder(fit(images, encoder.config.input_px))
-        return codes[:, : self.nets.generator.layout.num_latents]
+        return encoded(encoder, images)[:, : self.nets.generator.layout.num_latents]
 
     def _noise(self, batch: int, draws: Draws) -> list[Tensor]:
         return draws.noise(self.nets.generator.layout.noise_sizes_px, batch)

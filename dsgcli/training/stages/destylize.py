@@ -29,6 +29,7 @@ from dsgcli.training.losses import ramped_rate
 from dsgcli.training.perceptual import (
     Features,
     Identity,
+    encoded,
     fit,
     frozen,
     load_features,
@@ -99,7 +100,7 @@ class Destylizer:
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, L, D) in Z+."""
-        codes: Tensor = self.encoder(fit(images, self.encoder.config.input_px))
+        codes = encoded(self.encoder, images)
         return codes.float() if codes.dtype == torch.bfloat16 else codes
 
     def run(

@@ -31,7 +31,7 @@ from dsgcli.training.perceptual import (
     Features,
     Identity,
     IrseIdentity,
-    fit,
+    encoded,
     frozen,
     load_features,
     load_identity,
@@ -114,8 +114,7 @@ class EncoderTraining:
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) -> codes (B, L, D)."""
-        codes: Tensor = self.encoder(fit(images, self.encoder.config.input_px))
-        return codes
+        return encoded(self.encoder, images)
 
     def to_w(self, codes: Tensor) -> Tensor:
         """Codes of the encoder -> W+."""

@@ -22,7 +22,7 @@ from dsgcli.recipe import FinetuneRecipe
 from dsgcli.store.networks import load_encoder, load_generator
 from dsgcli.store.write import save_generator
 from dsgcli.training.losses import EDGE_SHARE, generator_loss, pyramid_l1
-from dsgcli.training.perceptual import fit, frozen
+from dsgcli.training.perceptual import encoded, fit, frozen
 from dsgcli.training.stage import Across, Batch, Draws, Plan, RunContext, Scalars
 from dsgcli.training.stages.base import AdversarialTraining, Players, load_players
 
@@ -45,7 +45,7 @@ class FinetuneTraining(AdversarialTraining):
             return loss, scalars
         generator = self.players.generator
         with torch.no_grad():
-            codes = self.encoder(fit(batch.images, self.encoder.config.input_px))
+            codes = encoded(self.encoder, batch.images)
         noise = draws.noise(generator.layout.noise_sizes_px, len(batch.rows))
         drawn = generator(generator.map_plus(codes), noise)
         pixel, edge = pyramid_l1(drawn.float(), fit(batch.images, drawn.shape[2]))

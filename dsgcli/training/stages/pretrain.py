@@ -24,7 +24,7 @@ from dsgcli.store.networks import load_discriminator, load_encoder, load_generat
 from dsgcli.store.write import save_dualstylegan
 from dsgcli.training.adversary import random_ws
 from dsgcli.training.losses import NUM_COMPARED, PRETRAIN_LAYERS, feature_l1, generator_loss
-from dsgcli.training.perceptual import Features, fit, frozen, load_features
+from dsgcli.training.perceptual import Features, encoded, frozen, load_features
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, RunContext, Scalars
 from dsgcli.training.stages.dual import TRAINED, DualPlayers, DualTraining
 
@@ -214,7 +214,7 @@ def encode_to_w(context: RunContext, dual: DualStyleGAN) -> EncodeToW:
     maps = encoder.config.latent_space == "z+"
 
     def encode(images: Tensor) -> Tensor:
-        codes: Tensor = encoder(fit(images, encoder.config.input_px))
+        codes = encoded(encoder, images)
         return dual.generator.map_plus(codes) if maps else codes
 
     return encode
