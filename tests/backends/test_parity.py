@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from likeness import WEIGHTS, codes, distance, narrow_dual, psnr
 from torch.nn import functional as F
 
 from dsgcli.backends.base import Backend, Style
@@ -24,15 +25,6 @@ HERE = dict.fromkeys(("torch", "openvino", "compile"), CPU)
 HERE["cuda-graph"] = torch.device("cuda")
 QUICK = ("torch", "openvino", "cuda-graph")
 """Backends that are ready in no time; compiling is tried once for each format."""
-WEIGHTS = {
-    "published": [0.75] * 7 + [1.0] * 3,
-    "between": [0.3] * 10,
-    "ones": [1.0] * 10,
-    "zeros": [0.0] * 10,
-    "structure": [1.0] * 7 + [0.0] * 3,
-    "color": [0.0] * 7 + [1.0] * 3,
-    "every kind": [0.0, 1.0, -0.5, 1.5, 0.0, 0.2, 1.0, 1.0, 0.5, 0.0],
-}
 
 
 def backend_of(name: str, dtype: torch.dtype = torch.float32, size_px: int | None = None):
@@ -53,14 +45,7 @@ def _no_grad():
 
 @pytest.fixture
 def narrow() -> DualStyleGAN:
-    """64 px with few channels; noise, biases and the extrinsic path all matter."""
-    network = DualStyleGAN(GeneratorConfig.compact(64, base=1024, most=24, style_dim=20)).eval()
-    for name, value in network.named_parameters():
-        if name.endswith(("noise.weight", "bias")):
-            value.add_(0.3 * torch.randn_like(value))
-        if ".conv.0." in name or ".conv2.0." in name:
-            value.normal_()
-    return network
+    return narrow_dual()
 
 
 @pytest.fixture
@@ -87,26 +72,10 @@ def encoder() -> Encoder:
     return network
 
 
-def codes(network, batch=3):
-    shape = network.layout.num_latents, network.config.generator.style_dim
-    return torch.randn(batch, *shape), torch.randn(1, *shape)
-
-
 def draw(backend: Backend, network: DualStyleGAN, ws, exstyle_ws, weights):
     device = HERE[backend.name]
     style = Style(exstyle_ws=exstyle_ws.to(device), weights=weights)
     return backend.bind(network.to(device), style)(ws.to(device)).cpu()
-
-
-def distance(a, b):
-    return ((a - b).norm() / b.norm()).item()
-
-
-def psnr(a, b):
-    """In dB, on 8 bits, of pictures as spread as photographs are."""
-    gain = 0.5 / b.std()
-    a, b = (((x * gain).clamp(-1, 1) * 127.5 + 127.5).round() for x in (a, b))
-    return (10 * torch.log10(255**2 / (a - b).square().mean())).item()
 
 
 # ── generators ───────────────────────────────────────────────────────────────────────────────────

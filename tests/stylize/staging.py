@@ -146,6 +146,37 @@ def perform(models: Path, play: Play, *, aligned: bool = False, **options):
     return list(crew.run(HeldFrames(play.frames), studio.casts))
 
 
+# ── listeners ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Listener:
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.notes, self.warnings = [], []
+
+    def task(self, name, total=None, unit="steps", done=0):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def advance(self, steps=1, **figures):
+        pass
+
+    def set_total(self, total):
+        pass
+
+    def note(self, message):
+        self.notes.append(message)
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stylize.staging import RED, Actor, Play, read_clip, same_clip, write_clip
+from stylize.staging import RED, Actor, Listener, Play, read_clip, same_clip, write_clip
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.video_segments import SegmentSink
@@ -49,34 +49,18 @@ def comes_and_goes(index):
 UNEVEN = [Fraction(40 * i + 13 * (i % 3), 1000) for i in range(COUNT)]
 
 
-class Interrupting:
+class Interrupting(Listener):
     """A listener at whose n-th frame Ctrl-C is pressed."""
 
     def __init__(self, after):
+        super().__init__()
         self.after, self.drawn = after, 0
-
-    def task(self, name, total=None, unit="steps", done=0):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
     def advance(self, steps=1, **figures):
         if figures:
             self.drawn += 1
             if self.drawn == self.after:
                 raise KeyboardInterrupt
-
-    def set_total(self, total):
-        pass
-
-    def note(self, message):
-        pass
-
-    warn = note
 
 
 def leftovers(folder):

@@ -19,6 +19,7 @@ from stylize.staging import (
     FACE_PX,
     RATE,
     Actor,
+    Listener,
     Play,
     difference,
     make_studio,
@@ -45,34 +46,6 @@ from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.settings import _IRRELEVANT, KEY, is_made, job_keys
 
 HERE = Actor(80)
-
-
-class Listener:
-    """Keeps what is said."""
-
-    def __init__(self):
-        self.notes, self.warnings = [], []
-
-    def task(self, name, total=None, unit="steps", done=0):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def advance(self, steps=1, **figures):
-        pass
-
-    def set_total(self, total):
-        pass
-
-    def note(self, message):
-        self.notes.append(message)
-
-    def warn(self, message):
-        self.warnings.append(message)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from stylize.staging import RED, Actor, Play, ScriptedDetector, same_clip, write_clip
+from stylize.staging import RED, Actor, Listener, Play, ScriptedDetector, same_clip, write_clip
 
 from dsgcli.errors import InterruptedRunError, NoFaceError
 from dsgcli.stylize import crowd, orders
@@ -161,20 +161,12 @@ def test_parts_that_do_not_fit_together_are_drawn_by_one(film, tmp_path, monkeyp
     assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "split.mp4").read_bytes()
 
 
-class Stopping:
+class Stopping(Listener):
     """Ctrl-C after so many frames."""
 
     def __init__(self, after):
+        super().__init__()
         self.after = after
-
-    def task(self, name, total=None, unit="steps", done=0):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
     def advance(self, steps=1, **figures):
         if figures:
@@ -182,14 +174,6 @@ class Stopping:
             if self.after <= 0:
                 self.after = 10**9
                 raise KeyboardInterrupt
-
-    def set_total(self, total):
-        pass
-
-    def note(self, message):
-        pass
-
-    warn = note
 
 
 @pytest.mark.parametrize(("first", "then"), [("run", "alone"), ("alone", "run"), ("run", "run")])
