@@ -84,7 +84,10 @@ class BaseRecipe(AdversarialRecipe):
     """Weight of the L1 distance of horizontal and vertical differences."""
     face_weight: Positive = 1.0
     """How much more the middle of an aligned crop counts than its corners in these two terms: 4
-    spends what the networks have on eyes and mouth."""
+    spends what the networks have on the person."""
+    feature_weight: Positive = 1.0
+    """How much more eyes and mouth count, on top of that: blinks and smiles are a fiftieth of the
+    picture, and closed mouths cost little without it."""
     lambda_perc: NotNegative = 0.0
     """Weight of the distance of the discriminator's feature maps, where `lambda_adv` is not 0."""
     lambda_prior: NotNegative = 0.02
@@ -218,6 +221,9 @@ class TransferRecipe(AdversarialRecipe):
     """Weight of the contextual distance to the exemplar."""
     lambda_fm: NotNegative = 0.25
     """Weight of the distance of mean features to the exemplar's."""
+    lambda_color: NotNegative = 0.0
+    """Weight of the distance of colors, their means and deviations, to the exemplar's; 1 where
+    features of small networks leave colors to chance."""
     lambda_id: NotNegative = 1.0
     """Weight of the identity distance to the plain face. Tune first for a new style: 4 for
     caricature, whose shapes go far; 1 for cartoon and anime."""

@@ -116,7 +116,7 @@ def transfer() -> Trainable:
         exemplars = Exemplars(dual.generator.map_plus(codes[0]), codes[1], lambda n: portraits[n])
     discriminator = Discriminator(CONFIG)
     features = DiscriminatorFeatures(deepcopy(discriminator))
-    recipe = TransferRecipe(batch_size=BATCH, path_every=2, r1_every=2)
+    recipe = TransferRecipe(batch_size=BATCH, path_every=2, r1_every=2, lambda_color=1.0)
     return TransferTraining(DualPlayers.of(dual, discriminator), recipe, exemplars, features, None)
 
 

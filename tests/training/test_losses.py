@@ -127,3 +127,13 @@ def test_code_spread_is_zero_for_a_z_code_and_pulls_rows_together() -> None:
     spread = losses.code_spread(codes)
     (gradient,) = torch.autograd.grad(spread, codes)
     assert losses.code_spread(codes - 0.1 * gradient) < spread
+
+
+def test_color_distance_is_of_means_and_deviations_alone() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 8, 8)
+    shuffled = images.flatten(2)[..., torch.randperm(64)].view_as(images)
+    assert losses.color_distance(images, shuffled) < 1e-6
+    assert losses.color_distance(images + 0.5, images) == pytest.approx(0.5, abs=1e-5)
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    assert losses.color_distance(mean.expand_as(images), images) > 0.2  # flat: no deviation

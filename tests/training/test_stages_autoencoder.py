@@ -146,6 +146,16 @@ def test_importance_has_mean_one_and_is_greatest_in_the_face() -> None:
     assert torch.equal(face_importance(64, 1.0), torch.ones(1, 1, 64, 64))
 
 
+def test_eyes_and_mouth_may_count_more_than_the_face() -> None:
+    plain, more = (face_importance(64, 4.0, features)[0, 0] for features in (1.0, 8.0))
+    assert more.mean() == pytest.approx(1.0, abs=1e-5)
+    ratio = more / plain
+    eye, mouth, cheek, corner = ratio[30, 24], ratio[47, 32], ratio[40, 20], ratio[2, 2]
+    assert min(eye, mouth) > 2 * cheek
+    assert cheek == pytest.approx(float(corner), rel=0.1)
+    assert torch.allclose(ratio, ratio.flip(1), atol=0.01)
+
+
 def test_pyramid_counts_an_error_in_the_face_more_than_one_in_a_corner() -> None:
     a = torch.zeros(1, 3, 32, 32)
     face, corner = a.clone(), a.clone()

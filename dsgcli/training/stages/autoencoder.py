@@ -217,7 +217,9 @@ class AutoencoderTraining:
         self.nets, self.recipe, self.growth = nets, recipe, growth
         self.pictures, self.portraits = pictures, portraits
         self._shown: dict[tuple[int, ...], list[Tensor]] = {}
-        self.importance = face_importance(growth.size_px, recipe.face_weight).to(pictures)
+        self.importance = face_importance(
+            growth.size_px, recipe.face_weight, recipe.feature_weight
+        ).to(pictures)
         self._turn = ""
         self.decay = average_decay(recipe.ema_half_life_steps)
         rate = growth.lr * EQUALIZED_SHARE  # all weights of a discriminator are equalized

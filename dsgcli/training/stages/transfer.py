@@ -29,6 +29,7 @@ from dsgcli.training.losses import (
     EDGE_SHARE,
     NUM_COMPARED,
     TRANSFER_LAYERS,
+    color_distance,
     contextual_loss,
     feature_l1,
     feature_matching,
@@ -205,6 +206,8 @@ class TransferTraining(DualTraining):
             "cx": (options.lambda_cx, contextual),
             "fm": (options.lambda_fm, feature_matching(maps, wanted)),
         }
+        if options.lambda_color > 0:
+            terms["color"] = (options.lambda_color, color_distance(fake.float(), exemplars))
         if paired:
             terms["perc"] = (options.lambda_perc, feature_l1(maps, wanted, TRANSFER_LAYERS))
         if paired and options.lambda_pixel > 0:
