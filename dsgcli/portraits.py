@@ -132,6 +132,8 @@ def pick_weights(
 # ── the networks of a style ──────────────────────────────────────────────────────────────────────
 
 
+MOST_ENCODERS = 2
+"""Encoders that stay ready: of all rows, and of those that a run draws with."""
 MOST_FOLDED, MOST_LOOKS = 8, 64
 """Looks that are made as fast as can be, and looks that stay ready. In plain torch the first are
 copies of the generator's convolutions each; those that come later share one, for little speed."""
@@ -157,7 +159,7 @@ class Portraits:
     """What runs the networks; None is plain torch."""
     _bound: Recent[Run] = field(default_factory=lambda: Recent(MOST_LOOKS))
     _folded: set[Look | None] = field(default_factory=set)
-    _bound_encoder: Run | None = None
+    _bound_encoders: Recent[Run] = field(default_factory=lambda: Recent(MOST_ENCODERS))
 
     def __post_init__(self) -> None:
         self._runs: Backend = self.backend or TorchBackend(self.dtype, self.size)
@@ -188,19 +190,35 @@ class Portraits:
         input_px = self.encoder.config.input_px if self.encoder is not None else 0
         return max(self.size_px, input_px)
 
-    @torch.inference_mode()
-    def encode(self, crops: Sequence[Pixels]) -> Tensor:
-        """(m, L, D) intrinsic codes in `space` of m aligned crops (S, S, 3)."""
-        return self.encode_images(to_images(crops, self.device))
+    def face_rows(self, look: Look) -> int:
+        """How many rows of an intrinsic code, from the first, a look's pictures depend on: colors
+        that follow the exemplar wholly do not, nor do rows of resolutions that are not drawn."""
+        drawn, weights = 2 * self.layout.blocks_to(self.size_px) + 2, look.weights.layers
+        if look.preserve_color:
+            return drawn
+        first_color = self.layout.num_structure
+        return 1 + max(row for row in range(drawn) if row < first_color or weights[row] != 1.0)
 
     @torch.inference_mode()
-    def encode_images(self, images: Tensor) -> Tensor:
+    def encode(self, crops: Sequence[Pixels], rows: int | None = None) -> Tensor:
+        """(m, L, D) intrinsic codes in `space` of m aligned crops (S, S, 3).
+
+        Args:
+            rows: how many are wanted, from the first (see `face_rows`); later ones are the
+                encoder's mean, and cost nothing. None is all.
+        """
+        return self.encode_images(to_images(crops, self.device), rows)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor, rows: int | None = None) -> Tensor:
         """The same from (m, 3, S, S) in [-1, 1]."""
-        if self.encoder is None:
+        encoder = self.encoder
+        if encoder is None:
             raise ModelMismatchError("this style has no encoder, so photographs cannot be encoded")
-        if self._bound_encoder is None:
-            self._bound_encoder = self._runs.bind_encoder(self.encoder)
-        codes: Tensor = self._bound_encoder(area_resize(images, self.encoder.config.input_px))
+        if rows is not None and rows >= self.layout.num_latents:
+            rows = None
+        run = self._bound_encoders.get(rows, lambda: self._runs.bind_encoder(encoder, rows))
+        codes: Tensor = run(area_resize(images, encoder.config.input_px))
         return codes[:, : self.layout.num_latents].float()
 
     @torch.inference_mode()
@@ -252,7 +270,7 @@ class Portraits:
         if self._runs.expect(num_pictures):
             self._bound.clear()
             self._folded.clear()
-            self._bound_encoder = None
+            self._bound_encoders.clear()
 
     @property
     def backend_name(self) -> str:

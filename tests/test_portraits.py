@@ -185,6 +185,30 @@ def test_encoding_takes_crops_larger_than_the_encoder(tiny):
     assert tiny.encode(list(crops)).shape == (2, tiny.layout.num_latents, 24)
 
 
+@pytest.mark.parametrize(
+    ("weights", "rows"),
+    [([0.75] * 7 + [1.0], 7), ([1.0] * 8, 7), ([0.0] * 7 + [0.5], 8), ([0.0] * 8, 8)],
+)
+def test_rows_that_a_look_does_not_take_from_the_face_need_no_encoding(tiny, weights, rows):
+    seen = look(tiny, weights=StyleWeights(tuple(weights)))
+    assert tiny.face_rows(seen) == rows
+    crops = list(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    whole, wanted = tiny.encode(crops), tiny.encode(crops, rows)
+    assert wanted[:, :rows].equal(whole[:, :rows])
+    assert (wanted[:, rows:] == 0).all()
+    assert tiny.draw_images(wanted, seen).equal(tiny.draw_images(whole, seen))
+
+
+def test_colors_of_the_photograph_and_small_pictures_say_which_rows_they_need(tiny):
+    assert tiny.face_rows(look(tiny, preserve_color=True)) == 8
+    small = Portraits(tiny.generator, tiny.encoder, size=8)
+    assert small.face_rows(look(tiny)) == 4  # 8 px: two convolutions after the first, and ToRGB
+    large = Portraits(DualStyleGAN(GeneratorConfig.compact(64, base=64, most=4, style_dim=24)))
+    assert large.face_rows(look(large)) == 7
+    between = look(large, weights=StyleWeights((1.0,) * 8 + (0.5, 1.0)))
+    assert large.face_rows(between) == 9
+
+
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -64,8 +64,13 @@ class Backend(Protocol):
             once: for a picture or few, so that nothing is worth making ready for this style alone.
         """
 
-    def bind_encoder(self, encoder: Encoder) -> Run:
-        """Faces to codes."""
+    def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
+        """Faces to codes.
+
+        Args:
+            rows: how many rows are wanted, from the first: later ones are the encoder's mean, and
+                cost nothing. None is all.
+        """
 
     def expect(self, num_pictures: int) -> bool:
         """Hear how many pictures are to come; True if what was bound should be bound anew."""
@@ -132,8 +137,8 @@ class TorchBackend:
             return model.generator.bind(dtype=self.dtype, size_px=self.size_px)
         return model.bind(style.exstyle_ws, style.weights, dtype=self.dtype, size_px=self.size_px)
 
-    def bind_encoder(self, encoder: Encoder) -> Run:
-        return encoder.bind(self.dtype)
+    def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
+        return encoder.bind(self.dtype, rows)
 
     def expect(self, num_pictures: int) -> bool:
         return False
@@ -176,8 +181,8 @@ class SteeredBackend:
         _, steering, run = self._networks.get((id(model), bent), lambda: self._make(model, bent))
         return Steered(steering, numbers, run)
 
-    def bind_encoder(self, encoder: Encoder) -> Run:
-        return self.engine.encoder(encoder.bind(self.engine.dtype))
+    def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
+        return self.engine.encoder(encoder.bind(self.engine.dtype, rows))
 
     def expect(self, num_pictures: int) -> bool:
         return False

@@ -118,8 +118,8 @@ class AutoBackend:
     def bind(self, model: DualStyleGAN, style: Style | None, *, once: bool = False) -> Run:
         return self._for(PICTURES_TO_REPAY_GENERATOR).bind(model, style, once=once)
 
-    def bind_encoder(self, encoder: Encoder) -> Run:
-        return self._for(PICTURES_TO_REPAY_ENCODER).bind_encoder(encoder)
+    def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
+        return self._for(PICTURES_TO_REPAY_ENCODER).bind_encoder(encoder, rows)
 
     def expect(self, num_pictures: int) -> bool:
         before, self._expected = self._expected, max(self._expected, num_pictures)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import openvino as ov
 import openvino.opset13 as op
+import torch
 from torch import Tensor
 
 from dsgcli.models.bound_encoder import (
@@ -124,14 +125,16 @@ def encoder_model(network: BoundEncoder) -> ov.Model:
         x = _unit(cast(BoundUnit, unit), x)
         if index in network.config.taps:
             taps.append(x)
-    c1, c2, c3 = taps
-    p2 = op.add(_enlarge(c3, c2), _folded(network.latlayer1, c2))
-    p1 = op.add(_enlarge(p2, c1), _folded(network.latlayer2, c1))
-    pyramid = c3, p2, p1
+    *larger, coarsest = taps
+    pyramid = [coarsest]
+    for lateral, tap in zip(network.laterals, reversed(larger), strict=False):
+        pyramid.append(op.add(_enlarge(pyramid[-1], tap), _folded(cast(FoldedConv, lateral), tap)))
     codes = [
         _heads(cast(HeadBatch, heads), pyramid[level])
         for level, heads in zip(network.levels, network.heads, strict=True)
     ]
+    if network.missing:
+        codes.append(constant(torch.zeros(1, network.missing, network.config.style_dim)))
     whole = op.add(op.concat(codes, 1), constant(network.latent_avg))
     return ov.Model([op.result(whole)], [face], "encoder")
 

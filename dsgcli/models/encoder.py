@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Literal, cast
 
 import torch
@@ -130,16 +131,25 @@ class Encoder(nn.Module):
         """Side of the map that the head of this row looks at."""
         return self.config.input_px >> 4 - self._level(row)
 
-    def heads_by_level(self) -> dict[int, list[Head]]:
-        """The heads on each map of the pyramid that has some, in the order of their rows."""
+    def heads_by_level(self, rows: int | None = None) -> dict[int, list[Head]]:
+        """The heads on each map of the pyramid that has some, in the order of their rows.
+
+        Args:
+            rows: how many of them, from the first; None is all.
+        """
         levels: dict[int, list[Head]] = {}
-        for row, head in enumerate(cast(Iterable[Head], self.styles)):
+        for row, head in enumerate(islice(cast(Iterable[Head], self.styles), rows)):
             levels.setdefault(self._level(row), []).append(head)
         return levels
 
-    def bind(self, dtype: torch.dtype = torch.float32) -> BoundEncoder:
-        """The same network made for speed; see `bound_encoder.py`."""
-        return BoundEncoder(self, dtype, HEAD_SLOPE)
+    def bind(self, dtype: torch.dtype = torch.float32, rows: int | None = None) -> BoundEncoder:
+        """The same network made for speed; see `bound_encoder.py`.
+
+        Args:
+            rows: how many rows are wanted, from the first: later ones are the stored mean, or 0.
+                None is all.
+        """
+        return BoundEncoder(self, dtype, HEAD_SLOPE, rows)
 
     def forward(self, x: Tensor) -> Tensor:
         """Faces (B, 3, input_px, input_px) in [-1, 1] -> codes (B, L, D)."""

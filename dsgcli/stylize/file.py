@@ -70,6 +70,15 @@ class Studio:
                 found.setdefault(id(role.portraits.encoder), role.portraits)
         return list(found.values())
 
+    def face_rows(self, encoder: Portraits) -> int:
+        """How many rows of its codes the casts draw with."""
+        return max(
+            role.portraits.face_rows(role.look)
+            for cast in self.casts
+            for role in cast.roles
+            if role.portraits.encoder is encoder.encoder
+        )
+
     def crew(self, job: Job, info: SourceInfo, *, aligned: bool) -> Crew:
         """Those who work on one input."""
         options, still = self.options, info.kind == "picture"
@@ -83,6 +92,7 @@ class Studio:
         return Crew(
             detector=self.detector,
             encoders=self.encoders,
+            face_rows=[self.face_rows(portraits) for portraits in self.encoders],
             paster=Paster(
                 mask=self.mask,
                 segmenter=self.segmenter,

@@ -57,6 +57,8 @@ class Crew:
     detector: FaceDetector
     encoders: Sequence[Portraits]
     """One for each encoder that the casts use."""
+    face_rows: Sequence[int]
+    """How many rows of its codes they draw with; later ones are not computed."""
     paster: Paster
     options: StylizeOptions
     smooth_s: float
@@ -154,14 +156,18 @@ class Crew:
         for batch in batched_shots(shots, self.batches.size):
             pixels = [crop.pixels for shot in batch if not shot.encoded for crop in shot.crops]
             with self.clock.stage("encode"):
-                found = [iter(self._codes(portraits, pixels)) for portraits in self.encoders]
+                found = [
+                    iter(self._codes(portraits, rows, pixels))
+                    for portraits, rows in zip(self.encoders, self.face_rows, strict=True)
+                ]
             for shot in batch:
                 if not shot.encoded:
                     shot.encoded = [[next(codes) for _ in shot.crops] for codes in found]
                 yield shot
 
-    def _codes(self, portraits: Portraits, pixels: Sequence[Pixels]) -> list[Tensor]:
-        codes = self.batches.run(lambda part: list(portraits.encode(part)), pixels)
+    def _codes(self, portraits: Portraits, rows: int, pixels: Sequence[Pixels]) -> list[Tensor]:
+        wanted = None if self.refine_steps else rows  # refining draws the photograph
+        codes = self.batches.run(lambda part: list(portraits.encode(part, wanted)), pixels)
         if not self.refine_steps or not codes:
             return codes
         stacked = torch.stack(codes)

@@ -38,7 +38,7 @@ class Fake(TorchBackend):
         self.bound.append("generator")
         return torch.relu
 
-    def bind_encoder(self, encoder):
+    def bind_encoder(self, encoder, rows=None):
         self.bound.append("encoder")
         return torch.relu
 

@@ -185,6 +185,17 @@ def test_backend_gives_the_modules_codes(encoder, name):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [2, 5, 8])
+@pytest.mark.parametrize("name", QUICK)
+def test_backend_leaves_out_rows_that_nobody_asks_for(encoder, name, rows):
+    faces, device = torch.rand(2, 3, 64, 64) * 2 - 1, HERE[name]
+    expected, mean = encoder(faces), encoder.latent_avg.clone()
+    encode = backend_of(name).bind_encoder(encoder.to(device), rows)
+    found = encode(faces.to(device)).cpu()
+    torch.testing.assert_close(found[:, :rows], expected[:, :rows], atol=1e-4, rtol=1e-4)
+    assert found[:, rows:].equal(mean[rows:].expand(2, -1, -1))
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_codes_point_the_same_way_in_bf16(encoder, name):
     faces, device = torch.rand(3, 3, 64, 64) * 2 - 1, HERE[name]

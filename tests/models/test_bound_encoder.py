@@ -49,6 +49,39 @@ def test_bound_encoder_gives_the_modules_codes(num_latents, coarse_rows):
     torch.testing.assert_close(encoder.bind()(x), encoder(x), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 7, 9, 14])
+@pytest.mark.parametrize("latent_avg", [False, True])
+def test_bound_encoder_leaves_out_the_rows_that_nobody_asks_for(rows, latent_avg):
+    config = EncoderConfig(
+        num_latents=14,
+        style_dim=20,
+        input_px=64,
+        stem_width=6,
+        widths=(6, 8, 8, 16),
+        units=(2, 2, 3, 1),
+        head_width=10,
+        latent_avg=latent_avg,
+    )
+    encoder, x = settled(Encoder(config)), faces(64)
+    if latent_avg:
+        encoder.latent_avg.normal_()
+    bound, whole = encoder.bind(rows=rows), encoder(x)
+    codes = bound(x)
+    torch.testing.assert_close(codes[:, :rows], whole[:, :rows], atol=1e-4, rtol=1e-4)
+    mean = encoder.latent_avg if latent_avg else torch.zeros(14, 20)
+    assert codes[:, rows:].equal(mean[rows:].expand(2, -1, -1))
+    assert sum(heads.count for heads in bound.heads) == rows
+    assert len(bound.laterals) == (0 if rows <= 3 else 1 if rows <= 7 else 2)
+
+
+def test_rows_of_whole_maps_are_the_same_to_the_bit():
+    """What the heads of other maps do does not touch them."""
+    encoder = settled(Encoder(EncoderConfig(num_latents=9, input_px=64, head_width=32)))
+    x = faces(64, batch=1)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert encoder.bind(dtype, 7)(x)[:, :7].equal(encoder.bind(dtype)(x)[:, :7])
+
+
 def test_bound_encoder_of_full_width_points_the_same_way_in_bf16():
     """The published body, with one head on each map."""
     encoder = settled(Encoder(EncoderConfig(num_latents=3, coarse_rows=1, middle_rows=1)))

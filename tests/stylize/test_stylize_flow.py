@@ -187,7 +187,9 @@ def test_several_styles_are_several_pictures_from_one_encoding(tiny_store, monke
     encoded = []
     encode = Portraits.encode
     monkeypatch.setattr(
-        Portraits, "encode", lambda self, crops: encoded.append(len(crops)) or encode(self, crops)
+        Portraits,
+        "encode",
+        lambda self, crops, rows: encoded.append(len(crops)) or encode(self, crops, rows),
     )
     play = Play(6, still(Actor(50), Actor(110, color=BLUE)))
     styles = ("toon:1", "toon:2", "ink:0")

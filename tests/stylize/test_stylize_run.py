@@ -605,12 +605,34 @@ def test_a_gif_becomes_a_gif(stage, folder, tmp_path):
 def test_several_styles_of_a_video_are_encoded_once(stage, folder, tmp_path, monkeypatch):
     encoded, encode = [], Portraits.encode
     monkeypatch.setattr(
-        Portraits, "encode", lambda self, crops: encoded.append(len(crops)) or encode(self, crops)
+        Portraits,
+        "encode",
+        lambda self, crops, rows: encoded.append(len(crops)) or encode(self, crops, rows),
     )
     stage.run(folder / "clip.mp4", output="out", style=("toon", "ink", "toon:3"))
     assert sum(encoded) == 6
     stage.run(folder / "clip.mp4", output="alone", style=("ink",))
     assert same_clip(tmp_path / "out" / "clip_ink-fox.mp4", tmp_path / "alone" / "clip_ink-fox.mp4")
+
+
+@pytest.mark.parametrize(
+    ("options", "spared"),
+    [({}, True), ({"color": 0.9}, False), ({"preserve_color": True}, False)],
+)
+def test_codes_that_no_style_draws_with_are_not_computed(
+    stage, folder, tmp_path, monkeypatch, options, spared
+):
+    asked, encode = [], Portraits.encode
+    stage.run(folder / "clip.mp4", output="out.mp4", **options)
+
+    def encode_all(self, crops, rows):
+        asked.append(rows == self.layout.num_structure)
+        return encode(self, crops)
+
+    monkeypatch.setattr(Portraits, "encode", encode_all)
+    stage.run(folder / "clip.mp4", output="whole.mp4", **options)
+    assert set(asked) == {spared}
+    assert same_clip(tmp_path / "whole.mp4", tmp_path / "out.mp4")
 
 
 # ── previews ─────────────────────────────────────────────────────────────────────────────────────
