@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsgcli.errors import ModelMissingError
+from dsgcli.faces.mediapipe_import import load_mediapipe
 from dsgcli.faces.quiet import native_chatter_dropped
 from dsgcli.faces.search import as_points
 
@@ -26,10 +27,9 @@ MIN_PRESENCE_SCORE = 0.5
 def is_available() -> bool:
     """Whether this MediaPipe still has its bundled solutions."""
     try:
-        import mediapipe
+        return hasattr(load_mediapipe(), "solutions")
     except ImportError:
         return False
-    return hasattr(mediapipe, "solutions")
 
 
 class BundledMesh:

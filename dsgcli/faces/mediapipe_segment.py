@@ -17,6 +17,7 @@ import numpy as np
 from dsgcli.errors import ModelCorruptError
 from dsgcli.faces import warp
 from dsgcli.faces.masks import Segmenter, Segments
+from dsgcli.faces.mediapipe_import import load_mediapipe
 from dsgcli.faces.mediapipe_tasks import closed_with
 from dsgcli.faces.quiet import native_chatter_dropped
 
@@ -105,9 +106,7 @@ def open_segmenter(model_file: Path | None = None) -> Segmenter | None:
     """
     if model_file is not None:
         return MulticlassSegmenter(model_file)
-    import mediapipe
-
-    return BundledSegmenter() if hasattr(mediapipe, "solutions") else None
+    return BundledSegmenter() if hasattr(load_mediapipe(), "solutions") else None
 
 
 def _enlarged(mask: np.ndarray[Any, np.dtype[np.float32]], pixels: Pixels) -> Any:

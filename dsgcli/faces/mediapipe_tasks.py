@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsgcli.errors import ModelCorruptError, ModelMissingError
+from dsgcli.faces.mediapipe_import import load_mediapipe
 from dsgcli.faces.quiet import native_chatter_dropped
 from dsgcli.faces.search import as_points
 
@@ -31,6 +32,7 @@ MIN_SCORE = 0.5
 def is_available() -> bool:
     """Whether MediaPipe and its Tasks API can be imported."""
     try:
+        load_mediapipe()
         from mediapipe.tasks.python import vision
     except ImportError:
         return False
