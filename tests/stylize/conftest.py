@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stylize.staging import PLAIN
 
-from dsgcli.portraits import load_portraits
+from dsgcli.portraits import Portraits, load_portraits
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.run import run
 
@@ -19,14 +19,19 @@ def short_segments(monkeypatch):
 
 @pytest.fixture(scope="session")
 def load_once():
-    """As `load_portraits`; networks of the tiny models are read and bound once for all tests."""
+    """As `load_portraits`; networks of the tiny models are read once for all tests. They are bound
+    anew in each run: after some looks `Portraits` folds no more of them, and draws by rounding
+    otherwise."""
     loaded = {}
 
     def load(store, style, **options):
         key = (style, *sorted(options.items()))
         if key not in loaded:
             loaded[key] = load_portraits(store, style, **options)
-        return loaded[key]
+        kept = loaded[key]
+        return Portraits(
+            kept.generator, kept.encoder, kept.device, kept.dtype, kept.size, kept.backend
+        )
 
     return load
 
