@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
 from command import dsg
 
+from dsgcli import bars
+from dsgcli.recipe import read_recipe
 from dsgcli.recipe.reading import shipped_recipes
+from dsgcli.training.run import TrainOptions, train
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +84,15 @@ def test_one_stage_runs_alone_and_is_not_run_again(tmp_path):
     assert again.stdout.startswith("done: nothing left to do\n")
     plan = dsg("train", "tiny", "--dry-run", "--json").json
     assert [line["status"] for line in plan["stages"]][:2] == ["done", "to do"]
+
+
+def test_a_stage_is_seen_on_a_terminal(tmp_path):
+    """Its bar lives as long as the stage, though the stage only says how far it is."""
+    from rich.console import Console
+
+    screen = io.StringIO()
+    with bars.Bars(Console(file=screen, force_terminal=True, width=100)) as progress:
+        options = TrainOptions(folder=tmp_path / "run", stages=("prepare",), device="cpu")
+        train(read_recipe(Path("tiny")), options, progress)
+    assert "prepare" in screen.getvalue()
+    assert "24/24" in screen.getvalue()

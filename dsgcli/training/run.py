@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,6 +76,7 @@ class Context:
     processes: Processes
     progress: Progress = SILENT
     scratch: Path | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
     _task: Task | None = None
     _done: int = 0
 
@@ -143,10 +144,14 @@ class Context:
 
     def advance(self, done: int, total: int, message: str = "") -> None:
         if self._task is None:
-            self._task = self.progress.task(self.stage, total=total).__enter__()
+            self._task = self._open.enter_context(self.progress.task(self.stage, total=total))
         self._task.set_total(total)
         self._task.advance(done - self._done, **({"now": message} if message else {}))
         self._done = done
+
+    def close(self) -> None:
+        """The stage shows nothing any more."""
+        self._open.close()
 
 
 def plan_of(recipe: Recipe, options: TrainOptions) -> RunPlan:
@@ -253,6 +258,8 @@ def _stoppable(stage: Stage, context: Context) -> None:
         raise InterruptedRunError(
             f"stopped in stage {stage.name!r}; the same command goes on from there"
         ) from None
+    finally:
+        context.close()
 
 
 def _propose(context: Context) -> None:
