@@ -110,11 +110,12 @@ class ScriptedDetector:
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Stylize one clip; seconds, stages, peak memory, and the generator's own speed."""
-    from dsgcli.stylize import run as module
+    from dsgcli.stylize import studio
     from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.run import run
 
     if task["scripted"]:
-        setattr(module, "open_detector", lambda **_: ScriptedDetector())  # noqa: B010 - not its own
+        setattr(studio, "open_detector", lambda **_: ScriptedDetector())  # noqa: B010 - not its own
     options = StylizeOptions(
         style=(task["style"],),
         pretrained=None if task["pretrained"] is None else Path(task["pretrained"]),
@@ -123,7 +124,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         aligned="no",
         overwrite=True,
     )
-    summary = module.run([task["clip"]], Path(task["target"]), options).as_json()
+    summary = run([task["clip"]], Path(task["target"]), options).as_json()
     found = {name: summary[name] for name in ("frames", "faces", "stages", "machine")}
     found |= {"seconds": summary["files"][0]["seconds"], "peak_mb": peak_mb()}
     if not task["scripted"]:

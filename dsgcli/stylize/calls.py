@@ -21,7 +21,8 @@ from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.flow import Crew
 from dsgcli.stylize.jobs import Job, Source
 from dsgcli.stylize.options import StylizeOptions
-from dsgcli.stylize.run import open_studio, run
+from dsgcli.stylize.run import run
+from dsgcli.stylize.studio import open_studio
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:

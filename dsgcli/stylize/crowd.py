@@ -3,33 +3,42 @@
 Several processes of one thread each draw more than one process of several threads: networks at
 these sizes use a second thread for half of what it could do, and finding faces, pasting and files
 do not use it at all (docs/scale.md). But each process takes seconds to start, and memory.
+
+Little is imported here, so that processes can be started first of all.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.runtime import num_cpus
-from dsgcli.stylize.jobs import VIDEO_SUFFIXES
+from dsgcli.stylize.jobs import VIDEO_SUFFIXES, num_pictures
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
-    from dsgcli.stylize.file import Studio
-    from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.desk import Desk, Ready
+    from dsgcli.stylize.jobs import Job, Source
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.summary import FileResult
     from dsgcli.workers.processes import Processes
 
-WORTH_S = 30.0
-"""Work that must be left for `auto` to start processes: they take some six seconds to be ready."""
+MANY_FILES = 32
+"""So many, and `auto` starts processes at once: they pay however small the networks are."""
+WORTH_S = 8.0
+"""Of fewer, work that must be left for `auto` to start processes: they take three seconds to be
+ready, in which this one goes on."""
 TRIED = 2
 """Inputs that `auto` draws itself first: the first one is slow, the next says how fast it goes."""
+USUAL_BYTES = 2_500_000_000
+"""What a process is taken to hold, before one has been measured: a 1024 px style does."""
 SHARE_OF_MEMORY = 0.8
 """Of what is free now; the rest is for the files that are read and written."""
 
@@ -63,12 +72,25 @@ def pick_crowd(wanted: int | str, device: str, *, bytes_each: int | None = None)
 
 def visible_gpus() -> tuple[str, ...]:
     """CUDA devices as CUDA_VISIBLE_DEVICES would name them, each alone."""
+    if not _has_gpu_driver():
+        return ()
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = named.split(",") if named else [str(i) for i in range(count)]
     return tuple(name.strip() for name in names[:count])
+
+
+def _has_gpu_driver() -> bool:
+    """Whether torch could find a GPU, without the second that it takes to import it."""
+    if Path("/dev/kfd").exists():  # AMD's
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def free_bytes() -> int:
@@ -96,77 +118,98 @@ def peak_bytes() -> int | None:
 # ── a batch, by whoever is to do it ──────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Processes that get ready while this one does something else."""
+
+    workers: Processes
+    answers: Sequence[Future[Ready | None]]
+    """Of each, once it has loaded what it needs."""
+
+    @property
+    def are_ready(self) -> bool:
+        return all(answer.done() for answer in self.answers)
+
+
 @contextmanager
-def called(options: StylizeOptions, num_pictures: int) -> Iterator[Processes | None]:
-    """The processes that `--workers` asks for by number, getting ready while this one does; None
-    where it does not, or they would have nothing to share."""
-    wanted = options.workers
-    if wanted == "auto" or min(wanted, num_pictures) < 2 or options.cluster is not None:
+def called(options: StylizeOptions, sources: Sequence[Source]) -> Iterator[Called | None]:
+    """The processes that `--workers` asks for from the beginning; None where it does not, or they
+    would have nothing to share."""
+    pictures, crowd = num_pictures(sources), None
+    if options.cluster is None and options.workers != "auto":
+        crowd = pick_crowd(min(options.workers, pictures), options.device)
+    elif options.cluster is None and len(sources) >= MANY_FILES:
+        crowd = pick_crowd("auto", options.device, bytes_each=USUAL_BYTES)
+    if crowd is None or crowd.count < 2:
         yield None
         return
-    with _start(pick_crowd(min(wanted, num_pictures), options.device), options) as processes:
-        yield processes
+    helpers = _start(crowd, options, pictures)
+    with helpers.workers:
+        yield helpers
 
 
-def _start(crowd: Crowd, options: StylizeOptions) -> Processes:
-    from dsgcli.stylize.orders import get_ready
+def _start(crowd: Crowd, options: StylizeOptions, pictures: int) -> Called:
+    from dsgcli.stylize.orders import Call, get_ready
     from dsgcli.stylize.spread import for_workers
     from dsgcli.workers.processes import Processes
 
     processes = Processes(crowd.count, threads=crowd.threads, gpus=crowd.gpus)
-    processes.warm_up(get_ready, for_workers(options))
-    return processes
+    return Called(
+        processes,
+        processes.warm_up(get_ready, Call(options=for_workers(options), num_pictures=pictures)),
+    )
 
 
-def draw_all(
-    jobs: Sequence[Job], studio: Studio, progress: Progress, processes: Processes | None
-) -> tuple[list[FileResult], str]:
+def draw_all(jobs: Sequence[Job], desk: Desk, progress: Progress) -> tuple[list[FileResult], str]:
     """What became of each input, and who did it, in words; "" for this process alone.
 
-    Args:
-        processes: those that were `called`.
-
     Raises:
-        DsgError: as `run.draw_jobs` and `spread`; or workers that cannot be reached.
+        DsgError: as `batch.draw_jobs` and `spread`; or workers that cannot be reached.
     """
-    from dsgcli.stylize import run
     from dsgcli.stylize.spread import spread
 
-    if studio.options.cluster is not None:
-        return _on_cluster(jobs, studio, progress)
-    if studio.options.workers == "auto":
-        return _auto(jobs, studio, progress)
-    if processes is None:
-        return run.draw_jobs(jobs, studio, progress), ""
-    return spread(jobs, studio, processes, progress), str(processes)
+    if desk.options.cluster is not None:
+        return _on_cluster(jobs, desk, progress)
+    if desk.helpers is not None:
+        workers = desk.helpers.workers
+        return spread(jobs, desk, workers, progress), str(workers)
+    if desk.options.workers == "auto":
+        return _auto(jobs, desk, progress)
+    from dsgcli.stylize.batch import draw_jobs
+
+    return draw_jobs(jobs, desk.studio, progress), ""
 
 
 def _on_cluster(
-    jobs: Sequence[Job], studio: Studio, progress: Progress
+    jobs: Sequence[Job], desk: Desk, progress: Progress
 ) -> tuple[list[FileResult], str]:
     from dsgcli.stylize.muster import mustered
     from dsgcli.stylize.spread import spread
 
-    with mustered(jobs, studio, progress) as (cluster, models):
-        results = spread(jobs, studio, cluster, progress, models=models)
+    with mustered(jobs, desk.studio, progress) as (cluster, models):
+        results = spread(jobs, desk, cluster, progress, models=models)
         return results, str(cluster)
 
 
-def _auto(jobs: Sequence[Job], studio: Studio, progress: Progress) -> tuple[list[FileResult], str]:
-    """Begin alone; call others once what is left is worth it."""
-    from dsgcli.stylize import run
+def _auto(jobs: Sequence[Job], desk: Desk, progress: Progress) -> tuple[list[FileResult], str]:
+    """Begin alone; call others once what is left is worth it, and go on until they are ready."""
+    from dsgcli.stylize.batch import draw_jobs
     from dsgcli.stylize.spread import spread
 
     results: list[FileResult] = []
-    only = len(jobs) == 1
-    for number, job in enumerate(jobs):
-        left = jobs[number:]
-        crowd = pick_crowd("auto", studio.options.device, bytes_each=peak_bytes())
-        if crowd.count > 1 and (_is_long(job, studio) or _is_worth_it(results, len(left))):
-            with _start(crowd, studio.options) as processes:
-                others = spread(left, studio, processes, progress, only=only)
-                return results + others, str(processes)
-        results += run.draw_jobs([job], studio, progress, only=only)
+    helpers, only = None, len(jobs) == 1
+    with ExitStack() as stack:
+        for number, job in enumerate(jobs):
+            left, is_long = jobs[number:], _is_long(job, desk.options)
+            if helpers is None and (is_long or _is_worth_it(results, len(left))):
+                crowd = pick_crowd("auto", desk.options.device, bytes_each=peak_bytes())
+                if crowd.count > 1:
+                    helpers = _start(crowd, desk.options, job.num_pictures)
+                    stack.enter_context(helpers.workers)
+            if helpers is not None and (is_long or helpers.are_ready):
+                workers = helpers.workers
+                return results + spread(left, desk, workers, progress, only=only), str(workers)
+            results += draw_jobs([job], desk.studio, progress, only=only)
     return results, ""
 
 
@@ -176,13 +219,13 @@ def _is_worth_it(results: Sequence[FileResult], left: int) -> bool:
     return len(results) >= TRIED and bool(drawn) and sum(drawn) / len(drawn) * left > WORTH_S
 
 
-def _is_long(job: Job, studio: Studio) -> bool:
+def _is_long(job: Job, options: StylizeOptions) -> bool:
     """Whether an input is a video that several can draw."""
     from dsgcli.stylize.spread import open_splittable
 
     if job.source.path.suffix.lower() not in VIDEO_SUFFIXES:
         return False
-    source = open_splittable(job, studio.options)
+    source = open_splittable(job, options)
     if source is not None:
         source.close()
     return source is not None

@@ -10,17 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
-from dsgcli.faces.align import looks_aligned
-from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
 from dsgcli.media.files import check_output
 from dsgcli.media.sinks import FrameSink, PictureSink, SinkOptions, open_sink
 from dsgcli.media.sources import FrameSource, SourceInfo, open_source
-from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.flow import Crew, Drawn
-from dsgcli.stylize.jobs import MANY_FRAMES
 from dsgcli.stylize.memory import Memory
-from dsgcli.stylize.paste import Paster
-from dsgcli.stylize.refine import PictureLoss, find_perceptual, loss_note
+from dsgcli.stylize.refine import loss_note
 from dsgcli.stylize.segments import ResumePoint, Segments
 from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
@@ -28,105 +23,11 @@ from dsgcli.stylize.summary import FileResult
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dsgcli.faces.detect import FaceDetector
-    from dsgcli.faces.masks import MaskKind, Segmenter
-    from dsgcli.portraits import Portraits
     from dsgcli.progress import Progress, Task
-    from dsgcli.store import ModelStore
-    from dsgcli.stylize.cast import Cast
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.shots import Shot
-    from dsgcli.stylize.summary import Stopwatch
-
-SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
-"""On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Studio:
-    """What all inputs of a run share."""
-
-    detector: FaceDetector
-    segmenter: Segmenter | None
-    mask: MaskKind
-    casts: Sequence[Cast]
-    options: StylizeOptions
-    clock: Stopwatch
-    store: ModelStore
-    batches: Batches = field(init=False)
-
-    def __post_init__(self) -> None:
-        largest = max(p.size_px for p in self.encoders)
-        usual = SMALL_BATCH if largest <= SMALL_PX else LARGE_BATCH
-        object.__setattr__(self, "batches", Batches(self.options.batch_size or usual))
-
-    @property
-    def encoders(self) -> list[Portraits]:
-        """One for each encoder that the casts use."""
-        found: dict[int, Portraits] = {}
-        for cast in self.casts:
-            for role in cast.roles:
-                found.setdefault(id(role.portraits.encoder), role.portraits)
-        return list(found.values())
-
-    def face_rows(self, encoder: Portraits) -> int:
-        """How many rows of its codes the casts draw with."""
-        return max(
-            role.portraits.face_rows(role.look)
-            for cast in self.casts
-            for role in cast.roles
-            if role.portraits.encoder is encoder.encoder
-        )
-
-    def crew(self, job: Job, info: SourceInfo, *, aligned: bool) -> Crew:
-        """Those who work on one input."""
-        options, still = self.options, info.kind == "picture"
-        moving = info.kind in ("animation", "video")
-        self._expect(MANY_FRAMES if moving else job.num_pictures)
-        smooth_s = DEFAULT_SMOOTH_S if options.smooth is None else options.smooth
-        steps = options.refine if still else 0
-        perceptual: PictureLoss | None = None
-        if steps:
-            perceptual = find_perceptual(self.store, self.encoders[0].device)
-        return Crew(
-            detector=self.detector,
-            encoders=self.encoders,
-            face_rows=[self.face_rows(portraits) for portraits in self.encoders],
-            paster=Paster(
-                mask=self.mask,
-                segmenter=self.segmenter,
-                blend=options.blend,
-                color_match=options.match_color,
-                alpha=options.alpha,
-                crop=options.crop or aligned,
-                size_px=[cast.role.portraits.size_px for cast in self.casts],
-            ),
-            options=options,
-            smooth_s=0.0 if still else smooth_s,
-            refine_steps=steps,
-            perceptual=perceptual,
-            aligned=aligned,
-            batches=self.batches,
-            clock=self.clock,
-            source=str(job.source.path),
-        )
-
-    def _expect(self, num_pictures: int) -> None:
-        for role in (role for cast in self.casts for role in cast.roles):
-            role.portraits.expect(num_pictures)
-
-    def is_aligned(self, source: FrameSource) -> bool:
-        """Whether an input is an FFHQ crop already: as told, or by its first frame."""
-        if self.options.aligned != "auto":
-            return self.options.aligned == "yes"
-        width, height = source.info.size_px
-        if width != height:
-            return False
-        first = next(iter(source), None)
-        if first is None:
-            return False
-        return looks_aligned(first, self.detector.detect(first, effort="glance"))
+    from dsgcli.stylize.studio import Studio
 
 
 def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progress) -> FileResult:

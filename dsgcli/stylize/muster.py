@@ -23,8 +23,8 @@ from dsgcli.workers.cluster import Cluster, Refusal
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
-    from dsgcli.stylize.file import Studio
     from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.studio import Studio
 
 R = TypeVar("R")
 

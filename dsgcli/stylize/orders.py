@@ -1,36 +1,27 @@
-"""What a worker does: one order after the other, with networks that it loads once.
+"""What a worker is told to do, and what it says of it.
 
 Flow: Order -> (in a worker process) Done. What a user can cause comes back in words, since errors
 do not survive the way between processes; what is our mistake is raised.
+
+The one who gives orders loads nothing of what it takes to carry them out (`work.py`).
 """
 
 from __future__ import annotations
 
-import atexit
-import threading
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError
-from dsgcli.stylize import run
-from dsgcli.stylize.file import Studio, sink_options
 from dsgcli.stylize.jobs import Job
-from dsgcli.stylize.known import Drew, SegmentWork, draw_segment
-from dsgcli.stylize.lent import bundle_folder
 from dsgcli.stylize.options import StylizeOptions
-from dsgcli.stylize.record import Watched, look_over, open_stretches
-from dsgcli.stylize.segments import Segments
-from dsgcli.stylize.split import Part
-from dsgcli.stylize.summary import FileResult, Stopwatch
+from dsgcli.stylize.summary import FileResult
 
 if TYPE_CHECKING:
-    from dsgcli.media.video_source import VideoSource
-
-_one_at_a_time = threading.Lock()
-"""A worker of a cluster may have several threads; networks and detectors are for one."""
+    from dsgcli.stylize.desk import Ready
+    from dsgcli.stylize.known import Drew, SegmentWork
+    from dsgcli.stylize.record import Watched
+    from dsgcli.stylize.split import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,52 +64,25 @@ class Done:
         return error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is said to workers before they are given orders."""
+
+    options: StylizeOptions
+    num_pictures: int
+    """About how many the whole run draws."""
+
+
 def carry_out(order: Order) -> Done:
     """Do what an order says."""
-    clock = Stopwatch()
-    with _one_at_a_time:
-        try:
-            lent = order.models and bundle_folder(order.models)
-            shared = _studio(order.options, lent or order.pretrained)
-            studio = replace(shared, clock=clock)
-            object.__setattr__(studio, "batches", shared.batches)  # what did not fit never will
-            result = _carry_out(order, studio)
-        except DsgError as error:
-            return Done(stages=clock.seconds(), problem=str(error), exit_code=error.exit_code)
-        return Done(result=result, stages=clock.seconds())
+    from dsgcli.stylize import work
+
+    return work.carry_out(order)
 
 
-def get_ready(options: StylizeOptions) -> None:
-    """Load what orders with these options will need."""
-    with suppress(DsgError):  # as the one who gives the orders finds out, too
-        _studio(options, options.pretrained)
+def get_ready(call: Call) -> Ready | None:
+    """Load what orders with these options will need; None if that fails, as the one who gives the
+    orders will find out by trying."""
+    from dsgcli.stylize import work
 
-
-def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
-    if order.work is None:
-        return run.run_job(order.job, studio)
-    path, options = order.job.source.path, order.options
-    source = open_stretches(path, start=options.start, end=options.end)
-    assert source is not None, "only what can be read in stretches is split"
-    with source:
-        return _part_of(order, source, studio)
-
-
-def _part_of(order: Order, source: VideoSource, studio: Studio) -> Watched | Drew:
-    crew = studio.crew(order.job, source.info, aligned=order.aligned)
-    work = order.work
-    if isinstance(work, Part):
-        return look_over(source, crew, work.begin, work.end)
-    assert work is not None
-    outputs, sinks = order.job.outputs, sink_options(studio, order.keys)
-    segments = Segments(outputs, sinks, source.info, {}, joining=True)
-    return draw_segment(work, source, crew, segments, studio.casts)
-
-
-@cache
-def _studio(options: StylizeOptions, pretrained: Path | None) -> Studio:
-    """Everything that inputs are drawn with, for as long as this process lives."""
-    stack = ExitStack()
-    studio = stack.enter_context(run.open_studio(replace(options, pretrained=pretrained)))
-    atexit.register(stack.close)
-    return studio
+    return work.get_ready(call)

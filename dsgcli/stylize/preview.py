@@ -16,8 +16,8 @@ from dsgcli.stylize.summary import FileResult
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
-    from dsgcli.stylize.file import Studio
     from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.studio import Studio
     from dsgcli.types import Pixels
 
 CELL_PX = 480

@@ -34,9 +34,9 @@ from dsgcli.stylize.summary import FileResult
 if TYPE_CHECKING:
     from dsgcli.media.video_source import VideoSource
     from dsgcli.progress import Progress, Task
-    from dsgcli.stylize.file import Studio
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.shots import Shot
+    from dsgcli.stylize.studio import Studio
     from dsgcli.types import CropTransform
 
 MAX_PART_SEGMENTS = 4

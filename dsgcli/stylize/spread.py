@@ -2,6 +2,8 @@
 
 Pieces are handed out one by one, so a long video does not leave the others idle; results and errors
 come as they finish. What dies with its worker is tried once more elsewhere (`workers/pieces.py`).
+
+What splits videos is imported when there is one: for pictures, this process loads no networks.
 """
 
 from __future__ import annotations
@@ -14,22 +16,20 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, InterruptedRunError, WorkerLostError
 from dsgcli.progress import SILENT
-from dsgcli.stylize import run
 from dsgcli.stylize import shots as sizes
-from dsgcli.stylize.file import how_to_go_on
 from dsgcli.stylize.jobs import VIDEO_SUFFIXES, Job
-from dsgcli.stylize.known import Drew, SegmentWork
 from dsgcli.stylize.orders import Done, Order, carry_out
-from dsgcli.stylize.record import UnreliableError, Watched, open_stretches
-from dsgcli.stylize.split import Part, SplitVideo
-from dsgcli.stylize.summary import FileResult
+from dsgcli.stylize.summary import FileResult, failed
 from dsgcli.workers.pieces import Outcome, Workers, hand_out
 
 if TYPE_CHECKING:
     from dsgcli.media.video_source import VideoSource
     from dsgcli.progress import Progress, Task
-    from dsgcli.stylize.file import Studio
+    from dsgcli.stylize.desk import Desk
+    from dsgcli.stylize.known import Drew, SegmentWork
     from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.record import Watched
+    from dsgcli.stylize.split import Part, SplitVideo
 
 MIN_SPLIT_SEGMENTS = 2
 """A video with fewer is one piece."""
@@ -37,7 +37,7 @@ MIN_SPLIT_SEGMENTS = 2
 
 def spread(
     jobs: Sequence[Job],
-    studio: Studio,
+    desk: Desk,
     workers: Workers,
     progress: Progress = SILENT,
     *,
@@ -47,14 +47,14 @@ def spread(
     """Draw all inputs; what became of each, in their order.
 
     Args:
-        only: as `run.draw_jobs`.
+        only: as `batch.draw_jobs`.
         models: name of the models that the workers of a cluster were lent.
 
     Raises:
         DsgError: what went wrong with the only input, or nobody is left to do the work.
         InterruptedRunError: Ctrl-C; what is finished stays, and the same command goes on.
     """
-    batch = _Batch(jobs, studio, workers, progress)
+    batch = _Batch(jobs, desk, workers, progress)
     batch.only = len(jobs) == 1 if only is None else only
     batch.models = models
     with progress.task("files", len(jobs), unit="files") as files:
@@ -72,9 +72,9 @@ def spread(
 
 class _Batch:
     def __init__(
-        self, jobs: Sequence[Job], studio: Studio, workers: Workers, progress: Progress
+        self, jobs: Sequence[Job], desk: Desk, workers: Workers, progress: Progress
     ) -> None:
-        self.studio, self.workers, self.progress = studio, workers, progress
+        self.desk, self.workers, self.progress = desk, workers, progress
         self.only = False
         self.models: str | None = None
         self.jobs = list(jobs)
@@ -104,7 +104,7 @@ class _Batch:
         return self._order(self._in_one.popleft(), None) if self._in_one else None
 
     def _order(self, job: Job, work: Part | SegmentWork | None) -> Order:
-        options = for_workers(self.studio.options)
+        options = for_workers(self.desk.options)
         source = replace(job.source, path=job.source.path.absolute())
         there = replace(job, source=source, outputs=tuple(p.absolute() for p in job.outputs))
         return Order(
@@ -119,20 +119,26 @@ class _Batch:
     def _begin(self, job: Job) -> None:
         """See what an input is: one piece, many, or done already."""
         try:
-            source = open_splittable(job, self.studio.options)
+            source = open_splittable(job, self.desk.options)
             if source is None:
                 self._in_one.append(job)
                 return
-            settled, keys = run.settle(job, self.studio)
-            if settled is not None:
-                source.close()
-                self._finish(job, settled)
-                return
-            self._split[job] = SplitVideo(
-                job, keys, source, self.studio, self.progress, workers=self.workers.capacity
-            )
+            self._split_up(job, source)
         except DsgError as error:
             self._fail(job, error)
+
+    def _split_up(self, job: Job, source: VideoSource) -> None:
+        from dsgcli.stylize.batch import settle
+        from dsgcli.stylize.split import SplitVideo
+
+        settled, keys = settle(job, self.desk.studio)
+        if settled is not None:
+            source.close()
+            self._finish(job, settled)
+            return
+        self._split[job] = SplitVideo(
+            job, keys, source, self.desk.studio, self.progress, workers=self.workers.capacity
+        )
 
     # ── what comes back ──────────────────────────────────────────────────────────────────────────
 
@@ -144,7 +150,7 @@ class _Batch:
                 raise _died_twice(outcome.error)
             done = outcome.value
             for stage, seconds in done.stages.items():
-                self.studio.clock.add(stage, seconds)
+                self.desk.clock.add(stage, seconds)
             if done.error is not None:
                 raise done.error
             self._take(order, done.result)
@@ -159,6 +165,10 @@ class _Batch:
             self._finish(job, replace(result, source=job.source.path, outputs=outputs))
         if video is None:
             return  # of a video that has failed meanwhile
+        from dsgcli.stylize.known import Drew, SegmentWork
+        from dsgcli.stylize.record import Watched
+        from dsgcli.stylize.split import Part
+
         if isinstance(order.work, Part) and isinstance(result, Watched):
             self._follow(job, video, order.work, result)
         elif isinstance(order.work, SegmentWork) and isinstance(result, Drew):
@@ -168,6 +178,8 @@ class _Batch:
             self._split.pop(job).close()
 
     def _follow(self, job: Job, video: SplitVideo, part: Part, watched: Watched) -> None:
+        from dsgcli.stylize.record import UnreliableError
+
         try:
             video.take_watched(part, watched)
         except UnreliableError:
@@ -188,7 +200,7 @@ class _Batch:
             return
         if self.only or error.exit_code == 130:
             raise error
-        self._finish(job, run.failed(job, error, self.progress))
+        self._finish(job, failed(job.source.path, error, self.progress))
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
@@ -196,8 +208,10 @@ class _Batch:
         """What to say after Ctrl-C."""
         told = f"stopped after {len(self.results)} files; the same command does the others"
         for job in list(self._split):
+            from dsgcli.stylize.file import how_to_go_on
+
             video = self._split.pop(job)
-            told = how_to_go_on(video.result, video.close(), self.studio.options)
+            told = how_to_go_on(video.result, video.close(), self.desk.options)
         return told
 
     def close(self) -> None:
@@ -213,6 +227,8 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
     path = job.source.path
     if options.preview or path.suffix.lower() not in VIDEO_SUFFIXES:
         return None
+    from dsgcli.stylize.record import open_stretches
+
     source = open_stretches(path, start=options.start, end=options.end)
     if source is None:
         return None

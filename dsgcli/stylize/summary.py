@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from dsgcli.errors import DsgError
+    from dsgcli.progress import Progress
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -72,6 +76,13 @@ class FileResult:
             "notes": self.notes,
             "error": self.error,
         }
+
+
+def failed(source: Path, error: DsgError, progress: Progress) -> FileResult:
+    """What to say of one input of many that went wrong."""
+    told, path = str(error), str(source)
+    progress.warn(told if path in told else f"{path}: {told}")
+    return FileResult(source=source, status="failed", error=str(error), exit_code=error.exit_code)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -58,10 +58,9 @@ class Processes:
         slot = next(slot for slot in self._slots if not slot.busy)
         return slot.start(function, piece)
 
-    def warm_up(self, function: Callable[[P], object], argument: P) -> None:
-        """Let every process do this before its first piece; errors are left to the pieces."""
-        for slot in self._slots:
-            slot.warm_up(function, argument)
+    def warm_up(self, function: Callable[[P], R], argument: P) -> list[Future[R]]:
+        """Let every process do this before its first piece; what it raises is for who asks."""
+        return [slot.warm_up(function, argument) for slot in self._slots]
 
     def check(self) -> None:
         """A dead process is known by its future."""
@@ -105,8 +104,9 @@ class _Slot:
         raw.add_done_callback(lambda done: self._hand_on(done, outcome))
         return outcome
 
-    def warm_up(self, function: Callable[[P], object], argument: P) -> None:
-        self._open().submit(_work, function, argument)
+    def warm_up(self, function: Callable[[P], R], argument: P) -> Future[R]:
+        answer: Future[R] = self._open().submit(_work, function, argument)
+        return answer
 
     def interrupt(self) -> bool:
         """Let what is under way end as after Ctrl-C; whether there is something."""

@@ -48,7 +48,7 @@ def stage(tiny_store, tmp_path, monkeypatch, load_once):
 
     class Stage:
         def __call__(self, play):
-            monkeypatch.setattr("dsgcli.stylize.run.open_detector", lambda **_: play.detector)
+            monkeypatch.setattr("dsgcli.stylize.studio.open_detector", lambda **_: play.detector)
             return play
 
         def run(self, *inputs, output=None, progress=None, **options):

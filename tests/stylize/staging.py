@@ -20,9 +20,9 @@ from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.media.sources import HeldFrames, SourceInfo, open_source
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Wardrobe, make_casts
-from dsgcli.stylize.file import Studio
 from dsgcli.stylize.jobs import Job, Source
 from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.studio import Studio
 from dsgcli.stylize.summary import Stopwatch
 from dsgcli.types import Frame
 

@@ -10,7 +10,7 @@ import pytest
 from stylize.staging import RED, Actor, Listener, Play, ScriptedDetector, same_clip, write_clip
 
 from dsgcli.errors import InterruptedRunError, NoFaceError
-from dsgcli.stylize import crowd, orders
+from dsgcli.stylize import crowd, work
 from dsgcli.stylize.record import Follower
 from dsgcli.workers.pieces import Here
 
@@ -84,17 +84,17 @@ def film(stage, short_segments, tmp_path, monkeypatch):
         workers = 3
 
         def __call__(self, script, detector=TimedDetector, **options):
-            orders._studio.cache_clear()
+            work._studio.cache_clear()
             play = stage(Play(COUNT, script, times=UNEVEN))
             see = lambda **_: detector(script)  # noqa: E731
-            monkeypatch.setattr("dsgcli.stylize.run.open_detector", see)
+            monkeypatch.setattr("dsgcli.stylize.studio.open_detector", see)
             return write_clip(tmp_path / "clip.mkv", play.frames, **(options or GOP))
 
         def run(self, clip, output, **options):
             """The same with workers that are none: every piece is done here."""
 
             with monkeypatch.context() as patch:
-                patch.setattr(crowd, "_start", lambda *_: SomeHere())
+                patch.setattr(crowd, "_start", lambda *_: crowd.Called(SomeHere(), []))
                 return stage.run(clip, output=output, workers=self.workers, **options)
 
         def alone(self, clip, output, **options):

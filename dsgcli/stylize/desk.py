@@ -1,0 +1,89 @@
+"""What the process that a run begins in has at hand.
+
+It finds the inputs, plans the outputs and hands out the work. Where other processes draw, they say
+what it needs to know (`Ready`), and it loads no networks, nor the libraries that run them; where it
+has to draw or to look for itself, it opens a studio of its own.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from dsgcli.stylize.summary import Stopwatch
+
+if TYPE_CHECKING:
+    from dsgcli.progress import Progress
+    from dsgcli.stylize.crowd import Called
+    from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.studio import Studio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What somebody who can draw has loaded."""
+
+    labels: tuple[str, ...]
+    """Of the casts, for the names of outputs."""
+    machine: dict[str, str]
+    """For the summary."""
+
+    @classmethod
+    def of(cls, studio: Studio) -> Ready:
+        return cls(labels=tuple(cast.label for cast in studio.casts), machine=studio.machine)
+
+
+class Desk:
+    """Options and clock at once; a studio when it is asked for.
+
+    Args:
+        helpers: processes that get ready meanwhile, if any were called.
+    """
+
+    def __init__(self, options: StylizeOptions, helpers: Called | None, progress: Progress) -> None:
+        self.options, self.helpers, self._progress = options, helpers, progress
+        self.clock = Stopwatch()
+        self._stack = ExitStack()
+
+    @cached_property
+    def studio(self) -> Studio:
+        """This process's own.
+
+        Raises:
+            UsageError, ModelError: as `open_studio`.
+        """
+        from dsgcli.stylize.studio import open_studio
+
+        return self._stack.enter_context(open_studio(self.options, self._progress, self.clock))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the casts, once somebody has loaded them.
+
+        Raises:
+            UsageError, ModelError: they cannot be.
+        """
+        return self._ready.labels
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """Device, precision and so on of those who draw."""
+        return Ready.of(self.studio).machine if "studio" in vars(self) else self._ready.machine
+
+    @cached_property
+    def _ready(self) -> Ready:
+        """What the first helper says; what is wrong with the models is found out, and raised, by
+        trying it here."""
+        for answer in as_completed(self.helpers.answers if self.helpers else ()):
+            if answer.exception() is None and (ready := answer.result()) is not None:
+                return ready
+        return Ready.of(self.studio)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -1,0 +1,207 @@
+"""Everything that inputs are drawn with: detector, segmentation and networks, loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dsgcli.errors import UsageError
+from dsgcli.faces.align import looks_aligned
+from dsgcli.faces.detect import FaceDetector, open_detector
+from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
+from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
+from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
+from dsgcli.progress import SILENT, Progress
+from dsgcli.runtime import num_cpus
+from dsgcli.store import ModelStore
+from dsgcli.stylize.backoff import Batches
+from dsgcli.stylize.cast import Cast, Wardrobe, make_casts
+from dsgcli.stylize.exemplar import encode_exemplar
+from dsgcli.stylize.flow import Crew
+from dsgcli.stylize.jobs import MANY_FRAMES
+from dsgcli.stylize.paste import Paster
+from dsgcli.stylize.refine import PictureLoss, find_perceptual
+from dsgcli.stylize.summary import Stopwatch
+
+if TYPE_CHECKING:
+    from dsgcli.media.sources import FrameSource, SourceInfo
+    from dsgcli.portraits import Portraits
+    from dsgcli.stylize.jobs import Job
+    from dsgcli.stylize.options import StylizeOptions
+
+SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
+"""On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Studio:
+    """What all inputs of a run share."""
+
+    detector: FaceDetector
+    segmenter: Segmenter | None
+    mask: MaskKind
+    casts: Sequence[Cast]
+    options: StylizeOptions
+    clock: Stopwatch
+    store: ModelStore
+    batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        largest = max(p.size_px for p in self.encoders)
+        usual = SMALL_BATCH if largest <= SMALL_PX else LARGE_BATCH
+        object.__setattr__(self, "batches", Batches(self.options.batch_size or usual))
+
+    @property
+    def encoders(self) -> list[Portraits]:
+        """One for each encoder that the casts use."""
+        found: dict[int, Portraits] = {}
+        for cast in self.casts:
+            for role in cast.roles:
+                found.setdefault(id(role.portraits.encoder), role.portraits)
+        return list(found.values())
+
+    def face_rows(self, encoder: Portraits) -> int:
+        """How many rows of its codes the casts draw with."""
+        return max(
+            role.portraits.face_rows(role.look)
+            for cast in self.casts
+            for role in cast.roles
+            if role.portraits.encoder is encoder.encoder
+        )
+
+    def crew(self, job: Job, info: SourceInfo, *, aligned: bool) -> Crew:
+        """Those who work on one input."""
+        options, still = self.options, info.kind == "picture"
+        moving = info.kind in ("animation", "video")
+        self.expect(MANY_FRAMES if moving else job.num_pictures)
+        smooth_s = DEFAULT_SMOOTH_S if options.smooth is None else options.smooth
+        steps = options.refine if still else 0
+        perceptual: PictureLoss | None = None
+        if steps:
+            perceptual = find_perceptual(self.store, self.encoders[0].device)
+        return Crew(
+            detector=self.detector,
+            encoders=self.encoders,
+            face_rows=[self.face_rows(portraits) for portraits in self.encoders],
+            paster=Paster(
+                mask=self.mask,
+                segmenter=self.segmenter,
+                blend=options.blend,
+                color_match=options.match_color,
+                alpha=options.alpha,
+                crop=options.crop or aligned,
+                size_px=[cast.role.portraits.size_px for cast in self.casts],
+            ),
+            options=options,
+            smooth_s=0.0 if still else smooth_s,
+            refine_steps=steps,
+            perceptual=perceptual,
+            aligned=aligned,
+            batches=self.batches,
+            clock=self.clock,
+            source=str(job.source.path),
+        )
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """Device, precision and so on, as chosen: for the summary."""
+        portraits = self.casts[0].role.portraits
+        return {
+            "device": str(portraits.device),
+            "precision": str(portraits.dtype).removeprefix("torch."),
+            "backend": portraits.backend_name,
+            "detector": self.detector.name,
+            "mask": self.mask,
+            "cpus": str(num_cpus()),
+        }
+
+    def expect(self, num_pictures: int) -> None:
+        """Say how many pictures are to come, see `Portraits.expect`."""
+        for role in (role for cast in self.casts for role in cast.roles):
+            role.portraits.expect(num_pictures)
+
+    def is_aligned(self, source: FrameSource) -> bool:
+        """Whether an input is an FFHQ crop already: as told, or by its first frame."""
+        if self.options.aligned != "auto":
+            return self.options.aligned == "yes"
+        width, height = source.info.size_px
+        if width != height:
+            return False
+        first = next(iter(source), None)
+        if first is None:
+            return False
+        return looks_aligned(first, self.detector.detect(first, effort="glance"))
+
+
+@contextmanager
+def open_studio(
+    options: StylizeOptions, progress: Progress = SILENT, clock: Stopwatch | None = None
+) -> Iterator[Studio]:
+    """Everything that inputs are drawn with, loaded once and closed in the end. The detector is
+    imported and opened while the networks are read.
+
+    Args:
+        clock: counts the stages; None makes one.
+
+    Raises:
+        UsageError, ModelError: something that is not there, or does not fit.
+    """
+    store, clock = ModelStore.open(options.pretrained), clock or Stopwatch()
+    with ThreadPoolExecutor(1) as beside, ExitStack() as stack:
+        opening = beside.submit(_finders, options, store, stack)
+        with clock.stage("load"):
+            casts = _casts(store, options, lambda: opening.result()[0], progress)
+        detector, segmenter, mask = opening.result()
+        yield Studio(
+            detector=detector,
+            segmenter=segmenter,
+            mask=mask,
+            casts=casts,
+            options=options,
+            clock=clock,
+            store=store,
+        )
+
+
+def _finders(
+    options: StylizeOptions, store: ModelStore, stack: ExitStack
+) -> tuple[FaceDetector, Segmenter | None, MaskKind]:
+    """Detector, segmentation if a mask needs it, and the kind of mask."""
+    detector = open_detector(task_file=store.face_landmarker())
+    stack.callback(detector.close)
+    segmenter, mask = _segmentation(options, store)
+    if segmenter is not None:
+        stack.callback(segmenter.close)
+    return detector, segmenter, mask
+
+
+def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter | None, MaskKind]:
+    """The segmentation model, if a mask needs one, and the kind of mask."""
+    if options.mask in ("feather", "face") or (options.crop and not options.alpha):
+        return None, "feather" if options.mask == "auto" else options.mask
+    segmenter = open_segmenter(store.file(MULTICLASS_NAME))
+    return segmenter, pick_kind(options.mask, segmenter)
+
+
+def _casts(
+    store: ModelStore,
+    options: StylizeOptions,
+    detector: Callable[[], FaceDetector],
+    progress: Progress,
+) -> list[Cast]:
+    """Who is drawn how; a picture given as exemplar is encoded here, and refined if asked."""
+    wardrobe = Wardrobe(store, options)
+    if options.exemplar is None:
+        return make_casts(wardrobe, options.style, options.face_style)
+    if len(options.style) > 1 or options.face_style:
+        raise UsageError("--exemplar with a picture takes one --style, and no --face-style")
+    name = wardrobe.style_of(options.style[0])
+    code = encode_exemplar(
+        options.exemplar, name, wardrobe.portraits(name), store, options, detector(), progress
+    )
+    label = f"{name}-{options.exemplar.stem}"
+    role, label = wardrobe.role(options.style[0], exstyle=code, label=label)
+    return [Cast(label=label, role=role)]
