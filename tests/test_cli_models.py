@@ -83,7 +83,15 @@ def test_list_of_the_published_names_every_style(store):
     result = dsg("models", "list", "--published", "--json")
     names = {item["name"] for item in result.json["published"]}
     assert {"encoder", "arcane/generator", "impasto/exstyle", "vgg19"} <= names
-    assert "arcane/generator" in dsg("models", "list", "--published").stdout
+    told = dsg("models", "list", "--published").stdout
+    assert len([line for line in told.splitlines() if " arcane" in line]) == 1, "a style, one row"
+    assert "`dsg models pull NAME`" in told
+
+
+def test_show_of_a_published_model_says_how_to_get_it(store):
+    result = dsg("models", "show", "arcane")
+    assert result.exit_code == 4
+    assert "it is published, and `dsg models pull arcane` fetches it" in result.stderr
 
 
 def test_show_says_what_is_in_a_file(store, published):

@@ -12,11 +12,12 @@ import typer
 from dsgcli.cli.flags import expand
 from dsgcli.cli.layout import add, group
 from dsgcli.cli.options import FILES_GROUP, Overwrite, Pretrained, Talk
-from dsgcli.console import Table
+from dsgcli.console import Cell, Table
 
 if TYPE_CHECKING:
     from dsgcli.store import ModelFile
     from dsgcli.store.convert import ImportOptions
+    from dsgcli.store.manifest import Entry, Manifest
     from dsgcli.store.pull import PullOptions
 
 EXAMPLES = """
@@ -92,17 +93,6 @@ def _list_published(talk: Talk) -> None:
     from dsgcli.store.manifest import read_manifest
 
     manifest = read_manifest()
-    rows = [
-        (
-            entry.name,
-            entry.file,
-            _size_text(entry.size or entry.about),
-            manifest.licenses[entry.license].title,
-            entry.needed_for,
-        )
-        for entry in manifest.files
-    ]
-    columns = ("name", "file", "size", "license", "needed for")
     documents = [
         {
             "name": entry.name,
@@ -118,7 +108,26 @@ def _list_published(talk: Talk) -> None:
         }
         for entry in manifest.files
     ]
-    talk.terminal.show({"published": documents}, Table(columns, rows))
+    table = Table(("name", "size", "license", "needed for"), _published_rows(manifest))
+    hint = "`dsg models pull NAME` fetches one; a style comes with all its files."
+    talk.terminal.show({"published": documents}, table, hint)
+
+
+def _published_rows(manifest: Manifest) -> list[tuple[Cell, ...]]:
+    """One row a name that a person would fetch: the files of a style are one."""
+    together: dict[str, list[Entry]] = {}
+    for entry in manifest.files:
+        style = entry.file.rpartition("/")[0]
+        together.setdefault(style or entry.name, []).append(entry)
+    return [
+        (
+            name,
+            _size_text(sum(entry.size or entry.about for entry in entries)),
+            manifest.licenses[entries[0].license].title,
+            entries[0].needed_for,
+        )
+        for name, entries in together.items()
+    ]
 
 
 @expand

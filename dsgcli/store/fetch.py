@@ -9,9 +9,11 @@ hash are right; a part that is left over, by a lost connection or Ctrl-C, is gon
 from __future__ import annotations
 
 import email.message
+import errno
 import http.client
 import json
 import shutil
+import socket
 import ssl
 import time
 import urllib.error
@@ -39,6 +41,7 @@ _CONNECTION_ERRORS = (
     TimeoutError,
     ConnectionError,
 )
+_NO_WAY_THERE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 _KEPT_FREE_BYTES = 50_000_000
 """The disk is not filled to the last byte."""
 
@@ -49,6 +52,8 @@ class Patience:
 
     attempts: int = 5
     """In a row without a byte of progress."""
+    attempts_unreachable: int = 2
+    """The same where not even a connection was made: as without a network."""
     wait_s: float = 1.0
     """After the first; doubled each time."""
     longest_wait_s: float = 60.0
@@ -87,16 +92,25 @@ class Fetched:
     num_bytes: int
 
 
+class NoConnectionError(ModelMissingError):
+    """No source could even be connected to; others will hardly be."""
+
+
 class _SourceError(Exception):
     """This source will not do; the next one may."""
+
+    def __init__(self, reason: str, reached: bool = True) -> None:
+        super().__init__(reason)
+        self.reached = reached
 
 
 class _TryAgainError(Exception):
     """The same source may do later."""
 
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+    def __init__(self, reason: str, wait_s: float = 0.0, reached: bool = True) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
+        self.reached = reached
 
 
 def fetch(
@@ -109,13 +123,14 @@ def fetch(
     """Fetch a file from the first of `urls` that gives it whole.
 
     Raises:
+        NoConnectionError: none of them could be connected to.
         ModelMissingError: none of them does; with what each of them said.
         ModelCorruptError: all that was given is another file.
         DsgError: the disk is full, or cannot be written to.
     """
     patience = patience or Patience()
     reasons: list[str] = []
-    corrupt = False
+    corrupt = reached = False
     try:
         wanted.target.parent.mkdir(parents=True, exist_ok=True)
         have = _size_of(wanted.part)
@@ -125,14 +140,17 @@ def fetch(
                 try:
                     return _from_source(wanted, url, patience, task)
                 except _SourceError as error:
+                    reached = reached or error.reached
                     reasons.append(f"{host_of(url)}: {error}")
                 except ModelCorruptError as error:
-                    corrupt = True
+                    corrupt = reached = True
                     reasons.append(f"{host_of(url)}: {error}")
     except OSError as error:
         raise DsgError(f"cannot write {wanted.target}: {error.strerror or error}") from error
-    kind = ModelCorruptError if corrupt else ModelMissingError
-    raise kind(f"{wanted.target.name} could not be fetched ({'; '.join(reasons)})")
+    kind = ModelMissingError if reached else NoConnectionError
+    raise (ModelCorruptError if corrupt else kind)(
+        f"{wanted.target.name} could not be fetched ({'; '.join(reasons)})"
+    )
 
 
 def host_of(url: str) -> str:
@@ -216,10 +234,17 @@ def _fill(wanted: Wanted, url: str, patience: Patience, task: Task) -> None:
                 failures, wait_s, most = 0, patience.wait_s, have
                 continue
             failures += 1
-            if failures >= patience.attempts:
+            most_failures = (
+                patience.attempts
+                if error.reached
+                else min(patience.attempts, patience.attempts_unreachable)
+            )
+            if failures >= most_failures:
                 if wanted.sha256 and have and sha256_of(wanted.part) == wanted.sha256:
                     return  # whole, whatever the server said of its length
-                raise _SourceError(f"{error} ({failures} attempts)") from error
+                told = f"{error} ({failures} attempts)"
+                raise _SourceError(told, error.reached) from error
+            task.advance(0, attempt=f"{failures + 1} of {most_failures}")
             patience.sleep(min(max(wait_s, error.wait_s), patience.longest_wait_s))
             wait_s *= 2
 
@@ -252,7 +277,17 @@ def _ask(wanted: Wanted, url: str, patience: Patience, task: Task) -> None:
         _refused(error, wanted, have)
     except _CONNECTION_ERRORS as error:
         reason = getattr(error, "reason", error)
-        raise _TryAgainError(f"the connection failed: {reason}") from error
+        told = f"the connection failed: {reason}"
+        raise _TryAgainError(told, reached=not _is_unreachable(error)) from error
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether no connection was made: no such name, no way there, or nobody answers (urllib wraps
+    what happens before the request is sent, and nothing later)."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else None
+    return isinstance(reason, socket.gaierror | TimeoutError) or (
+        isinstance(reason, OSError) and reason.errno in _NO_WAY_THERE
+    )
 
 
 def _refused(error: urllib.error.HTTPError, wanted: Wanted, have: int) -> None:

@@ -34,7 +34,7 @@ def require_file(path: Path) -> int:
             f"{path} is a folder where a model file is wanted; name a file in it"
         )
     if not path.exists():
-        raise ModelMissingError(f"{path} does not exist; `dsg models list` shows what is there")
+        raise ModelMissingError(f"{path} does not exist; check the name and the folder")
     try:
         with path.open("rb"):
             size = path.stat().st_size

@@ -57,6 +57,8 @@ class Lookup:
                 return file
         near = get_close_matches(name, [f.name for f in wanted], n=_SUGGESTIONS)
         hint = f"did you mean {' or '.join(near)}?" if near else "`dsg models list` shows what is"
+        if read_manifest().has(name):
+            hint = f"it is published, and `dsg models pull {name}` fetches it"
         raise ModelMissingError(f"no model {name!r} in the store; {hint}")
 
     def path_of(self, name: str, *kinds: FileKind) -> Path:

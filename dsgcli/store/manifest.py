@@ -90,6 +90,10 @@ class Manifest:
         """Whether a style of this name is published."""
         return any(entry.file == f"{name}/generator.pt" for entry in self.files)
 
+    def has(self, name: str) -> bool:
+        """Whether a file or a group of files is published under this name."""
+        return any(name in (entry.name, entry.file, *entry.groups) for entry in self.files)
+
     def of_kind(self, kind: str) -> Entry:
         """The file of a kind of which one is published."""
         return next(entry for entry in self.files if entry.kind == kind)

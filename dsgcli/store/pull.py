@@ -18,7 +18,7 @@ from typing import Literal
 
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError, UsageError
 from dsgcli.progress import SILENT, Progress
-from dsgcli.store.fetch import Fetched, Patience, Wanted, fetch
+from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
 from dsgcli.store.files import file_format, require_file, sha256_of, written_whole
 from dsgcli.store.manifest import Entry, License, Manifest, read_manifest, url_of
 from dsgcli.store.places import search_roots, user_folder
@@ -87,12 +87,18 @@ def pull(
             f"{license_text(to_accept)}\npass --accept-license if you accept; it is remembered"
         )
     accept(to_accept)
-    done = []
+    done, connected = [], True
     for entry in entries:
         if entry.name in here:
             done.append(Pulled(entry=entry, path=here[entry.name], state="present"))
+        elif not connected:
+            done.append(_failed(entry, options, f"{entry.name} was not tried without a connection"))
         else:
-            done.append(_attempt(entry, options, progress))
+            try:
+                done.append(_attempt(entry, options, progress))
+            except NoConnectionError as error:
+                done.append(_failed(entry, options, str(error)))
+                connected = False
     return done
 
 
@@ -148,12 +154,18 @@ def _attempt(entry: Entry, options: PullOptions, progress: Progress) -> Pulled:
     try:
         fetched = _fetch(entry, target, options, progress)
         record_hash(target, fetched.sha256, fetched.url)
+    except NoConnectionError:
+        raise
     except DsgError as error:
-        problem = f"{error}; {by_hand(entry, options)}"
-        return Pulled(entry=entry, path=target, state="failed", problem=problem)
+        return _failed(entry, options, str(error))
     return Pulled(
         entry=entry, path=target, state="fetched", sha256=fetched.sha256, source=fetched.url
     )
+
+
+def _failed(entry: Entry, options: PullOptions, reason: str) -> Pulled:
+    problem = f"{reason}; {by_hand(entry, options)}"
+    return Pulled(entry=entry, path=options.target / entry.file, state="failed", problem=problem)
 
 
 def _fetch(entry: Entry, target: Path, options: PullOptions, progress: Progress) -> Fetched:

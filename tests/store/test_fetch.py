@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from web_server import WebServer
 
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
-from dsgcli.store.fetch import Fetched, Patience, Wanted, fetch
+from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -183,6 +184,17 @@ def test_nobody_there_is_told(target, patience, waits):
     with pytest.raises(ModelMissingError, match=r"127\.0\.0\.1:\d+: the connection failed.*ref"):
         get(target, url, patience=patience)
     assert waits == [1.0, 2.0]
+
+
+def test_without_a_network_little_time_is_spent(target, patience, waits, monkeypatch):
+    def no_names(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_names)
+    urls = ["http://models.example/g.pt", "http://mirror.example/g.pt"]
+    with pytest.raises(NoConnectionError, match=r"Name or service not known \(2 attempts\); mirr"):
+        get(target, *urls, patience=patience)
+    assert waits == [1.0, 1.0], "two attempts at each"
 
 
 # ── lies ─────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_one_failure_does_not_stop_the_others_and_says_what_to_do(web, home):
     assert [item.state for item in done] == ["failed", "fetched"]
     assert "answered 404" in done[0].problem
     assert f"open {web.address}/bad in a browser and put bad.pt into {home}" in done[0].problem
+
+
+def test_without_a_network_one_file_is_tried(home, monkeypatch):
+    tried = []
+
+    def no_names(host, *_, **__):
+        tried.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_names)
+    monkeypatch.setattr("dsgcli.store.pull.hub_is_installed", lambda: False)
+    entries = [entry_of(f"{n}.pt", b"", f"http://models.example/{n}.pt") for n in range(3)]
+    done = pull(["all"], quick(), manifest=manifest_of(*entries))
+    assert [item.state for item in done] == ["failed"] * 3
+    assert len(tried) == 2, "attempts at the first"
+    assert done[2].problem.startswith("2.pt was not tried without a connection; open http://models")
 
 
 def test_file_without_a_source_says_where_a_browser_gets_it(home):
