@@ -88,8 +88,12 @@ def crop_whole(frame: Frame, size_px: int, face: Face | None = None) -> Crop:
     corners = np.array([[0, 0], [0, side], [side, side], [side, 0]], np.float64)
     corners += (left, top)
     transform = CropTransform(quad=corners, size_px=size_px)
-    resized = warp.to_uint8(warp.warp(frame.pixels, transform.matrix(), size_px, size_px))
-    return Crop(pixels=resized, transform=transform, face=face)
+    if side == size_px and left % 1 == top % 1 == 0:  # what the lookup would give
+        x, y = int(left), int(top)
+        pixels = np.ascontiguousarray(frame.pixels[y : y + side, x : x + side])
+    else:
+        pixels = warp.to_uint8(warp.warp(frame.pixels, transform.matrix(), size_px, size_px))
+    return Crop(pixels=pixels, transform=transform, face=face)
 
 
 def cut(pixels: Pixels, transform: CropTransform) -> Pixels:

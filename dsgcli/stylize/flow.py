@@ -2,7 +2,7 @@
 
 Each step is a generator: it takes shots and gives them on with one thing more known. Steps that
 look ahead (steadying) give them on later, in the same order. `prefetch` puts a thread between two
-steps, so that decoding, finding, drawing and pasting overlap; it changes nothing else.
+steps, so that decoding, finding, cutting out, drawing and pasting overlap; it changes nothing else.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from dsgcli.types import Face, Pixels
 
 T = TypeVar("T")
+
+AHEAD = 8
+"""Frames that a step may be ahead of the next one. Cutting out is one batch ahead: frames may be
+large, and it is quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +92,20 @@ class Crew:
         """
         with ExitStack() as stack:
 
-            def ahead(items: Iterable[T]) -> Iterator[T]:
-                return stack.enter_context(closing(prefetch(items)))
+            def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
+                return stack.enter_context(closing(prefetch(items, depth)))
+
+            def cut(placed: Iterable[Shot]) -> Iterator[Shot]:
+                return ahead(self.align(placed), self.batches.size)
 
             if known is None:
                 found = self.watch(ahead(frames))
                 placed = self.steady_faces(ahead(found))
-                coded = _with_frames(self.steady_codes(self.encode(self.align(placed))))
+                coded = _with_frames(self.steady_codes(self.encode(cut(placed))))
             else:
                 found = known.with_pictures(ahead(frames))
                 placed = known.placed(self.steady_faces(ahead(found)))
-                coded = known.to_draw(self.steady_codes(self.encode(self.align(placed))))
+                coded = known.to_draw(self.steady_codes(self.encode(cut(placed))))
             yield from self.paste(ahead(self.draw(coded, casts)), casts)
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
