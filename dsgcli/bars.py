@@ -41,6 +41,8 @@ class _CountColumn(ProgressColumn):
     """`120/3000 frames  24.1/s`."""
 
     def render(self, task: RichTask) -> Text:
+        if not task.fields["unit"]:
+            return Text("")  # nothing that could be counted: getting ready
         total = "" if task.total is None else f"/{task.total:g}"
         rate = task.finished_speed or task.speed
         speed = "" if not rate else f"  {_rate_text(rate)}"
@@ -77,7 +79,10 @@ class _Bar:
 
 
 class Bars:
-    """One line a task on a terminal; they go when the work is done, the summary stays."""
+    """One line a task on a terminal; they go when the work is done, the summary stays.
+
+    Until the first task there is a line that moves: networks are being loaded.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -93,8 +98,10 @@ class Bars:
             expand=True,
             speed_estimate_period=RATE_WINDOW_S,
         )
+        self._ready = threading.Lock()  # held from the first task on
 
     def __enter__(self) -> Bars:
+        self._waiting = self._drawn.add_task("getting ready", total=None, unit="", figures={})
         self._drawn.start()
         return self
 
@@ -105,6 +112,8 @@ class Bars:
     def task(
         self, name: str, total: float | None = None, unit: str = "steps", done: float = 0
     ) -> Iterator[Task]:
+        if self._ready.acquire(blocking=False):
+            self._drawn.remove_task(self._waiting)
         task = self._drawn.add_task(name, total=total, unit=unit, figures={})
         self._drawn.update(task, completed=done)
         try:

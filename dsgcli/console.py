@@ -41,6 +41,8 @@ Cell = str | int | float | bool | None
 
 PIPED_WIDTH = 10_000
 """Columns when stdout is no terminal: a program that reads our tables wants one row a line."""
+STARTING = "starting ..."
+"""Stands on a terminal while networks are loaded, which may take seconds."""
 
 # ── what one command prints ──────────────────────────────────────────────────────────────────────
 
@@ -63,8 +65,16 @@ class Terminal:
     verbose: int = 0
     progress_mode: ProgressMode = "auto"
 
+    def starting(self) -> None:
+        """Say on a terminal that something happens; whatever is said next takes its place."""
+        if self.progress_mode == "auto" and not (self.json or self.quiet) and sys.stderr.isatty():
+            sys.stderr.write(STARTING)
+            sys.stderr.flush()
+            _is_starting.set(True)
+
     def show(self, document: object, *parts: Table | str) -> None:
         """Print the result: `document` with `--json`, else `parts`."""
+        _erase_starting()
         if self.json:
             write_json(document)
             return
@@ -92,6 +102,7 @@ class Terminal:
         """A listener for library code, for the length of one command."""
         from dsgcli import bars
 
+        _erase_starting()
         _log_to_stderr(logging.DEBUG if self.verbose > 1 else logging.INFO, on=self.verbose > 0)
         if self.progress_mode == "json":
             yield bars.Events(sys.stderr)
@@ -110,16 +121,30 @@ def rich_console(stream: TextIO) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
+_is_starting: ContextVar[bool] = ContextVar("is_starting", default=False)
+
+
+def _erase_starting() -> None:
+    if _is_starting.get():
+        _is_starting.set(False)
+        sys.stderr.write(f"\r{' ' * len(STARTING)}\r")
+        sys.stderr.flush()
+
+
 def _print(part: Table | str) -> None:
     if isinstance(part, Table):
         _print_table(part)
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
+    else:
+        print(_wrapped(part, sys.stdout))  # noqa: T201
+
+
+def _wrapped(text: str, stream: TextIO) -> str:
+    """Whole words on lines of a terminal; one sentence a line elsewhere. Paths stay whole."""
+    width = shutil.get_terminal_size().columns if stream.isatty() else PIPED_WIDTH
     wrapper = textwrap.TextWrapper(
         width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-    for line in part.splitlines():
-        print(wrapper.fill(line))  # noqa: T201
+    return "\n".join(map(wrapper.fill, text.splitlines()))
 
 
 def _print_table(table: Table) -> None:
@@ -167,11 +192,13 @@ def _cell_text(cell: Cell) -> str:
 
 def _say(message: str, kind: str = "") -> None:
     """One message on stderr; `kind` stands before it, in color where that is wanted."""
+    _erase_starting()
     label = f"{kind}: " if kind else ""
+    text = _wrapped(label + message, sys.stderr)
     if label and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         color = {"warning": "33", "error": "31"}[kind]
-        label = f"\x1b[1;{color}m{label}\x1b[0m"
-    print(f"{label}{message}", file=sys.stderr, flush=True)  # noqa: T201
+        text = text.replace(label, f"\x1b[1;{color}m{label}\x1b[0m", 1)
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _log_to_stderr(level: int, *, on: bool) -> None:
@@ -255,6 +282,8 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
         return _fail(error, _os_message(error), DsgError.exit_code, as_json)
     except Exception as error:
         return _fail_unexpected(error, as_json)
+    finally:
+        _erase_starting()
 
 
 def _print_what_it_can() -> None:
@@ -275,6 +304,7 @@ def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> 
 
 
 def _fail_unexpected(error: Exception, as_json: bool) -> int:
+    _erase_starting()
     _print_traceback(error)
     asked = "please report the lines above, with what `dsg doctor --json` says"
     message = f"{type(error).__name__}: {error} (a bug in dsg: {asked})"

@@ -179,12 +179,12 @@ with Terminal(progress_mode=sys.argv[1], quiet=sys.argv[2] == "quiet").progress(
 """
 
 
-def on_a_terminal(*words, **environment):
+def on_a_terminal(*words, program=PROGRAM, code=0, **environment):
     """What a terminal of 80 columns receives on stderr."""
     outer, inner = pytest.importorskip("pty").openpty()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", **environment}
     env.pop("NO_COLOR", None) if "NO_COLOR" not in environment else None
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=inner, env=env)
+    process = subprocess.Popen([sys.executable, "-c", program, *words], stderr=inner, env=env)
     os.close(inner)
     received = b""
     while True:
@@ -196,7 +196,7 @@ def on_a_terminal(*words, **environment):
             break
         received += piece
     os.close(outer)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=30) == code
     return received.decode()
 
 
@@ -219,3 +219,38 @@ def test_no_color_keeps_the_bar_without_colors():
 @pytest.mark.parametrize("words", [("none", "loud"), ("auto", "quiet")])
 def test_no_bar_where_none_is_wanted(words):
     assert "Stylizing" not in on_a_terminal(*words)
+
+
+STARTS = """
+import sys
+from dsgcli.console import Terminal, exit_code_of
+from dsgcli.errors import UsageError
+def command():
+    Terminal(quiet="quiet" in sys.argv).starting()
+    raise UsageError("a sentence that is too long for the terminal of forty columns")
+sys.exit(exit_code_of(command))
+"""
+
+
+def test_a_terminal_sees_at_once_that_a_command_lives_and_then_whole_words():
+    text = on_a_terminal(program=STARTS, code=2, COLUMNS="40", NO_COLOR="1")
+    begun, _, rest = text.partition("\r")
+    assert begun == "starting ..."
+    assert rest.replace("\r", "").strip().splitlines() == [
+        "error: a sentence that is too long for",
+        "  the terminal of forty columns",
+    ]
+    assert "starting" not in on_a_terminal("quiet", program=STARTS, code=2)
+
+
+def test_a_bar_waits_for_its_first_task():
+    from rich.console import Console
+
+    screen = io.StringIO()
+    with bars.Bars(Console(file=screen, force_terminal=True, width=80)) as progress:
+        time.sleep(0.2)
+        waiting = screen.getvalue()
+        with progress.task("Drawing", total=2):
+            time.sleep(0.2)
+    assert "getting ready" in waiting
+    assert "getting ready" not in screen.getvalue().rpartition("Drawing")[2]

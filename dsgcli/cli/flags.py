@@ -10,6 +10,8 @@ wants it, and `expand` writes its fields into the command's signature:
 
     @expand
     def stylize(inputs: list[str], video: Video, talk: Talk) -> None: ...
+
+A group with a method `begin` has it called before the command.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
             name: group(**{f.name: values.pop(f.name) for f in fields(group)})
             for name, group in groups.items()
         }
+        for made_group in made.values():
+            getattr(made_group, "begin", _nothing)()
         command(**values, **made)
 
     parameters = []
@@ -45,6 +49,10 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     wrapped.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     return wrapped
+
+
+def _nothing() -> None:
+    return None
 
 
 def _flags(group: Any) -> list[inspect.Parameter]:

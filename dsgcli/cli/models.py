@@ -266,7 +266,7 @@ def _accepts(names: list[str], options: PullOptions, talk: Talk) -> bool:
     terms = licenses_to_accept(names, options)
     if not terms:
         return False
-    typer.echo(f"These files come under:\n{license_text(terms)}", err=True)
+    talk.terminal.note(f"These files come under:\n{license_text(terms)}")
     return typer.confirm("Accept?", err=True)
 
 

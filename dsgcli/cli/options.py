@@ -302,6 +302,10 @@ class Talk:
         mode: ProgressMode = "none" if self.no_progress else self.progress
         return Terminal(json=self.json, quiet=self.quiet, verbose=self.verbose, progress_mode=mode)
 
+    def begin(self) -> None:
+        """Commands import what is heavy; a person at a terminal should see that they live."""
+        self.terminal.starting()
+
 
 # ── values of more than one word ─────────────────────────────────────────────────────────────────
 
