@@ -72,6 +72,11 @@ class Terminal:
             sys.stderr.flush()
             _is_starting.set(True)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether results and messages come together before a person's eyes."""
+        return sys.stdout.isatty() and sys.stderr.isatty()
+
     def show(self, document: object, *parts: Table | str) -> None:
         """Print the result: `document` with `--json`, else `parts`."""
         _erase_starting()

@@ -226,6 +226,22 @@ def test_a_summary_of_few_files_keeps_their_order_and_says_nothing_twice():
     assert "more" not in text
 
 
+def test_failures_that_were_seen_are_not_said_again():
+    summary = summary_of(done=1, failed=2)
+    assert "failed-000.jpg is broken" in _parts(summary)[1]
+    table, text = _parts(summary, told=True)
+    assert "is broken" not in text
+    assert [row[1] for row in table.rows].count("failed") == 2
+
+
+def test_whoever_named_no_style_is_told_which_it_was_and_where_others_are():
+    summary = summary_of(done=1)
+    summary.styles = ("noir-ada",)
+    last = _parts(summary, chosen=False)[1].splitlines()[-1]
+    assert last == "drawn in noir-ada; `dsg styles list` has others for --style"
+    assert "noir-ada" not in _parts(summary)[1]
+
+
 @pytest.mark.parametrize(
     ("count", "hint"),
     [({"skipped": 1}, "It was there"), ({"skipped": 2, "done": 1}, "2 were there")],

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_LINES = 9, 3
 """Of a summary: files, notes and failures, so that it fits a screen."""
+LEAST_SAID_S = 0.05
+"""Stages that took less are not said."""
 STATUS_ORDER: tuple[Status, ...] = ("failed", "done", "skipped")
 
 EXAMPLES = """
@@ -68,23 +70,34 @@ def stylize(
 
     with talk.terminal.progress() as progress:
         summary = run(sources, files.output, options, progress)
-    talk.terminal.summary(summary.as_json(), *_parts(summary))
+    chosen = bool(look.exemplar) or look.style != Look().style
+    parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched)
+    talk.terminal.summary(summary.as_json(), *parts)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
-def _parts(summary: Summary) -> list[Table | str]:
-    """Files, then some lines about the whole: a screen of both, however many files there were."""
+def _parts(summary: Summary, *, chosen: bool = True, told: bool = False) -> list[Table | str]:
+    """Files, then some lines about the whole: a screen of both, however many files there were.
+
+    Args:
+        chosen: whether the style was named; else others are pointed to.
+        told: whether failures were seen where this is seen; they are not said again then.
+    """
     files = summary.files
     if len(files) > MAX_ROWS:  # what wants to be looked at comes first
         files = sorted(files, key=lambda result: STATUS_ORDER.index(result.status))
     table = Table(("output", "", "frames", "faces", "frames/s"), [*map(_row, files[:MAX_ROWS])])
-    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
+    seconds_by_stage = summary.stages.items()
+    stages = ", ".join(f"{name} {s:.1f} s" for name, s in seconds_by_stage if s >= LEAST_SAID_S)
     machine = ", ".join(f"{name} {value}" for name, value in summary.machine.items())
     notes = [f"{r.source.name}: {note}" for r in summary.files for note in r.notes]
-    failed = [_problem(result) for result in summary.failed]
-    lines = [f"{summary.seconds:.1f} s: {stages}", machine, *_first(notes), *_first(failed)]
-    return [table, "\n".join([*_counts(summary.files), *lines, *_hints(summary.files)])]
+    failed = [] if told else [_problem(result) for result in summary.failed]
+    lines = [f"{summary.seconds:.1f} s; stages overlap: {stages}", machine]
+    lines += [*_first(notes), *_first(failed), *_hints(summary.files)]
+    if any(result.status == "done" for result in files) and not chosen:
+        lines.append(f"drawn in {summary.styles[0]}; `dsg styles list` has others for --style")
+    return [table, "\n".join([*_counts(summary.files), *lines])]
 
 
 def _counts(files: Sequence[FileResult]) -> list[str]:

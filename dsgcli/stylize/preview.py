@@ -70,4 +70,5 @@ def write_preview(job: Job, studio: Studio, progress: Progress) -> FileResult:
 
 def _label(time_s: Fraction, numbers: str) -> str:
     minutes, seconds = divmod(float(time_s), 60)
-    return f"{int(minutes)}:{seconds:05.2f}  faces {numbers or 'none'}"
+    faces = f"face{'s' * (',' in numbers)} {numbers}" if numbers else "no face"
+    return f"{int(minutes)}:{seconds:05.2f}  {faces}"

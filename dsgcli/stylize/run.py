@@ -57,6 +57,7 @@ def run(
             stages=desk.clock.seconds(),
             seconds=time.monotonic() - started,
             machine=desk.machine | ({"workers": workers} if workers else {}),
+            styles=desk.labels,
         )
 
 

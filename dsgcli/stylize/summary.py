@@ -95,6 +95,8 @@ class Summary:
     seconds: float = 0.0
     machine: dict[str, str] = field(default_factory=dict)
     """Device, precision and so on, as chosen."""
+    styles: tuple[str, ...] = ()
+    """Labels of the styles and their exemplars, as in the names of outputs."""
 
     @property
     def frames(self) -> int:
@@ -121,6 +123,7 @@ class Summary:
             "frames_per_second": round(rate, 3),
             "stages": {name: round(seconds, 3) for name, seconds in self.stages.items()},
             "machine": self.machine,
+            "styles": list(self.styles),
             "truncated": any(result.truncated for result in self.files),
             "exit_code": self.exit_code,
         }
