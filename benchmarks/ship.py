@@ -16,22 +16,13 @@ from pathlib import Path
 
 from dsgcli.recipe import read_recipe
 from dsgcli.store.codes import Codes
-from dsgcli.store.contents import open_model
-from dsgcli.store.networks import (
-    load_discriminator,
-    load_dualstylegan,
-    load_encoder,
-    load_generator,
-    load_sampler,
-)
-from dsgcli.store.write import save_encoder, save_generator, save_style
 from dsgcli.training.candidates import chosen_style
 from dsgcli.training.folder import RunFolder
+from dsgcli.training.package import LAST, write_base, write_encoder, write_style
 from dsgcli.training.stages.codes import read_part
 from dsgcli.types import Provenance
 
 ROOT = Path(__file__).parents[1]
-LAST = "evaluate"
 PROVENANCE = Provenance(
     license="CC-BY-4.0",
     source="trained by dsg, recipes/default",
@@ -47,21 +38,6 @@ def found(run: RunFolder, artifact: str) -> Path:
     return path
 
 
-def ship_base(run: RunFolder, folder: Path, first: str, *, discriminator: bool) -> Path:
-    """Base and encoder."""
-    base, path = found(run, "base"), folder / "base.safetensors"
-    save_generator(
-        path,
-        load_generator(base),
-        discriminator=load_discriminator(base) if discriminator else None,
-        provenance=replace(PROVENANCE, extra={"default_style": first}),
-        half=True,
-    )
-    encoder = load_encoder(found(run, "encoder"))
-    save_encoder(folder / "encoder.safetensors", encoder, provenance=PROVENANCE, half=True)
-    return path
-
-
 def best_codes(run: RunFolder, count: int) -> Codes:
     """The codes of the exemplars that destylization fitted best, in their old order."""
     codes = read_part(found(run, "codes"))
@@ -70,22 +46,13 @@ def best_codes(run: RunFolder, count: int) -> Codes:
     return codes.select(sorted(by_score[:count]))
 
 
-def ship_style(run: RunFolder, name: str, base: Path, folder: Path, count: int) -> None:
+def ship_style(run: RunFolder, base: Path, path: Path, count: int) -> None:
     """One style, with its codes and its sampler."""
     style = chosen_style(read_recipe(run.path / "recipe.toml"), run)
     if style is None:
         raise SystemExit(f"{run.path} has no style; train it first")
-    model = load_dualstylegan(style)
-    save_style(
-        folder / f"{name}.safetensors",
-        model,
-        best_codes(run, count),
-        base=open_model(base),
-        sampler=load_sampler(found(run, "sampler"), style_dim=model.config.generator.style_dim),
-        provenance=PROVENANCE,
-        name=name,
-        half=True,
-    )
+    found(run, "sampler")
+    write_style(run, style, best_codes(run, count), base, path, PROVENANCE)
 
 
 def main() -> None:
@@ -98,9 +65,12 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     run = RunFolder(options.runs / options.base)
-    base = ship_base(run, options.output, options.styles[0], discriminator=True)
+    first = replace(PROVENANCE, extra={"default_style": options.styles[0]})
+    base = write_base(found(run, "base"), options.output / "base.safetensors", first)
+    write_encoder(found(run, "encoder"), options.output / "encoder.safetensors", PROVENANCE)
     for name in options.styles:
-        ship_style(RunFolder(options.runs / name), name, base, options.output, options.exemplars)
+        path = options.output / f"{name}.safetensors"
+        ship_style(RunFolder(options.runs / name), base, path, options.exemplars)
     for path in sorted(options.output.glob("*.safetensors")):
         print(f"{path.name:24} {path.stat().st_size / 1e6:6.1f} MB")
 

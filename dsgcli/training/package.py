@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import ModelMismatchError, TrainingError
 from dsgcli.recipe import Recipe
+from dsgcli.store.codes import Codes
 from dsgcli.store.contents import open_model
 from dsgcli.store.networks import (
     load_discriminator,
@@ -47,66 +48,70 @@ def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
     base, encoder = (_find(name, recipe, run, store) for name in ("base", "encoder"))
     if base is None:
         return []
-    made = [_package_base(base, folder / "base.safetensors", provenance)]
+    made = [write_base(base, folder / "base.safetensors", _kept(base, provenance))]
     if encoder is not None:
         path = folder / "encoder.safetensors"
-        save_encoder(path, load_encoder(encoder), provenance=_kept(encoder, provenance), half=True)
-        made.append(path)
+        made.append(write_encoder(encoder, path, _kept(encoder, provenance)))
     style = chosen_style(recipe, run)
     codes = run.find("codes", before=LAST)
-    if style is not None and codes is not None:
-        try:
-            made += _package_style(recipe, run, style, codes, folder, provenance)
-        except ModelMismatchError as error:
-            raise TrainingError(
-                f"the style in {run.path} was trained on another base than the one there now; do "
-                f"the stages after 'base' again (--again STAGE, as often as needed)"
-            ) from error
+    if style is None or codes is None:
+        return made
+    try:
+        path = folder / f"{recipe.run.name}.safetensors"
+        made.append(write_style(run, style, read_part(codes), made[0], path, provenance))
+    except ModelMismatchError as error:
+        raise TrainingError(
+            f"the style in {run.path} was trained on another base than the one there now; do "
+            f"the stages after 'base' again (--again STAGE, as often as needed)"
+        ) from error
+    finetuned = run.find("finetuned", before=LAST)
+    if finetuned is not None:
+        path = folder / f"{recipe.run.name}-finetuned.safetensors"
+        save_generator(path, load_generator(finetuned), provenance=provenance, half=True)
+        made.append(path)
     return made
 
 
-def _package_base(base: Path, path: Path, provenance: Provenance) -> Path:
+def write_base(base: Path, path: Path, provenance: Provenance) -> Path:
     """With its discriminator, if it has one: other styles are trained on from it."""
     has_one = "d" in open_model(base).parts
     save_generator(
         path,
         load_generator(base),
         discriminator=load_discriminator(base) if has_one else None,
-        provenance=_kept(base, provenance),
+        provenance=provenance,
         half=True,
     )
     return path
 
 
-def _package_style(
-    recipe: Recipe,
-    run: RunFolder,
-    style: Path,
-    codes: Path,
-    folder: Path,
-    provenance: Provenance,
-) -> list[Path]:
-    name = recipe.run.name
-    model = load_dualstylegan(style)
-    sampler = run.find("sampler", before=LAST)
+def write_encoder(encoder: Path, path: Path, provenance: Provenance) -> Path:
+    """As it is, in half precision."""
+    save_encoder(path, load_encoder(encoder), provenance=provenance, half=True)
+    return path
+
+
+def write_style(
+    run: RunFolder, style: Path, codes: Codes, base: Path, path: Path, provenance: Provenance
+) -> Path:
+    """What differs from `base`, the codes, and the run's sampler, if it has one.
+
+    Raises:
+        ModelMismatchError: the style was trained on another base.
+    """
+    model, sampler = load_dualstylegan(style), run.find("sampler", before=LAST)
     width = model.config.generator.style_dim
-    path = folder / f"{name}.safetensors"
     save_style(
         path,
         model,
-        read_part(codes),
-        base=folder / "base.safetensors",
+        codes,
+        base=open_model(base),
         sampler=load_sampler(sampler, style_dim=width) if sampler else None,
         provenance=provenance,
-        name=name,
+        name=path.stem,
         half=True,
     )
-    finetuned = run.find("finetuned", before=LAST)
-    if finetuned is None:
-        return [path]
-    beside = folder / f"{name}-finetuned.safetensors"
-    save_generator(beside, load_generator(finetuned), provenance=provenance, half=True)
-    return [path, beside]
+    return path
 
 
 def _find(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
