@@ -232,7 +232,12 @@ def _models(report: Report, pretrained: Path | None) -> str | None:
 
 
 def _described(model: Any) -> dict[str, Any]:
-    return {"name": model.name, "kind": model.kind, "path": str(model.path)}
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "path": str(model.path),
+        "shadowed": model.shadowed,
+    }
 
 
 def _torch(report: Report, device: str, precision: Any, speed_test_s: float) -> None:

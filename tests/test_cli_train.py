@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_plan_of_a_published_style_says_what_is_missing_and_where_to_get_it():
     assert "no folder portraits/cartoon" in result.stdout
     assert "dsg models pull stylegan2-ffhq" in result.stdout
     assert "dsg models pull vgg19" in result.stdout
+
+
+def test_plan_ends_with_how_long_it_takes_and_what_to_do():
+    last = dsg("train", "tiny", "--dry-run").stdout.splitlines()[-1]
+    assert re.fullmatch(r"about .* in all on this machine; without --dry-run it begins.*", last)
+    last = dsg("train", "cartoon", "--dry-run").stdout.splitlines()[-1]
+    assert re.search(r"about \d+ days in all .*; it can begin when nothing is missing", last)
 
 
 def test_plan_is_a_document_for_programs():
@@ -95,4 +103,8 @@ def test_a_stage_is_seen_on_a_terminal(tmp_path):
         options = TrainOptions(folder=tmp_path / "run", stages=("prepare",), device="cpu")
         train(read_recipe(Path("tiny")), options, progress)
     assert "prepare" in screen.getvalue()
+    assert "report.html shows how it goes" in screen.getvalue().replace("\n", " ")
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    link = re.search(r'href="(prepare/style/report\.html)"', page)
+    assert link is not None and (tmp_path / "run" / link[1]).is_file()
     assert "24/24" in screen.getvalue()

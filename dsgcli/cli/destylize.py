@@ -13,8 +13,8 @@ from dsgcli.cli.options import STYLE_GROUP, Machine, Overwrite, Seed, Talk, outp
 
 EXAMPLES = """
 Examples:
-  dsg destylize portrait.png --style cartoon         the photograph behind it
-  dsg destylize cartoons/ --style cartoon -o codes/  codes of a whole folder
+  dsg destylize portrait.png --style noir          the photograph behind it
+  dsg destylize portraits/ --style noir -o codes/  codes of a whole folder
 """
 
 

@@ -65,8 +65,11 @@ def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> 
     facts = Table(("", ""), [(name, text) for name, text in _facts(report).items() if text])
     parts: list[Table | str] = [facts]
     if report.models:
-        rows: list[tuple[Cell, ...]] = [(m["name"], m["kind"], m["path"]) for m in report.models]
+        used = [model for model in report.models if not model["shadowed"]]
+        rows: list[tuple[Cell, ...]] = [(m["name"], m["kind"], m["path"]) for m in used]
         parts.append(Table(("model", "kind", "file"), rows))
+        if more := len(report.models) - len(used):
+            parts.append(f"{more} more of the same names in other places: dsg models list")
     if in_force:
         settings = [(s["key"], str(s["value"]), s["from"]) for s in in_force]
         parts.append(Table(("setting", "value", "from"), settings))

@@ -28,8 +28,8 @@ Styles = Annotated[
         "--style",
         "-s",
         metavar="NAME[:EXEMPLAR]",
-        help="arcane, arcane:12, arcane:Jinx_02, or a blend arcane:12*0.6+arcane:40*0.4; may be "
-        "repeated.",
+        help="noir, noir:3 (by number), arcane:Jinx_02 (by name), or a blend "
+        "noir:3*0.6+noir:8*0.4; may be repeated.",
         autocompletion=complete_style,
         rich_help_panel=STYLE_GROUP,
     ),
@@ -40,7 +40,8 @@ OneStyle = Annotated[
         "--style",
         "-s",
         metavar="NAME[:EXEMPLAR]",
-        help="arcane, arcane:12, arcane:Jinx_02, or a blend arcane:12*0.6+arcane:40*0.4.",
+        help="noir, noir:3 (by number), arcane:Jinx_02 (by name), or a blend "
+        "noir:3*0.6+noir:8*0.4.",
         autocompletion=complete_style,
         rich_help_panel=STYLE_GROUP,
     ),

@@ -35,7 +35,7 @@ EXAMPLES = """
 Examples:
   dsg sample                                   16 portraits in the default style
   dsg sample --n 64 --style-random -o faces/   each in a style of its own
-  dsg sample --style arcane:12 --grid 8x4 -o sheet.png
+  dsg sample --style noir:3 --grid 8x4 -o sheet.png
   dsg sample --seeds 0,4-6 --plain             the people behind them
   dsg sample --style-random --fix-content      one person, many styles
 """

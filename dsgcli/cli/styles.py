@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
   dsg styles list
-  dsg styles show arcane -o gallery.html
-  dsg styles add pixar mine.jpg --as me
+  dsg styles show noir -o gallery.html
+  dsg styles add noir mine.jpg --as me
 """
 
 styles = group("styles", "List, look at, extend, export and compare styles.", EXAMPLES)
-
-NAMES_SAID = 5
-"""Exemplars that are named when a gallery is written; the gallery names all."""
 
 StyleName = Annotated[
     str,
@@ -121,9 +118,10 @@ def show(
         return
     with talk.terminal.progress() as progress:
         done = write_gallery(options, progress)
-    names = ", ".join(str(shown["name"]) for shown in done["exemplars"][:NAMES_SAID])
-    more = ", ..." if len(done["exemplars"]) > NAMES_SAID else ""
-    talk.terminal.summary(done, f"{done['style']} ({names}{more}): {done['output']}")
+    count, style = len(done["exemplars"]), str(name).partition(":")[0]
+    hint = f"; take one with --style {style}:NUMBER" if count > 1 else ""
+    shown = f"{count} exemplars" if count > 1 else str(done["exemplars"][0]["name"])
+    talk.terminal.summary(done, f"{done['output']}: {shown} of {style}{hint}")
 
 
 @expand
@@ -246,7 +244,11 @@ def _diff_parts(found: StyleDiff) -> list[Table | str]:
 
 
 add(styles, list_, "Examples:\n  dsg styles list\n  dsg styles list --json", name="list")
-add(styles, show, "Examples:\n  dsg styles show arcane\n  dsg styles show arcane:12 -o jinx.png")
-add(styles, add_, "Examples:\n  dsg styles add pixar mine.jpg --as me", name="add")
-add(styles, export, "Examples:\n  dsg styles export pixar -o pixar.safetensors")
-add(styles, diff, "Examples:\n  dsg styles diff pixar cartoon")
+add(
+    styles,
+    show,
+    "Examples:\n  dsg styles show noir -o gallery.html\n  dsg styles show noir:3 -o three.png",
+)
+add(styles, add_, "Examples:\n  dsg styles add noir mine.jpg --as me", name="add")
+add(styles, export, "Examples:\n  dsg styles export noir -o noir.safetensors")
+add(styles, diff, "Examples:\n  dsg styles diff noir grit")

@@ -20,10 +20,11 @@ RUN_GROUP = "What to run"
 
 EXAMPLES = """
 Examples:
-  dsg train recipes/cartoon.toml --data faces/ --dry-run   what it would do
-  dsg train recipes/cartoon.toml --data faces/             the same resumes it
-  dsg train recipes/cartoon.toml --stage transfer --set transfer.lambda_id=4
-  torchrun --nproc-per-node 8 -m dsgcli train recipes/cartoon.toml
+  dsg train tiny                                   see it work, in minutes
+  dsg train mystyle.toml --data faces/ --dry-run   what it would do
+  dsg train mystyle.toml --data faces/             the same resumes it
+  dsg train mystyle.toml --stage transfer --set transfer.lambda_id=4
+  torchrun --nproc-per-node 8 -m dsgcli train mystyle.toml
 """
 
 
@@ -91,7 +92,13 @@ class Choice:
 
 @expand
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, see recipes/.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe's file, or one that comes along: tiny, cartoon, ablations/row_0, ...",
+        ),
+    ],
     *,
     choice: Choice,
     device: Device = "auto",
@@ -154,11 +161,19 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
     found = [f"missing: {problem}" for problem in plan.problems]
     found += [f"changed: {change}" for change in plan.changed]
-    return [
-        Table(columns, rows),
-        *(["\n".join(found)] if found else []),
-        "\n# the resolved recipe\n" + write_toml(recipe_values(plan.recipe)),
-    ]
+    recipe = "# the resolved recipe\n" + write_toml(recipe_values(plan.recipe))
+    return [recipe, Table(columns, rows), "\n".join([*found, *_total(plan)])]
+
+
+def _total(plan: RunPlan) -> list[str]:
+    """How long all of it takes, and what to do next."""
+    from dsgcli.training.plan import hours_text
+
+    known = [line.hours for line in plan.lines if line.hours is not None]
+    took = f"{hours_text(sum(known))} in all on this machine; " if known else ""
+    if plan.problems:
+        return [f"{took}it can begin when nothing is missing"]
+    return [f"{took}without --dry-run it begins, and may be stopped and gone on with"]
 
 
 def _summary(summary: TrainSummary, name: str) -> list[Table | str]:

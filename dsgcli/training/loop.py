@@ -114,7 +114,7 @@ class Loop:
             modules, peers = self.trainable.modules.values(), self.processes
             with (
                 shared_statistics(modules, peers, peers.count),
-                stop_signals() as asked,
+                stop_signals(self._say_stopping) as asked,
                 self._task(start) as task,
             ):
                 self._iterate(start, asked, task)
@@ -129,6 +129,12 @@ class Loop:
         self.processes.share(self.trainable.modules.values())
         self.recorder.rewind(start)
         return start
+
+    def _say_stopping(self) -> None:
+        self.progress.note(
+            "stopping after this step, which is kept; Ctrl-C again stops at once, and goes back to "
+            "the last checkpoint"
+        )
 
     def _task(self, start: int) -> Any:
         return self.progress.task(self.plan.label, total=self.plan.steps, done=start)
@@ -327,9 +333,13 @@ def _mean(parts: Sequence[Scalars]) -> dict[str, float]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals(told: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C (or SIGTERM) into a question that the loop asks; the second one acts
-    at once. Outside the main thread signals are left alone."""
+    at once. Outside the main thread signals are left alone.
+
+    Args:
+        told: called, in a thread of its own, at the first one: a step may take minutes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -339,6 +349,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         asked.set()
+        threading.Thread(target=told, daemon=True).start()  # whoever listens may hold a lock now
         signal.signal(number, before[signal.Signals(number)])
 
     for number in signals:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from dsgcli.store import ModelStore
 
 Status = Literal["done", "started", "new"]
+MANY_HOURS = 72
+"""From so many on, days are said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class PlanLine:
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
         """As a row of a table."""
-        hours = "-" if self.hours is None else _hours(self.hours)
+        hours = "-" if self.hours is None else hours_text(self.hours)
         memory = "-" if self.memory_gib is None else f"{self.memory_gib:.1f} GiB"
         return self.stage, self.status, self.steps, hours, memory
 
@@ -190,7 +192,10 @@ def amount_of(table: Any) -> str:
     return f"{rows} rows" if rows else "-"
 
 
-def _hours(hours: float) -> str:
+def hours_text(hours: float) -> str:
+    """As a person says it."""
+    if hours >= MANY_HOURS:
+        return f"about {hours / 24:.0f} days"
     return f"about {hours:.1f} h" if hours >= 1 else f"about {max(1, round(hours * 60))} min"
 
 

@@ -9,7 +9,7 @@ import html
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -68,17 +68,17 @@ def _overview(run: RunFolder, recipe: Recipe) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """An HTML table."""
+    """An HTML table; a path in it can be followed."""
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_shown(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td>{_shown(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
 def _shown(cell: object) -> str:
-    return f"{cell:.5g}" if isinstance(cell, float) else str(cell)
+    text = html.escape(f"{cell:.5g}" if isinstance(cell, float) else str(cell))
+    return f'<a href="{text}">{text}</a>' if isinstance(cell, PurePath) else text
 
 
 # ── a stage ──────────────────────────────────────────────────────────────────────────────────────
@@ -104,7 +104,8 @@ def _audits(folder: Path) -> str:
         pictures = read_audit(folder / name).get("pictures", {})
         left_out = sum(bool(picture["problem"]) for picture in pictures.values())
         if pictures:
-            rows.append((name, len(pictures) - left_out, left_out, f"prepare/{name}/report.html"))
+            more = PurePosixPath("prepare", name, "report.html")
+            rows.append((name, len(pictures) - left_out, left_out, more))
     return table(("portraits", "used", "left out", "more"), rows) if rows else ""
 
 

@@ -215,6 +215,8 @@ def _run_stages(
         for name in options.again:
             if processes.is_first and run.is_done(name):
                 run.set_aside(name)
+        if processes.is_first and plan.to_do:
+            progress.note(f"{run.path / 'report.html'} shows how it goes")
         for name in plan.to_do:
             context = Context(name, recipe, run, store, processes, progress)
             _run_stage(plan.stages[name].stage, context)
