@@ -26,6 +26,8 @@ from dsgcli.media import images
 from dsgcli.types import Frame
 
 Kind = Literal["picture", "animation", "video", "memory"]
+DecoderName = Literal["cpu", "nvdec"]
+"""What decodes a video; nvdec is the decoder of an NVIDIA GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ class SourceInfo:
     """Sentences for the user, without the file's name."""
     truncated: bool = False
     """The file ends before what its header promises."""
+    decoder: DecoderName = "cpu"
+    """What decodes it, which may be another one than was asked for."""
 
     @property
     def expected_frames(self) -> int | None:
@@ -171,6 +175,7 @@ def open_source(
     start: Fraction | None = None,
     end: Fraction | None = None,
     skip: int = 0,
+    decoder: DecoderName = "cpu",
 ) -> FrameSource:
     """Open a picture, an animation (GIF, WebP, PNG) or a video.
 
@@ -179,6 +184,7 @@ def open_source(
         end: seconds from the beginning of the file; frames from it on are left out.
         skip: frames to leave out after that, without changing the time and index of the others: a
             resumed run goes on where it stopped.
+        decoder: of videos; what it cannot decode, the CPU decodes, and a warning says so.
 
     Raises:
         SourceMissingError: it does not exist, or is a folder.
@@ -196,7 +202,7 @@ def open_source(
         case _:
             from dsgcli.media.video_source import VideoSource
 
-            return VideoSource(path, start=start, end=end, skip=skip)
+            return VideoSource(path, start=start, end=end, skip=skip, decoder=decoder)
 
 
 def preview_frames(

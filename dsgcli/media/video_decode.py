@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
 
 import av
 from av.codec.context import ThreadType
+from av.codec.hwaccel import HWAccel
 from av.container.input import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -24,6 +26,7 @@ from av.video.stream import VideoStream
 
 from dsgcli.errors import SourceError
 from dsgcli.media.files import check_input
+from dsgcli.media.sources import DecoderName
 
 MAX_DAMAGED_IN_A_ROW = 250
 """Packets that may fail to decode one after the other: ten seconds at 25 frames a second. Scratches
@@ -32,6 +35,14 @@ and a video that stands still for minutes helps nobody."""
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these ignore the alpha that WebM keeps beside the picture."""
+
+MAX_RATE = 1000
+"""What a header says above this is a clock, not a frame rate."""
+MAX_ASPECT = 8
+"""Sample aspect ratios beyond this are nonsense in the header."""
+NVDEC_FORMATS = {"nv12": "yuv420p", "p010le": "yuv420p10le", "p016le": "yuv420p16le"}
+"""How pictures come back from NVDEC: samples as the CPU decodes them, blue beside red in one plane.
+The same colors come out of them, to the bit. Filters want each in a plane of its own."""
 
 TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
 """What FFmpeg makes of text files: pictures of letters."""
@@ -53,8 +64,21 @@ class Damage:
     """The file ends in the middle of a packet."""
 
 
-def open_container(path: Path) -> InputContainer:
+@cache
+def has_nvdec() -> bool:
+    """Whether there is an NVIDIA GPU, with a driver that decodes."""
+    try:
+        HWAccel("cuda").create(av.Codec("h264", "r"))
+    except (av.FFmpegError, NotImplementedError):  # no device or no driver; a PyAV built without
+        return False
+    return True
+
+
+def open_container(path: Path, decoder: DecoderName = "cpu") -> InputContainer:
     """Open a video file for reading.
+
+    Args:
+        decoder: nvdec only where `has_nvdec`.
 
     Raises:
         SourceMissingError, SourceError: no file, or nothing that can be read as a video.
@@ -67,6 +91,7 @@ def open_container(path: Path) -> InputContainer:
             "r",
             options={"protocol_whitelist": "file"},
             metadata_errors="replace",
+            hwaccel=HWAccel("cuda", allow_software_fallback=True) if decoder == "nvdec" else None,
         )
     except av.FFmpegError as error:
         raise SourceError(_cannot_open(path, error)) from error
@@ -101,14 +126,25 @@ def stamp_of(frame: VideoFrame, time_base: Fraction) -> Fraction | None:
     return None if pts is None else pts * time_base
 
 
-class Decoder:
-    """The decoded pictures of one pass over a video stream."""
+def planar(frame: VideoFrame) -> VideoFrame:
+    """The same samples, every color in a plane of its own."""
+    wanted = NVDEC_FORMATS.get(frame.format.name)
+    return frame if wanted is None else frame.reformat(format=wanted)
 
-    def __init__(self, path: Path) -> None:
+
+class Decoder:
+    """The decoded pictures of one pass over a video stream.
+
+    Args:
+        decoder: nvdec is taken where it is there, and `decoder_of` says whether it did.
+    """
+
+    def __init__(self, path: Path, decoder: DecoderName = "cpu") -> None:
         self._path = path
         self._lock, self.closed = Lock(), False
         self._failed_in_a_row = 0
-        self._container = open_container(path)
+        by = "cpu" if decoder == "cpu" or not has_nvdec() else decoder
+        self._container = open_container(path, by)
         try:
             self.stream = pick_video(self._container, path)
         except SourceError:
@@ -127,6 +163,27 @@ class Decoder:
         except av.FFmpegError:
             return False
         return True
+
+    def decoder_of(self, frame: VideoFrame) -> DecoderName:
+        """What decoded a picture: where NVDEC cannot, the CPU does, in formats of its own."""
+        on_gpu = self._context.is_hwaccel and frame.format.name in NVDEC_FORMATS
+        return "nvdec" if on_gpu else "cpu"
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames per second on average, if the stream says it in earnest."""
+        for rate in (self.stream.average_rate, self.stream.guessed_rate):
+            if rate and 0 < rate <= MAX_RATE:
+                return Fraction(rate)
+        return None
+
+    @property
+    def aspect(self) -> Fraction | None:
+        """Width over height of a pixel, if the stream says it in earnest."""
+        aspect = self.stream.sample_aspect_ratio
+        if not aspect or aspect <= 0 or not 1 / Fraction(MAX_ASPECT) <= aspect <= MAX_ASPECT:
+            return None
+        return Fraction(aspect)
 
     def frames(self) -> Iterator[VideoFrame]:
         """Decode to the end, or until closed; what cannot be decoded is counted in `damage`.
@@ -170,6 +227,8 @@ class Decoder:
         decoder = ALPHA_DECODERS.get(context.codec.canonical_name)
         if self.has_alpha and decoder:
             return av.CodecContext.create(decoder, "r")  # type: ignore[return-value]
+        if context.is_hwaccel:
+            return context  # threads of the CPU's are of no use to it
         context.thread_type = ThreadType.AUTO
         context.thread_count = 0
         return context

@@ -20,24 +20,20 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from dsgcli.errors import SourceError
-from dsgcli.media.sources import ContextManaged, SourceInfo, StreamFacts
+from dsgcli.media.sources import ContextManaged, DecoderName, SourceInfo, StreamFacts
 from dsgcli.media.times import Timeline
 from dsgcli.media.video_color import FrameReader, color_facts, display_size, has_alpha, orientation
-from dsgcli.media.video_decode import Decoder, stamp_of
+from dsgcli.media.video_decode import Decoder, has_nvdec, planar, stamp_of
 from dsgcli.types import Frame
 
 USUAL_RATE = Fraction(25)
 """Frames per second where a stream does not say."""
-MAX_RATE = 1000
-"""What a header says above this is a clock, not a frame rate."""
 TRUNCATION_SLACK_FRAMES = 3
 """A video that ends this many frames before the end its header gives is called truncated; writers
 round, and count the last frame differently."""
 SEEK_MARGIN_S = Fraction(1)
 """How long before a stretch decoding begins: deinterlacing looks at the frame before, and a key
 frame may be shown later than its place in the file says."""
-MAX_ASPECT = 8
-"""Sample aspect ratios beyond this are nonsense in the header."""
 OWN_DATA = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"),
 }
@@ -56,23 +52,30 @@ class VideoSource(ContextManaged):
     """The frames of a video file. See `open_source` for the arguments."""
 
     def __init__(
-        self, path: Path, *, start: Fraction | None, end: Fraction | None, skip: int
+        self,
+        path: Path,
+        *,
+        start: Fraction | None,
+        end: Fraction | None,
+        skip: int,
+        decoder: DecoderName = "cpu",
     ) -> None:
-        self._path, self._skip = path, skip
+        self._path, self._skip, self._by = path, skip, decoder
         self.irregular = False
         """Whether frames read so far were damaged, or had no usable timestamps."""
         self._open: list[Decoder] = []
-        decoder = self._decoder()
+        opened = self._decoder()
         try:
-            first = next(decoder.frames(), None)
+            first = next(opened.frames(), None)
             if first is None:
                 raise SourceError(f"{path} has a video stream without a single frame in it")
             self._turn = orientation(first)
-            self._info = _describe(path, decoder, first)
-            self._square, self._info.size_px = display_size(first, _aspect(decoder), self._turn)
-            self._promised = _promised_end(decoder)
+            self._info = _describe(path, opened, first)
+            self._square, self._info.size_px = display_size(first, opened.aspect, self._turn)
+            self._promised = _promised_end(opened)
+            self._note_decoder(opened.decoder_of(first))
         finally:
-            decoder.close()
+            opened.close()
         self._trim(start, end)
 
     @property
@@ -115,8 +118,15 @@ class VideoSource(ContextManaged):
         elif end is not None:
             info.duration = end - info.start
 
+    def _note_decoder(self, used: DecoderName) -> None:
+        """What NVDEC cannot decode is decoded as if nobody had asked for it."""
+        if used != self._by:
+            why = f"cannot decode this {self._info.codec}" if has_nvdec() else "is not here"
+            self._info.warn(f"NVDEC {why}, so the CPU decodes it")
+        self._by = self._info.decoder = used
+
     def _decoder(self) -> Decoder:
-        decoder = Decoder(self._path)
+        decoder = Decoder(self._path, self._by)
         self._open.append(decoder)
         return decoder
 
@@ -177,7 +187,7 @@ class VideoSource(ContextManaged):
 
     def _reached(self, begin: Fraction) -> bool:
         """Whether seeking lands at or before a time: broken indexes lead past it."""
-        probe = Decoder(self._path)
+        probe = Decoder(self._path, self._by)
         try:
             if not probe.seek(self._info.origin + begin):
                 return False
@@ -248,6 +258,7 @@ class _Deinterlacer:
         if self._graph is None and not frame.interlaced_frame:
             yield picture
             return
+        frame = planar(frame)
         shape = (frame.width, frame.height, frame.format.name)
         if self._graph is None or shape != self._shape:
             yield from self.flush()
@@ -309,12 +320,11 @@ def sample_video(path: Path, info: SourceInfo, count: int) -> list[Frame]:
 
 def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
     container, stream = decoder.container, decoder.stream
-    rate = _rate(decoder)
     info = SourceInfo(
         kind="video",
         path=path,
         size_px=(0, 0),
-        rate=rate,
+        rate=decoder.rate,
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
         time_base=decoder.time_base,
@@ -350,13 +360,6 @@ def _stream_facts(stream: av.stream.Stream) -> StreamFacts:
     )
 
 
-def _rate(decoder: Decoder) -> Fraction | None:
-    for rate in (decoder.stream.average_rate, decoder.stream.guessed_rate):
-        if rate and 0 < rate <= MAX_RATE:
-            return Fraction(rate)
-    return None
-
-
 def _origin(decoder: Decoder, first: VideoFrame) -> Fraction:
     """The container time that a player shows as 0: the earliest start of picture and sound.
 
@@ -387,10 +390,3 @@ def _promised_end(decoder: Decoder) -> Fraction | None:
     except ValueError:
         alone = len(container.streams) == 1 and container.duration
         return Fraction(container.duration or 0, av.time_base) + begin if alone else None
-
-
-def _aspect(decoder: Decoder) -> Fraction | None:
-    aspect = decoder.stream.sample_aspect_ratio
-    if not aspect or aspect <= 0 or not 1 / Fraction(MAX_ASPECT) <= aspect <= MAX_ASPECT:
-        return None
-    return Fraction(aspect)

@@ -43,7 +43,9 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     """
     started = time.monotonic()
     options = studio.options
-    with open_source(job.source.path, start=options.start, end=options.end) as source:
+    with open_source(
+        job.source.path, start=options.start, end=options.end, decoder=options.decoder
+    ) as source:
         sinks = sink_options(studio, keys)
         for path, sink in zip(job.outputs, sinks, strict=True):
             check_target(path, sink, source.info)
@@ -182,7 +184,11 @@ class _Video:
         self._go_on(point)
         options = self.studio.options
         with open_source(
-            self.job.source.path, start=options.start, end=options.end, skip=point.frame
+            self.job.source.path,
+            start=options.start,
+            end=options.end,
+            skip=point.frame,
+            decoder=options.decoder,
         ) as rest:
             count = point.segment + self._write(segments, point, rest)
             self.source.info.warnings += rest.info.warnings

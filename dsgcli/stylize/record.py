@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsgcli.faces.track import GAP_S, see
-from dsgcli.media.sources import open_source
+from dsgcli.media.sources import DecoderName, open_source
 from dsgcli.media.video_source import VideoSource
 from dsgcli.runtime import prefetch
 
@@ -73,10 +73,14 @@ class UnreliableError(Exception):
 
 
 def open_stretches(
-    path: Path, *, start: Fraction | None = None, end: Fraction | None = None
+    path: Path,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    decoder: DecoderName = "cpu",
 ) -> VideoSource | None:
     """A source that parts can be read of; None for what is read from the beginning only."""
-    source = open_source(path, start=start, end=end)
+    source = open_source(path, start=start, end=end, decoder=decoder)
     if isinstance(source, VideoSource):
         return source
     source.close()

@@ -72,7 +72,8 @@ class Segments:
         self.outputs, self.options, self.info = outputs, options, info
         self.folder = parts_folder(outputs[0])
         names = [output.name for output in outputs]
-        job = {**job, "segment_frames": shots.SEGMENT_FRAMES, "outputs": names}
+        fixed = {"segment_frames": shots.SEGMENT_FRAMES, "decoder": info.decoder}
+        job = {**job, **fixed, "outputs": names}
         if joining:
             return
         if fresh or self._job() != job:

@@ -229,7 +229,7 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
         return None
     from dsgcli.stylize.record import open_stretches
 
-    source = open_stretches(path, start=options.start, end=options.end)
+    source = open_stretches(path, start=options.start, end=options.end, decoder=options.decoder)
     if source is None:
         return None
     count = source.info.expected_frames or 0

@@ -60,7 +60,7 @@ def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
     if order.work is None:
         return run_job(order.job, studio)
     path, options = order.job.source.path, order.options
-    source = open_stretches(path, start=options.start, end=options.end)
+    source = open_stretches(path, start=options.start, end=options.end, decoder=options.decoder)
     assert source is not None, "only what can be read in stretches is split"
     with source:
         return _part_of(order, source, studio)

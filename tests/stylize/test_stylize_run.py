@@ -337,6 +337,7 @@ CHANGED = {
     "alpha": True,
     "smooth": 0.3,
     "on_missing": "hold",
+    "decoder": "nvdec",
     "start": Fraction(1),
     "end": Fraction(2),
     "codec": "hevc",
