@@ -333,8 +333,8 @@ def load_portraits(
     dtype = pick_precision(precision, place)
     runs = pick_backend(backend, place, dtype, size)
     return Portraits(
-        generator=store.generator(style, place),
-        encoder=None if encoder is None else store.encoder(style, encoder, place),
+        generator=store.generator(style, place, owned=False),
+        encoder=None if encoder is None else store.encoder(style, encoder, place, owned=False),
         device=place,
         dtype=dtype,
         size=size,

@@ -13,7 +13,7 @@ Published checkpoints and the project's own files look the same from here on.
     codes       "exstyle", "refined", "instyle": (N, L, D)
     net         the weights of a perceptual network
 
-Weights come as float32 on the CPU, owned by the caller, checked to be finite.
+Weights come as float32 on the CPU, owned by the caller (unless only read), checked to be finite.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ State = dict[str, Tensor]
 """Keys and tensors of (a part of) a network."""
 
 
+KERNEL_DIMS = 4
+"""Of weights that only binding reads. Matrices are multiplied with as they are, and the last bits
+of a product depend on where its factors begin in memory: in a file, anywhere."""
+
+
 class OpenModel(Protocol):
     """A model file, of ours or published."""
 
@@ -59,8 +64,14 @@ class OpenModel(Protocol):
     @property
     def parts(self) -> tuple[str, ...]: ...
 
-    def part(self, name: str) -> State:
+    def part(self, name: str, *, owned: bool = True) -> State:
         """The weights of one part.
+
+        Args:
+            owned: False is for who only reads them, to make something else of them: kernels that
+                are stored as float32 then lie in the file itself, mapped, which spares copying
+                nearly all of a network. A file that is replaced, as dsg does, stays as it was for
+                who has it open; one that is written over does not.
 
         Raises:
             ModelMismatchError: there is no such part. ModelCorruptError: unreadable, or not finite.
@@ -98,8 +109,8 @@ class OwnModel:
         self.header = header if header.name else header.named(path.stem)
         self.parts = tuple(sorted({key.partition("/")[0] for key in self._shapes}))
 
-    def part(self, name: str) -> State:
-        return own_copy(self.stored(name), self.path, name)
+    def part(self, name: str, *, owned: bool = True) -> State:
+        return as_weights(self.stored(name), self.path, name, owned=owned)
 
     def stored(self, name: str) -> State:
         """The weights of one part as they are stored, unchecked.
@@ -130,33 +141,37 @@ class PublishedModel:
         self.path, self.header, self._states = path, header, parts
         self.parts = tuple(parts)
 
-    def part(self, name: str) -> State:
+    def part(self, name: str, *, owned: bool = True) -> State:
         if name not in self._states:
             raise _no_part(self.path, name, self.parts)
-        return own_copy(self._states[name], self.path, name)
+        return as_weights(self._states[name], self.path, name, owned=owned)
 
 
 def _no_part(path: Path, name: str, parts: tuple[str, ...]) -> ModelMismatchError:
     return ModelMismatchError(f"{path} has no part {name!r}, only {', '.join(parts)}")
 
 
-def own_copy(state: Mapping[str, Tensor], path: Path, part: str) -> State:
-    """float32 copies that no longer depend on the file; integers stay what they are.
+def as_weights(state: Mapping[str, Tensor], path: Path, part: str, *, owned: bool = True) -> State:
+    """Floats as float32, contiguous and finite; integers stay what they are.
+
+    Args:
+        owned: copies that no longer depend on the file.
 
     Raises:
         ModelCorruptError: a number that is not finite, with its key.
     """
-    copied: State = {}
+    weights: State = {}
     for key, tensor in state.items():
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-        owned = tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
-        if not is_finite(owned):
+        copy = owned or tensor.ndim < KERNEL_DIMS
+        weight = tensor.detach().to(dtype, copy=copy, memory_format=torch.contiguous_format)
+        if not is_finite(weight):
             raise ModelCorruptError(
                 f"{path} holds numbers that are not finite (in {part}, {key}): it was damaged, or "
                 f"its training failed; use an earlier checkpoint, or fetch it again"
             )
-        copied[key] = owned
-    return copied
+        weights[key] = weight
+    return weights
 
 
 def is_finite(tensor: Tensor) -> bool:

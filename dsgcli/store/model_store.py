@@ -232,8 +232,14 @@ class ModelStore:
 
     # ── networks ─────────────────────────────────────────────────────────────────────────────────
 
-    def generator(self, style: str, device: torch.device | None = None) -> DualStyleGAN:
+    def generator(
+        self, style: str, device: torch.device | None = None, *, owned: bool = True
+    ) -> DualStyleGAN:
         """The DualStyleGAN of a style, put together with its base; in evaluation mode.
+
+        Args:
+            owned: False spares a copy of the weights where they are only read, see
+                `contents.OpenModel.part`.
 
         Raises:
             ModelError: no such style, no such base, or files that cannot be used.
@@ -242,7 +248,9 @@ class ModelStore:
 
         info = self.info(style)
         base = None if info.published else self.lookup.base_of(info)
-        network = networks.load_dualstylegan(info.path, device or networks.CPU, base=base)
+        network = networks.load_dualstylegan(
+            info.path, device or networks.CPU, base=base, owned=owned
+        )
         takes = (network.layout.num_latents, network.config.generator.style_dim)
         assert info.layout is not None
         if takes != (info.layout.num_latents, info.style_dim):
@@ -314,13 +322,19 @@ class ModelStore:
         )
 
     def encoder(
-        self, style: str, space: Space = "auto", device: torch.device | None = None
+        self,
+        style: str,
+        space: Space = "auto",
+        device: torch.device | None = None,
+        *,
+        owned: bool = True,
     ) -> Encoder:
         """The encoder that goes with a style: of its own set, else a general one of a root, cut to
         the rows that the style's codes have.
 
         Args:
             space: what the codes are to be; "auto" prefers z+.
+            owned: as `generator`.
 
         Raises:
             ModelMissingError: none is there. ModelMismatchError: none that fits.
@@ -331,7 +345,7 @@ class ModelStore:
         assert info.layout is not None
         path = self.lookup.encoder_for(info, space)
         encoder = networks.load_encoder(
-            path, device or networks.CPU, num_latents=info.layout.num_latents
+            path, device or networks.CPU, num_latents=info.layout.num_latents, owned=owned
         )
         if encoder.config.style_dim != info.style_dim:
             raise ModelMismatchError(

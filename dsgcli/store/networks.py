@@ -69,11 +69,13 @@ def load_dualstylegan(
     *,
     base: Path | OpenModel | None = None,
     part: str = "g_ema",
+    owned: bool = True,
 ) -> DualStyleGAN:
     """A whole DualStyleGAN, or a style put together with its base.
 
     Args:
         base: the file of the base; a style needs it, and it has to be the one the style names.
+        owned: as `OpenModel.part`.
 
     Raises:
         ModelMismatchError: another kind, incomplete, or the wrong base.
@@ -83,19 +85,21 @@ def load_dualstylegan(
     if model.header.kind == "style":
         if base is None:
             raise ModelMismatchError(f"{model.path} is a style alone: it needs its base beside it")
-        state = _with_base(model, open_model(base) if isinstance(base, Path) else base)
+        opened = open_model(base) if isinstance(base, Path) else base
+        state = _with_base(model, opened, owned=owned)
     else:
-        state = model.part(part)
+        state = model.part(part, owned=owned)
     what = f"a DualStyleGAN of {config.generator.size_px} px"
     return build(lambda: DualStyleGAN.of(config), state, model.path, what, device)
 
 
-def _with_base(style: OpenModel, base: OpenModel) -> State:
+def _with_base(style: OpenModel, base: OpenModel, *, owned: bool) -> State:
     wanted = style.header.base
     assert wanted is not None, style.path
     check_base(wanted, base, style.path)
-    generator = {f"generator.{key}": value for key, value in base.part("g_ema").items()}
-    return {**style.part("style_path"), **generator}
+    state = base.part("g_ema", owned=owned)
+    generator = {f"generator.{key}": value for key, value in state.items()}
+    return {**style.part("style_path", owned=owned), **generator}
 
 
 def check_base(wanted: BaseRef, base: OpenModel, style: Path) -> None:
@@ -117,6 +121,7 @@ def load_encoder(
     *,
     space: CodeSpace | None = None,
     num_latents: int | None = None,
+    owned: bool = True,
 ) -> Encoder:
     """An encoder of faces.
 
@@ -124,6 +129,7 @@ def load_encoder(
         space: of a published file's codes; None goes by its name.
         num_latents: rows wanted; an encoder with more is cut to the first ones (a published one
             has 18, of which a smaller generator of the same family takes the first).
+        owned: as `OpenModel.part`.
 
     Raises:
         ModelMismatchError: another kind, incomplete, or fewer rows than wanted.
@@ -131,7 +137,7 @@ def load_encoder(
     model = open_model(source, space=space) if isinstance(source, Path) else source
     model = _opened(model, "encoder")
     config = configuration(model, EncoderConfig.from_json)
-    state = model.part("encoder")
+    state = model.part("encoder", owned=owned)
     if num_latents is not None and num_latents != config.num_latents:
         config, state = _cut(config, state, num_latents, model.path)
     what = f"an encoder of {config.num_latents} x {config.style_dim} codes"

@@ -7,12 +7,14 @@ has to draw or to look for itself, it opens a studio of its own.
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from dsgcli.runtime import uncollected
 from dsgcli.stylize.summary import Stopwatch
 
 if TYPE_CHECKING:
@@ -55,9 +57,12 @@ class Desk:
         Raises:
             UsageError, ModelError: as `open_studio`.
         """
-        from dsgcli.stylize.studio import open_studio
+        with uncollected():
+            from dsgcli.stylize.studio import open_studio
 
-        return self._stack.enter_context(open_studio(self.options, self._progress, self.clock))
+            self._stack.callback(gc.unfreeze)
+            studio = open_studio(self.options, self._progress, self.clock)
+            return self._stack.enter_context(studio)
 
     @property
     def labels(self) -> tuple[str, ...]:

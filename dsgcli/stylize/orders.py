@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError
+from dsgcli.runtime import uncollected
 from dsgcli.stylize.jobs import Job
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.summary import FileResult
@@ -83,6 +84,7 @@ def carry_out(order: Order) -> Done:
 def get_ready(call: Call) -> Ready | None:
     """Load what orders with these options will need; None if that fails, as the one who gives the
     orders will find out by trying."""
-    from dsgcli.stylize import work
+    with uncollected():
+        from dsgcli.stylize import work
 
-    return work.get_ready(call)
+        return work.get_ready(call)

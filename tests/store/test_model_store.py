@@ -514,3 +514,35 @@ def test_whole_dualstylegan_of_ours_is_a_model_and_no_style(tmp_path, dual):
     store = store_of(tmp_path / "root")
     assert store.styles() == []
     assert same_weights(store.plain_generator("pretrain"), dual.generator)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_left_in_their_files_draw_the_same_bits(tmp_path, dtype):
+    """However they lie there: the name, in the header, moves them by some bytes."""
+    from dsgcli.portraits import Look, Portraits, pick_weights
+
+    pictures, faces = [], torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    for set_name in ("a", "ab" * 4):
+        torch.manual_seed(1)
+        own_layout(tmp_path, "toon", set_name=set_name)
+        store = store_of(tmp_path)
+        name = f"{set_name}/toon"
+        exstyle = store.resolve(StyleRef.parse(name)).exstyle
+        for owned in (True, False):
+            networks = store.generator(name, owned=owned), store.encoder(name, owned=owned)
+            weights = [w for network in networks for w in network.state_dict().values()]
+            assert all(w.data_ptr() % 64 == 0 for w in weights if owned or w.ndim < 4)
+            portraits = Portraits(*networks, dtype=dtype)
+            look = Look(exstyle=exstyle, weights=pick_weights(portraits.layout))
+            pictures.append(portraits.draw_images(portraits.encode_images(faces), look))
+    assert all(torch.equal(pictures[0], other) for other in pictures[1:])
+
+
+def test_a_model_that_is_replaced_stays_as_it_was_for_who_has_it_open(tmp_path):
+    own_layout(tmp_path / "root", "toon")
+    store = store_of(tmp_path / "root")
+    mapped = store.generator("toon", owned=False)
+    kept = {key: tensor.clone() for key, tensor in mapped.state_dict().items()}
+    torch.manual_seed(99)
+    own_layout(tmp_path / "root", "toon")
+    assert all(torch.equal(kept[key], tensor) for key, tensor in mapped.state_dict().items())
