@@ -13,10 +13,12 @@ STAMP  := $(VENV)/.installed
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "Installing dsg, and what it needs, into $(VENV): some minutes the first time."
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP)
+	@echo "The demo takes a minute or two."
 	$(BIN)/python benchmarks/demo.py
 
 test: $(STAMP)

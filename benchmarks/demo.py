@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from dsgcli.__main__ import main
+from dsgcli.console import Terminal
 from dsgcli.errors import ModelError, ModelMissingError
 from dsgcli.faces.detect import open_detector
 from dsgcli.generate.codes import seeded_normal
@@ -104,9 +105,14 @@ def write_clip(path: Path, style: str | None) -> None:
         frames = draw_clip(NUM_FRAMES, WIDTH, HEIGHT, faces=2, seed=4)
     else:
         frames = people_clip(load_portraits(ModelStore.open(), style, encoder=None))
-    with open_sink(path, SinkOptions(overwrite=True)) as sink:
+    with (
+        open_sink(path, SinkOptions(overwrite=True)) as sink,
+        Terminal().progress() as progress,
+        progress.task("Drawing", NUM_FRAMES, "frames") as task,
+    ):
         for frame in frames:
             sink.write(frame)
+            task.advance()
 
 
 # ── the demo ─────────────────────────────────────────────────────────────────────────────────────
@@ -121,10 +127,16 @@ def make_faces_findable() -> None:
         main(["models", "pull", "face_landmarker", "--accept-license"])
 
 
+def near(path: Path) -> Path:
+    """As short as it can be written from here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def run_demo() -> int:
     """Returns the exit code of `dsg stylize`."""
-    source, target = FOLDER / "people.mp4", FOLDER / "people_stylized.mp4"
     FOLDER.mkdir(exist_ok=True)
+    source, target = near(FOLDER / "people.mp4"), near(FOLDER / "people_stylized.mp4")
     make_faces_findable()
     style = default_style()
     print(f"Drawing {NUM_FRAMES} frames of two people who never lived: {source}")
@@ -143,7 +155,8 @@ def run_demo() -> int:
         print("$ dsg " + " ".join(command))
         code = main(command)
     if code == 0:
-        print(f"\nLook at {target}, beside {source.name}.")
+        print(f"\nLook at {target}, beside {source.name}. Then try a picture of yours:")
+        print(f"$ {near(Path(sys.executable).parent / 'dsg')} stylize PHOTO")
     return code
 
 
