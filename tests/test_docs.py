@@ -274,6 +274,10 @@ def test_drawn_pictures_take_their_places(tmp_path):
 
 # ── nothing of one machine ───────────────────────────────────────────────────────────────────────
 
+PACKAGE_HOSTS = re.compile(
+    "|".join(["pypi" + r"\.org", "python" + "hosted", "anaconda" + r"\.(org|com)", "org/" + "whl"])
+)
+"""A host of packages changes, and is everyone's own choice: pages that are kept up say which."""
 MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "tmp/", "/home/[a-z]"]))
 
 
@@ -281,6 +285,7 @@ MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "tmp/",
 def test_no_machine_is_named(path):
     text = path.read_text("utf-8")
     assert not MACHINE_PATHS.search(text)
+    assert not PACKAGE_HOSTS.search(text)
     hosts = set(re.findall(r"https?://([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)", text))
     assert not {host for host in hosts - KNOWN_HOSTS if not host.endswith(RESERVED)}
 
