@@ -1,7 +1,7 @@
 """How fast portraits are drawn and faces encoded, against the plain formulation: `make bench`.
 
     python benchmarks/speed.py [--size 1024] [--rounds 3] [--threads N] [--parts generator encoder
-                               sizes cold memory] [--results FOLDER]
+                               sizes video cold memory] [--results FOLDER]
 
 All forms of a network run in turns in one process, so that what disturbs one disturbs all; a figure
 is the median, with the smallest and largest beside it. With one thread, time is that of the
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +41,7 @@ from dsgcli.runtime import keep_freed_memory
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
-PARTS = ("generator", "encoder", "sizes", "cold", "memory")
+PARTS = ("generator", "encoder", "sizes", "video", "cold", "memory")
 FORMS = {
     "torch fp32": ("torch", torch.float32),
     "torch bf16": ("torch", torch.bfloat16),
@@ -181,6 +182,10 @@ def encoder_part(size_px: int, rounds: int) -> list[str]:
         for name, (backend, dtype) in usable_forms().items()
         if name != "openvino fp32"
     }
+    rows_taken = decoder.layout.num_structure  # colors follow the exemplar wholly, by default
+    for name in [name for name in runs if "bf16" in name]:
+        backend = pick_backend(FORMS[name][0], CPU, torch.bfloat16)  # type: ignore[arg-type]
+        runs[f"{name}, {rows_taken} rows"] = backend.bind_encoder(encoder, rows_taken)
 
     def decoded() -> Tensor:
         encoder(faces)
@@ -266,6 +271,29 @@ def memory_part(size_px: int, batch: int = 4) -> list[str]:
     return rows
 
 
+def video_part(size_px: int, rounds: int) -> list[str]:
+    """Whole `dsg stylize` of a crop video against its networks alone; start does not count."""
+    from video import NUM_FRAMES, RUNS, video_calls
+
+    with ExitStack() as stack:
+        taken = in_turns(video_calls(size_px, stack), rounds)
+    found = {what: Timing([s / NUM_FRAMES for s in t.seconds]) for what, t in taken.items()}
+    alone = found["generator"]
+    pairs = zip(alone.seconds, found["encoder"].seconds, strict=True)
+    both = Timing([one + other for one, other in pairs])
+    rows = [
+        f"| video of {NUM_FRAMES} frames | s a frame | generator's share | both networks' share |",
+        "|---|---:|---:|---:|",
+        f"| generator alone | {alone} | | |",
+        f"| encoder alone, rows that the style takes from the face | {found['encoder']} | | |",
+    ]
+    for what, label in RUNS.items():
+        whole = found[what]
+        shares = f"{ratio(alone, whole):.2f} | {ratio(both, whole):.2f}"
+        rows.append(f"| {label} | {whole} | {shares} |")
+    return rows
+
+
 def cold_part(size_px: int, rounds: int) -> list[str]:
     """`dsg stylize` of one aligned picture, from the command line to the file, against drawing."""
     from cold import cold_start
@@ -296,7 +324,8 @@ def heading() -> list[str]:
         "",
         ", ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *names])
         + f", Python {platform.python_version()}; {timed}; load {busy} at the start.",
-        "Medians, smallest and largest in brackets. Written by `make bench`.",
+        "Medians, smallest and largest in brackets. Written by `make bench`, in several runs;",
+        "the line above is of the last.",
     ]
 
 
@@ -305,6 +334,15 @@ def _has(package: str) -> bool:
         return bool(version(package))
     except ImportError:
         return False
+
+
+def merged(before: str, head: list[str], sections: dict[str, list[str]]) -> str:
+    """The page with these sections, by title, and those of an earlier run that are not measured
+    anew."""
+    kept = {text.partition("\n")[0]: f"## {text}" for text in before.split("\n## ")[1:]}
+    kept |= {title: "\n".join([f"## {title}", "", *rows]) for title, rows in sections.items()}
+    titles = [title for part in PARTS for title in kept if title.startswith(part.capitalize())]
+    return "\n\n".join(["\n".join(head), *(kept[title].strip() for title in titles)]) + "\n"
 
 
 def main() -> None:
@@ -318,20 +356,23 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{processor()} {options.threads} thread".lower()).strip("-")
-    page, (px, rounds) = heading(), (options.size, options.rounds)
+    px, rounds, head = options.size, options.rounds, heading()
     parts: dict[str, Callable[[], list[str]]] = {
         "generator": lambda: generator_part(px, rounds),
         "encoder": lambda: encoder_part(px, rounds),
         "sizes": lambda: sizes_part(px, rounds, options.results / f"{slug}.png"),
+        "video": lambda: video_part(px, rounds),
         "memory": lambda: memory_part(px),
         "cold": lambda: cold_part(px, rounds),
     }
+    sections: dict[str, list[str]] = {}
     with torch.inference_mode():
         for name in options.parts:
-            page += ["", f"## {name.capitalize()}, {px} px", "", *parts[name]()]
-            print("\n".join(page[-12:]), flush=True)
+            sections[f"{name.capitalize()}, {px} px"] = rows = parts[name]()
+            print("\n".join(["", name, *rows]), flush=True)
     target = options.results / f"{slug}.md"
-    target.write_text("\n".join(page) + "\n", "utf-8")
+    before = target.read_text("utf-8") if target.exists() else ""
+    target.write_text(merged(before, head, sections), "utf-8")
     print(f"written to {target}")
 
 
