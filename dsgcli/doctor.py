@@ -206,8 +206,7 @@ def _gpu_encoders() -> list[str]:
 
 
 def _face_detector(report: Report, pretrained: Path | None) -> None:
-    advice = "dsg models pull face_landmarker; or install mediapipe again"
-    with _attempt(report, "no face detector", advice):
+    with _attempt(report, "no face detector", "or install mediapipe again"):
         from dsgcli.faces.detect import open_detector
         from dsgcli.store import ModelStore
 

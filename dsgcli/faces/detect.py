@@ -79,6 +79,12 @@ class MeshDetector:
         self.close()
 
 
+class NoDetectorError(ModelMissingError):
+    """What MediaPipe finds faces with is not on this machine."""
+
+    see = "docs/troubleshooting.md#no-face-detector"
+
+
 def open_detector(
     backend: Backend = "auto", task_file: Path | None = None, *, max_faces: int = MAX_FACES
 ) -> MeshDetector:
@@ -102,10 +108,12 @@ def open_detector(
     bundled = mediapipe_mesh.is_available()
     if backend == "face_mesh" or (backend == "auto" and task_file is None and bundled):
         if not bundled:
-            raise ModelMissingError(f"MediaPipe's bundled face mesh is not here; {_way_out()}")
+            raise NoDetectorError(f"MediaPipe comes without its face mesh here; {_way_out()}")
         return MeshDetector(mediapipe_mesh.BundledMesh(max_faces))
     if task_file is None:
-        raise ModelMissingError(f"no {TASK_NAME}; {_way_out()}")
+        raise NoDetectorError(
+            f"MediaPipe comes without a face model here, and {TASK_NAME} is missing: {_way_out()}"
+        )
     if not mediapipe_tasks.is_available():
         raise ModelMissingError("MediaPipe cannot be imported; reinstall dsgcli")
     return MeshDetector(mediapipe_tasks.TaskMesh(task_file, max_faces))
@@ -113,6 +121,6 @@ def open_detector(
 
 def _way_out() -> str:
     return (
-        f"get it with `dsg models pull face_landmarker`, or download {TASK_URL} and name the file "
-        f"with DSG_FACE_LANDMARKER"
+        f"get it with `dsg models pull face_landmarker` (4 MB), or download {TASK_URL} and put it "
+        f"into the folder that `dsg models path` prints"
     )

@@ -201,3 +201,11 @@ def test_auto_takes_the_bundled_mesh_where_there_is_no_file():
 
 def test_the_tasks_api_is_here_in_every_mediapipe():
     assert mediapipe_tasks.is_available()
+
+
+def test_a_detector_without_its_model_says_how_to_get_it_and_where_to_read_more(monkeypatch):
+    """As on Python 3.13, whose MediaPipe comes without one."""
+    monkeypatch.setattr("dsgcli.faces.mediapipe_mesh.is_available", lambda: False)
+    with pytest.raises(ModelMissingError, match="`dsg models pull face_landmarker`") as raised:
+        open_detector(task_file=None)
+    assert raised.value.see.endswith("#no-face-detector")
