@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.skipif(not STYLES, reason="no model comes with this che
 
 
 @pytest.fixture(scope="module")
-def store() -> ModelStore:
-    return ModelStore.open()
+def store() -> Iterator[ModelStore]:
+    yield ModelStore.open()
+    load.cache_clear()
 
 
 @cache
