@@ -10,6 +10,7 @@ uploaded: the last lines say what is left to do by hand.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -22,7 +23,14 @@ from smoke import ROOT, build, check_contents, run, try_out
 import dsgcli
 
 DIST = ROOT / "dist"
-SDIST_MUST_HOLD = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py")
+SDIST_MUST_HOLD = (
+    "pyproject.toml",
+    "package_page.py",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "tests/conftest.py",
+)
 
 
 def problems_of(version: str, changelog: str) -> list[str]:
@@ -71,6 +79,8 @@ def main() -> None:
     check_contents(wheel)
     print(run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel, cwd=ROOT).strip())
     try_out(wheel, system_packages=arguments.system_packages)
+    if not os.environ.get("DSG_REPOSITORY"):
+        print("The page of the package has no links: DSG_REPOSITORY names no repository.")
     print(f"\n{sdist.name} and {wheel.name} are ready in dist/. What is left:")
     print(f"  git tag v{version} && git push --tags\n  twine upload dist/*")
 
