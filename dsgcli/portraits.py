@@ -199,6 +199,12 @@ class Portraits:
         first_color = self.layout.num_structure
         return 1 + max(row for row in range(drawn) if row < first_color or weights[row] != 1.0)
 
+    @property
+    def num_weights(self) -> int:
+        """Of both networks."""
+        networks = (self.generator, *([] if self.encoder is None else [self.encoder]))
+        return sum(weight.numel() for network in networks for weight in network.parameters())
+
     @torch.inference_mode()
     def encode(self, crops: Sequence[Pixels], rows: int | None = None) -> Tensor:
         """(m, L, D) intrinsic codes in `space` of m aligned crops (S, S, 3).

@@ -1,9 +1,11 @@
 """frames -> faces -> crops -> latents -> portraits -> frames: the main job, whole.
 
-options    what was asked            run        a batch of inputs
-jobs       inputs and outputs        file       one input: a still, or a video in segments
-cast       who is drawn how          flow       the loop itself
-settings   what need not be made again          preview    a contact sheet first
+options    what was asked            run        a batch of inputs: found, planned, handed on
+jobs       inputs and outputs        batch      drawn one after the other, by this process
+studio     what all inputs share     spread     drawn by workers
+cast       who is drawn how          file       one input: a still, or a video in segments
+settings   what need not be made again          flow       the loop itself
+preview    a contact sheet first
 calls      from Python: `stylize` for files, `Stylizer` for arrays
 
 The package itself can be called: `from dsgcli import stylize; stylize("photo.jpg")` is

@@ -58,11 +58,13 @@ class Desk:
             UsageError, ModelError: as `open_studio`.
         """
         with uncollected():
-            from dsgcli.stylize.studio import open_studio
+            from dsgcli.stylize.studio import fitting_threads, open_studio
 
             self._stack.callback(gc.unfreeze)
-            studio = open_studio(self.options, self._progress, self.clock)
-            return self._stack.enter_context(studio)
+            opening = open_studio(self.options, self._progress, self.clock)
+            studio = self._stack.enter_context(opening)
+        self._stack.enter_context(fitting_threads(studio))
+        return studio
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
 from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
 from dsgcli.progress import SILENT, Progress
-from dsgcli.runtime import num_cpus
+from dsgcli.runtime import num_cpus, set_threads
 from dsgcli.store import ModelStore
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.cast import Cast, Wardrobe, make_casts
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
 """On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
+
+SMALL_WEIGHTS = 16_000_000
+"""Of a generator and its encoder: below this, drawing a face takes no longer than finding it, which
+has one thread anyway, and layers are so short that threads mostly wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,6 +123,12 @@ class Studio:
             "cpus": str(num_cpus()),
         }
 
+    @property
+    def is_small(self) -> bool:
+        """Whether all networks are so small that one thread draws best."""
+        everyone = {role.portraits for cast in self.casts for role in cast.roles}
+        return max(portraits.num_weights for portraits in everyone) < SMALL_WEIGHTS
+
     def expect(self, num_pictures: int) -> None:
         """Say how many pictures are to come, see `Portraits.expect`."""
         for role in (role for cast in self.casts for role in cast.roles):
@@ -164,6 +175,18 @@ def open_studio(
             clock=clock,
             store=store,
         )
+
+
+@contextmanager
+def fitting_threads(studio: Studio) -> Iterator[None]:
+    """One thread for small networks, unless OMP_NUM_THREADS says how many."""
+    before = set_threads(None)
+    if studio.is_small and "OMP_NUM_THREADS" not in os.environ:
+        set_threads(1)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 def _finders(

@@ -13,7 +13,7 @@ from stylize.staging import PLAIN
 from dsgcli.errors import WorkerLostError
 from dsgcli.media.images import write_image
 from dsgcli.progress import SILENT
-from dsgcli.runtime import uncollected
+from dsgcli.runtime import set_threads, uncollected
 from dsgcli.stylize.crowd import Called
 from dsgcli.stylize.desk import Desk, Ready
 from dsgcli.stylize.options import StylizeOptions
@@ -66,6 +66,24 @@ def test_where_no_helper_is_ready_this_process_finds_out_why(tiny_store, error):
         assert desk.labels == ("toon-ada",) and desk.machine["detector"] == "MediaPipe face mesh"
         assert gc.get_freeze_count() > before and gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "said", "threads"), [(10**9, None, 1), (10**9, "2", 2), (10, None, 2)]
+)
+def test_small_networks_are_drawn_by_one_thread(tiny_store, monkeypatch, weights, said, threads):
+    monkeypatch.setattr("dsgcli.stylize.studio.SMALL_WEIGHTS", weights)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    options, usual = StylizeOptions(**{**PLAIN, "pretrained": tiny_store}), set_threads(None)
+    try:
+        set_threads(2)
+        with Desk(options, None, SILENT) as desk:
+            assert desk.studio.detector is not None and set_threads(None) == threads
+        assert set_threads(None) == 2
+    finally:
+        set_threads(usual)
 
 
 def test_garbage_is_collected_again_after_loading():
