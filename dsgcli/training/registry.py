@@ -1,6 +1,6 @@
 """Every stage by its name: one line each, in the order they run.
 
-To add a stage: a file in `stages/`, a table in `recipe/stages.py`, a line here.
+To add a stage: CONTRIBUTING.md has the list.
 """
 
 from __future__ import annotations
