@@ -103,6 +103,15 @@ def test_backend_keeps_45_db_in_bf16(narrow, name, weights):
     assert psnr(picture, expected) > 45
 
 
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+def test_torch_keeps_45_db_in_fp16(narrow, weights):
+    """Half precision is for GPUs, but a CPU can tell whether its numbers stay in range."""
+    ws, exstyle_ws = codes(narrow)
+    expected = narrow(ws, exstyle_ws, weights)
+    picture = draw(backend_of("torch", torch.float16), narrow, ws, exstyle_ws, weights)
+    assert psnr(picture, expected) > 45
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_backend_draws_the_photographic_generator_by_itself(narrow, name):
     ws, _ = codes(narrow)
@@ -196,11 +205,14 @@ def test_backend_leaves_out_rows_that_nobody_asks_for(encoder, name, rows):
     assert found[:, rows:].equal(mean[rows:].expand(2, -1, -1))
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_codes_point_the_same_way_in_bf16(encoder, name):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, torch.bfloat16) for name in QUICK), ("torch", torch.float16)],
+)
+def test_codes_point_the_same_way_in_few_bits(encoder, name, dtype):
     faces, device = torch.rand(3, 3, 64, 64) * 2 - 1, HERE[name]
     expected = encoder(faces)
-    backend = backend_of(name, torch.bfloat16)
+    backend = backend_of(name, dtype)
     found = backend.bind_encoder(encoder.to(device))(faces.to(device)).cpu()
     assert found.dtype == torch.float32
     assert F.cosine_similarity(found.flatten(1), expected.flatten(1)).min() > 0.9999
