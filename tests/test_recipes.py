@@ -81,6 +81,27 @@ def test_tiny_recipe_has_every_stage():
     assert read_recipe(ROOT / "recipes" / "tiny.toml").stages == STAGES
 
 
+@pytest.mark.parametrize(
+    "name", ["a:b", "a+b", "a*2", "../up", "a\\b", "con", "NUL.old", "x.", " x", "-x", "a\nb"]
+)
+def test_a_name_that_some_system_or_the_style_flag_cannot_take_is_refused(name):
+    with pytest.raises(RecipeError, match=r"\[run\] name "):
+        build({"run": {"name": name}})
+
+
+@pytest.mark.parametrize("name", ["mystyle", "Zoë – mein Stil", "日本", "v1.2", "console"])
+def test_any_other_name_will_do(name):
+    assert build({"run": {"name": name}}).run.name == name
+
+
+def test_a_recipe_whose_file_cannot_name_the_run_says_so(tmp_path):
+    path = tmp_path / "a+b.toml"
+    path.write_text("[data]\nstyle = 'x'\n", "utf-8")
+    with pytest.raises(RecipeError, match=r"name 'a\+b' must not have \+ in it"):
+        read_recipe(path)
+    assert read_recipe(path, ["run.name='ab'"]).run.name == "ab"
+
+
 # ── fields ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -213,10 +234,10 @@ def test_override_wins_and_makes_a_table(tmp_path):
     assert recipe.stages == ("transfer", "sampler")
 
 
-def test_names_with_anything_in_them_survive_writing(tmp_path):
-    name = 'quote " back\\slash\ttab é 🙂 \x7f'
-    recipe = build({"run": {"name": name}})
-    assert read_recipe(write(tmp_path, write_toml(recipe_values(recipe)))).run.name == name
+def test_text_with_anything_in_it_survives_writing(tmp_path):
+    text = 'quote " back\\slash\ttab é 🙂 \x7f'
+    recipe = build({"run": {"license": text}})
+    assert read_recipe(write(tmp_path, write_toml(recipe_values(recipe)))).run.license == text
 
 
 def test_changes_name_what_matters_and_leave_out_what_does_not():

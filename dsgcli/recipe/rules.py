@@ -112,3 +112,29 @@ def check(table: object, *extra: str) -> None:
     problems.extend(extra)
     if problems:
         raise RecipeError(type(table).__name__, problems)
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+
+_MEANS_SOMETHING = frozenset(':*+/\\<>"|?')
+"""In `--style NAME:EXEMPLAR*SHARE+...`, or in paths of one system or another."""
+_DEVICES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{n}" for port in ("com", "lpt") for n in "123456789"
+}
+"""No names of files on Windows, with any ending."""
+
+
+def why_no_name(name: str) -> str:
+    """Why a folder of a run, and a style that `--style` names, cannot be called so; "" if they can.
+
+    The same on every system, so that what is trained on one can be used on another.
+    """
+    if bad := sorted(letter for letter in set(name) if letter in _MEANS_SOMETHING):
+        return f"must not have {' '.join(bad)} in it"
+    if not name.isprintable():
+        return "must not have control characters in it"
+    if name[:1] in (".", "-", " ") or name[-1:] in (".", " "):
+        return "must not begin with a dot, a dash or a space, nor end with a dot or a space"
+    if name.partition(".")[0].lower() in _DEVICES:
+        return "is the name of a device on Windows; choose another"
+    return ""

@@ -19,6 +19,7 @@ from dsgcli.recipe.rules import (
     SizePx,
     Whole,
     check,
+    why_no_name,
 )
 
 
@@ -57,6 +58,10 @@ class RunRecipe(Table):
     """Steps between sample sheets on a fixed set of codes; 0 draws none."""
     sample_count: Annotated[int, Range(1, 64), Free()] = 16
     """Portraits on a sample sheet."""
+
+    def problems(self) -> list[str]:
+        why = why_no_name(self.name)
+        return [f"name {self.name!r} {why}"] if self.name and why else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
