@@ -124,7 +124,11 @@ def test_the_whole_command_line_runs_in_an_old_terminal(encoding, place, tmp_pat
 
 POSIX_MODULES = {"fcntl", "termios", "resource", "pwd", "grp", "tty", "pty", "msvcrt", "winreg"}
 POSIX_CALLS = {"fork", "getuid", "geteuid", "uname", "mkfifo", "killpg", "setsid", "sysconf"}
-POSIX_CALLS |= {"sched_getaffinity", "fchmod", "chown", "getloadavg", "nice"}
+POSIX_CALLS |= {"sched_getaffinity", "fchmod", "chown", "getloadavg", "nice", "kill"}
+LINKS = {"symlink_to", "hardlink_to", "symlink", "link"}
+"""Windows gives the right to make them to few."""
+SIGNALS = {"SIGINT", "SIGTERM"}
+"""Those that every system has, and that Python can be told of."""
 HANDLED = {"ImportError", "ModuleNotFoundError", "AttributeError", "OSError", "Exception"}
 
 
@@ -162,7 +166,13 @@ def test_what_only_some_systems_have_has_a_fallback(path):
         elif isinstance(node, ast.ImportFrom):
             named = {node.module} & POSIX_MODULES
         elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os":
-            named = {node.attr} & POSIX_CALLS
+            named = {node.attr} & (POSIX_CALLS | LINKS)
+        elif (
+            isinstance(node, ast.Attribute) and node.attr.startswith("SIG") and node.attr.isupper()
+        ):
+            named = {node.attr} - SIGNALS - {"SIG_IGN", "SIG_DFL"}
+        elif isinstance(node, ast.Attribute):
+            named = {node.attr} & LINKS
         else:
             continue
         if named and not is_guarded(node, parents):

@@ -112,7 +112,7 @@ class _Slot:
         """Let what is under way end as after Ctrl-C; whether there is something."""
         if not self.busy or self._pid is None or not self._pid.done():
             return False
-        with contextlib.suppress(ProcessLookupError, BrokenProcessPool):
+        with contextlib.suppress(OSError, BrokenProcessPool):
             os.kill(self._pid.result(), signal.SIGTERM)
         return True
 
