@@ -283,3 +283,12 @@ def test_compiled_network_draws_what_the_module_draws(tiny_generator, tmp_path, 
     low = backend_of("compile", torch.bfloat16, 4).bind(tiny_generator, None)(ws)
     assert psnr(low, expected) > 45
     assert any(tmp_path.iterdir()), "what was compiled is kept"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [None, 5, 2])
+def test_encoder_is_compiled_in_one_piece(encoder, rows):
+    """What torch.compile reads of it, without the compiler that takes its time."""
+    bound, faces = encoder.bind(rows=rows), torch.rand(1, 3, 64, 64)
+    read = torch.compile(bound, backend="eager", fullgraph=True, dynamic=False)
+    assert read(faces).equal(bound(faces))
