@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ from dsgcli.errors import WorkerError
 from dsgcli.stylize import crowd, muster
 from dsgcli.stylize.jobs import Job, Source
 from dsgcli.stylize.lent import LentFile, gather_models, keep_model
+from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.summary import FileResult
 from dsgcli.workers.cluster import Refusal
 
@@ -54,6 +57,69 @@ def test_auto_starts_processes_when_what_is_left_is_worth_it():
     assert not crowd._is_worth_it(drawn(9.0), 64)  # the first one is slow for other reasons
     assert crowd._is_worth_it(drawn(9.0, 1.0), 62)
     assert not crowd._is_worth_it(drawn(9.0, 0.1), 62)
+
+
+class Workers:
+    """Processes that are none."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __str__(self):
+        return "some"
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "files", "called"),
+    [
+        *[("auto", 2, 32, True), ("auto", 2, 31, False), ("auto", 1, 99, False)],
+        *[(2, 1, 2, True), (2, 2, 1, False), (1, 2, 99, False)],
+    ],
+)
+def test_processes_are_called_at_once_where_they_pay(
+    machine, monkeypatch, workers, cores, files, called
+):
+    machine(cores)
+    monkeypatch.setattr(crowd, "_start", lambda *_: crowd.Called(Workers(), []))
+    sources = [Source(path=Path(f"{number}.png")) for number in range(files)]
+    with crowd.called(StylizeOptions(workers=workers, device="cpu"), sources) as helpers:
+        assert (helpers is not None) == called
+
+
+def test_auto_goes_on_until_those_it_called_are_ready(machine, monkeypatch):
+    """The first two say how long the others take; the third and fourth are drawn meanwhile."""
+    machine(2)
+    ready, alone, shared = Future(), [], []
+
+    def draw(jobs, studio, progress, *, only):
+        alone.extend(jobs)
+        if len(alone) == 4:
+            ready.set_result(None)
+        return drawn(9.0)
+
+    def spread(jobs, desk, workers, progress, *, only):
+        shared.extend(jobs)
+        return drawn(*[9.0] * len(jobs))
+
+    monkeypatch.setattr("dsgcli.stylize.batch.draw_jobs", draw)
+    monkeypatch.setattr("dsgcli.stylize.spread.spread", spread)
+    monkeypatch.setattr(crowd, "_start", lambda *_: crowd.Called(Workers(), [ready]))
+    jobs = [Job(source=Source(path=Path(f"{n}.png")), outputs=()) for n in range(9)]
+    desk = SimpleNamespace(
+        options=StylizeOptions(workers="auto", device="cpu"), helpers=None, studio=None
+    )
+    results, who = crowd.draw_all(jobs, desk, None)
+    assert (alone, shared) == (jobs[:4], jobs[4:])
+    assert len(results) == 9 and who == "some"
+
+
+def test_without_a_driver_no_gpu_is_looked_for(monkeypatch):
+    monkeypatch.setattr(crowd, "_has_gpu_driver", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("torch was asked"))
+    assert crowd.visible_gpus() == ()
 
 
 # ── a cluster's workers, looked over ─────────────────────────────────────────────────────────────
