@@ -130,6 +130,7 @@ def fetch(
     """
     patience = patience or Patience()
     reasons: list[str] = []
+    unreachable: set[str] = set()
     corrupt = reached = False
     try:
         wanted.target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,10 +138,14 @@ def fetch(
         total = wanted.size / MB or None
         with progress.task(wanted.target.name, total, "MB", have / MB) as task:
             for url in urls:
+                if host_of(url) in unreachable:
+                    continue
                 try:
                     return _from_source(wanted, url, patience, task)
                 except _SourceError as error:
                     reached = reached or error.reached
+                    if not error.reached:
+                        unreachable.add(host_of(url))
                     reasons.append(f"{host_of(url)}: {error}")
                 except ModelCorruptError as error:
                     corrupt = reached = True

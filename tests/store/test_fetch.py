@@ -191,10 +191,10 @@ def test_without_a_network_little_time_is_spent(target, patience, waits, monkeyp
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr("socket.getaddrinfo", no_names)
-    urls = ["http://models.example/g.pt", "http://mirror.example/g.pt"]
+    urls = [f"http://{host}.example/g.pt" for host in ("models", "models", "mirror")]
     with pytest.raises(NoConnectionError, match=r"Name or service not known \(2 attempts\); mirr"):
         get(target, *urls, patience=patience)
-    assert waits == [1.0, 1.0], "two attempts at each"
+    assert waits == [1.0, 1.0], "two attempts at each host"
 
 
 # ── lies ─────────────────────────────────────────────────────────────────────────────────────────
