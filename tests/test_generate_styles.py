@@ -69,7 +69,7 @@ def test_a_gallery_draws_each_exemplar_from_its_codes(only_tiny_store, name):
     gallery = plan_gallery(ShowOptions(name=name, precision="fp32", **CPU))
     pictures = draw_gallery(gallery)
     assert gallery.numbers == [0, 1, 2, 3, 4]
-    assert pictures[3].caption == f"3 {only_tiny_store.style(name).names[3][:-4]}"
+    assert pictures[3].caption == f"3: {only_tiny_store.style(name).names[3][:-4]}"
     for number in (0, 3):
         wanted = drawn_by_codes(only_tiny_store, name, number)
         assert near(pictures[number].pixels, wanted)

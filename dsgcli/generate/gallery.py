@@ -199,12 +199,12 @@ def _one_exemplar(resolved: ResolvedStyle, model: DualStyleGAN) -> list[tuple[st
 
 
 def _all_exemplars(style: Style, model: DualStyleGAN) -> list[tuple[str, Scene]]:
-    """Each called by its number and name."""
+    """Each called by its number and name, which may begin with digits."""
     instyle = style.default if style.instyle is None else style.instyle
     codes = zip(style.names, style.default, instyle, strict=True)
     return [
         (
-            f"{number} {Path(name).stem}",
+            f"{number}: {Path(name).stem}",
             exemplar_scene(StyleStop.of(name, model, exstyle, intrinsic)),
         )
         for number, (name, exstyle, intrinsic) in enumerate(codes)
