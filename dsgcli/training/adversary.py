@@ -37,7 +37,7 @@ def lazy_adam(
     memory are those of `every` steps in `every` + 1 (arXiv:1912.04958, appendix B)."""
     share = every / (every + 1) if every else 1.0
     betas = (beta1**share, BETA2**share)
-    return Adam(parameters, lr=lr * share, betas=betas)
+    return Adam(parameters, lr=lr * share, betas=betas, fused=True)
 
 
 def to_device(module: nn.Module, device: torch.device) -> None:

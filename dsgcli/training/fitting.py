@@ -66,7 +66,7 @@ class Fit:
         self.rates = [lr for _, lr in values] + [noise_rate]
         groups = [*([v] for v in self.values), self.noise]
         self.optimizer = Adam(
-            [{"params": g, "lr": lr} for g, lr in zip(groups, self.rates, strict=True)]
+            [{"params": g, "lr": lr} for g, lr in zip(groups, self.rates, strict=True)], fused=True
         )
 
     def run(self, judge: Judge, steps: int, after: Callable[[int], None] | None = None) -> Fitted:

@@ -227,7 +227,7 @@ class AutoencoderTraining:
         self.adversary = Adversary(nets.discriminator, adversary)
         betas = (BETA1, 0.99)
         self._optimizers: dict[str, Optimizer] = {
-            "g": Adam(rate_groups(nets, growth.lr), lr=growth.lr, betas=betas),
+            "g": Adam(rate_groups(nets, growth.lr), lr=growth.lr, betas=betas, fused=True),
             "d": self.adversary.optimizer,
         }
 

@@ -83,7 +83,7 @@ class EncoderTraining:
         with torch.no_grad():
             self.center = generator.random_ws(_fixed_z(generator, 4096)).mean(dim=0)  # (L, D)
         self._optimizers: dict[str, Optimizer] = {
-            "e": Adam(encoder.parameters(), lr=recipe.lr, betas=BETAS)
+            "e": Adam(encoder.parameters(), lr=recipe.lr, betas=BETAS, fused=True)
         }
 
     @property
