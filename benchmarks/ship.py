@@ -38,21 +38,25 @@ def found(run: RunFolder, artifact: str) -> Path:
     return path
 
 
-def best_codes(run: RunFolder, count: int) -> Codes:
-    """The codes of the exemplars that destylization fitted best, in their old order."""
+def best_codes(run: RunFolder, count: int, *, keep_names: bool) -> Codes:
+    """The codes of the exemplars that destylization fitted best, in their old order; numbered if
+    they are not to keep their files' names, which are hashes."""
     codes = read_part(found(run, "codes"))
     scores = json.loads((run.stage("destylize") / "scores.json").read_text("utf-8"))["scores"]
     by_score = sorted(range(len(codes.names)), key=lambda i: scores[codes.names[i]])
-    return codes.select(sorted(by_score[:count]))
+    best = codes.select(sorted(by_score[:count]))
+    if keep_names:
+        return best
+    return replace(best, names=tuple(f"{number:03}" for number in range(len(best.names))))
 
 
-def ship_style(run: RunFolder, base: Path, path: Path, count: int) -> None:
+def ship_style(run: RunFolder, base: Path, path: Path, codes: Codes) -> None:
     """One style, with its codes and its sampler."""
     style = chosen_style(read_recipe(run.path / "recipe.toml"), run)
     if style is None:
         raise SystemExit(f"{run.path} has no style; train it first")
     found(run, "sampler")
-    write_style(run, style, best_codes(run, count), base, path, PROVENANCE)
+    write_style(run, style, codes, base, path, PROVENANCE)
 
 
 def main() -> None:
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument("--styles", nargs="+", default=["neon", "noir", "doll", "grit"])
     parser.add_argument("--base", default="base", help="name of the base's run folder")
     parser.add_argument("--exemplars", type=int, default=140, help="most of a style")
+    parser.add_argument("--keep-names", action="store_true", help="for quality.py --exemplars")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "pretrained" / "default")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -70,7 +75,9 @@ def main() -> None:
     write_encoder(found(run, "encoder"), options.output / "encoder.safetensors", PROVENANCE)
     for name in options.styles:
         path = options.output / f"{name}.safetensors"
-        ship_style(RunFolder(options.runs / name), base, path, options.exemplars)
+        run = RunFolder(options.runs / name)
+        codes = best_codes(run, options.exemplars, keep_names=options.keep_names)
+        ship_style(run, base, path, codes)
     for path in sorted(options.output.glob("*.safetensors")):
         print(f"{path.name:24} {path.stat().st_size / 1e6:6.1f} MB")
 

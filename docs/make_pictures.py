@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ DRAWN = re.compile(r"^!\[.+?\]\((\S*media/\w+\.webp)\)$", re.MULTILINE)
 MARGIN = 0.35
 """Ground around a face, in its sides, to make a photograph of a crop."""
 QUALITY = 85
+PEOPLE = (15, 1, 34, 38, 30)
+"""Seeds of the people on the sheets of the model's styles."""
+STYLES = ("doll", "grit", "neon", "noir")
+"""Pictures that are a style's sheet."""
+EXEMPLARS = (0, 28, 56, 84, 112)
+"""Which of a style's exemplars are on its sheet."""
 
 
 class Painter:
@@ -88,6 +95,25 @@ class Painter:
         labels = ("photograph", "--refine 0", "--refine 100")
         return make_sheet([self.face, *drawn], columns=3, labels=labels)
 
+    def samples(self) -> Any:
+        """Random people, and random people in random styles of the model's first style."""
+        people = sample(self.style, seeds="0-11", plain=True, truncation=0.9)
+        styled = sample(self.style, seeds="0-11", style_random=True, truncation=0.9)
+        return make_sheet([*people, *styled], columns=6)
+
+    def sheet(self, style: str) -> Any:
+        """A row a person: plain, then in each of a few exemplars of a style."""
+        seeds = ",".join(str(seed) for seed in PEOPLE)
+        faces = sample(self.style, seeds=seeds, plain=True, truncation=0.9)
+        codes = self.portraits.encode(list(faces))
+        columns = [self.portraits.draw_plain(codes)]
+        for number in EXEMPLARS:
+            with Stylizer(f"{style}:{number}") as stylizer:
+                columns.append(stylizer.portraits.draw(codes, stylizer.look))
+        pictures = [column[row] for row in range(len(PEOPLE)) for column in columns]
+        labels = ["plain", *(f"{style}:{number}" for number in EXEMPLARS)]
+        return make_sheet(pictures, columns=len(columns), labels=labels * len(PEOPLE))
+
     def _with(self, **changes: Any) -> Any:
         """The face in another look."""
         return self.portraits.draw(self.code, replace(self.look, **changes))[0]
@@ -131,7 +157,10 @@ def main() -> None:
     for path in sorted({(page.parent / target).resolve() for page, target in places()}):
         if arguments.only and path.stem not in arguments.only:
             continue
-        draw: Callable[[], Any] = getattr(painter, path.stem)
+        named = path.stem in STYLES
+        draw: Callable[[], Any] = (
+            partial(painter.sheet, path.stem) if named else getattr(painter, path.stem)
+        )
         try:
             path.parent.mkdir(exist_ok=True)
             write_image(path, draw(), quality=QUALITY, overwrite=True)

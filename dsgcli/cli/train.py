@@ -21,10 +21,10 @@ RUN_GROUP = "What to run"
 EXAMPLES = """
 Examples:
   dsg train tiny                                   see it work, in minutes
-  dsg train mystyle.toml --data faces/ --dry-run   what it would do
-  dsg train mystyle.toml --data faces/             the same resumes it
-  dsg train mystyle.toml --stage transfer --set transfer.lambda_id=4
-  torchrun --nproc-per-node 8 -m dsgcli train mystyle.toml
+  dsg train mystyle --data faces/ --dry-run        what it would do
+  dsg train mystyle --data faces/                  the same resumes it
+  dsg train mystyle --stage transfer --set transfer.lambda_id=4
+  torchrun --nproc-per-node 8 -m dsgcli train mystyle
 """
 
 
