@@ -9,6 +9,7 @@ import pytest
 import torch
 from reference import fill
 from torch import nn
+from training.double_precision import fast_double  # noqa: F401
 
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig

@@ -20,7 +20,7 @@ from dsgcli.training.stages.destylize import Destylizer
 from dsgcli.training.stages.refine import Refiner
 from dsgcli.types import LatentLayout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fast_double")]
 STEPS = 3
 
 

@@ -19,7 +19,7 @@ from dsgcli.training.stages.dual import DualPlayers
 from dsgcli.training.stages.pretrain import PretrainTraining
 from dsgcli.training.stages.transfer import Exemplars, Taken, TransferTraining
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fast_double")]
 EVERY_ROW = slice(None)
 """The published path length averages over rows that cannot move the picture, too."""
 
