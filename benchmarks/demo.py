@@ -35,9 +35,9 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "demo"
 NUM_FRAMES, FPS = 72, 24
 WIDTH, HEIGHT, SIDE = 640, 360, 300
-PEOPLE = (17, 13)
-"""Seeds of the two; `dsg sample --seeds 17,13 --plain` draws them too."""
-RESTLESS = 0.55
+PEOPLE = (15, 38)
+"""Seeds of the two; `dsg sample --seeds 15,38 --plain` draws them too."""
+RESTLESS = 0.3
 """How far they go from themselves: over axes of the prior, in standard deviations."""
 
 
