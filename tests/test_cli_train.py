@@ -99,7 +99,7 @@ def test_a_stage_is_seen_on_a_terminal(tmp_path):
     from rich.console import Console
 
     screen = io.StringIO()
-    with bars.Bars(Console(file=screen, force_terminal=True, width=100)) as progress:
+    with bars.Bars(Console(file=screen, force_terminal=True, width=300)) as progress:
         options = TrainOptions(folder=tmp_path / "run", stages=("prepare",), device="cpu")
         train(read_recipe(Path("tiny")), options, progress)
     assert "prepare" in screen.getvalue()

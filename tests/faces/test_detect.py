@@ -170,7 +170,7 @@ def test_without_a_model_file_the_tasks_backend_says_where_to_get_it():
     with pytest.raises(ModelMissingError) as raised:
         open_detector("tasks")
     assert TASK_URL in str(raised.value)
-    assert "DSG_FACE_LANDMARKER" in str(raised.value)
+    assert "dsg models pull face_landmarker" in str(raised.value)
 
 
 @pytest.mark.parametrize("backend", ["auto", "face_mesh"])

@@ -20,7 +20,9 @@ from dsgcli.training.sheets import GAP_PX, grid, to_pixels
 
 @pytest.fixture
 def page(tmp_path):
-    recipe = build({"run": {"name": "a <b> & c"}, "transfer": {"steps": 30}, "sampler": {}})
+    recipe = build(
+        {"run": {"name": "mine", "license": "a <b> & c"}, "transfer": {"steps": 30}, "sampler": {}}
+    )
     run = RunFolder(tmp_path)
     run.begin("transfer", recipe)
     run_toy(run.stage("transfer"), steps=30, sample_every=2)
