@@ -1,10 +1,13 @@
-"""A generator with few channels in which everything matters, and how alike two pictures are."""
+"""Networks with few channels in which everything matters, and how alike two pictures are."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
 from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
 
 WEIGHTS = {
@@ -29,6 +32,33 @@ def narrow_dual() -> DualStyleGAN:
         if ".conv.0." in name or ".conv2.0." in name:
             value.normal_()
     return network
+
+
+def narrow_encoder_config(num_latents: int, *, head_width: int = 10, **other: Any) -> EncoderConfig:
+    """64 px in, few channels, heads on every map."""
+    return EncoderConfig(
+        num_latents=num_latents,
+        style_dim=20,
+        input_px=64,
+        stem_width=6,
+        widths=(6, 8, 8, 16),
+        units=(2, 2, 3, 1),
+        head_width=head_width,
+        **other,
+    )
+
+
+@torch.no_grad()
+def settled(encoder: Encoder) -> Encoder:
+    """With statistics and slopes that matter, as after training."""
+    for name, value in encoder.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            value.normal_(std=0.2)
+        elif value.ndim == 1 and value.is_floating_point():
+            value.uniform_(0.1, 1.2)
+    return encoder.eval()
 
 
 def codes(network, batch=3):

@@ -8,14 +8,22 @@ import sys
 import numpy as np
 import pytest
 import torch
-from likeness import WEIGHTS, codes, distance, narrow_dual, psnr
+from likeness import (
+    WEIGHTS,
+    codes,
+    distance,
+    narrow_dual,
+    narrow_encoder_config,
+    psnr,
+    settled,
+)
 from torch.nn import functional as F
 
 from dsgcli.backends.base import Backend, Style
 from dsgcli.backends.choice import pick_backend, problem_of
 from dsgcli.models.bound import BoundGenerator
 from dsgcli.models.dualstylegan import DualStyleGAN
-from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.encoder import Encoder
 from dsgcli.models.stylegan2 import GeneratorConfig
 from dsgcli.portraits import MOST_FOLDED, Look, Portraits, load_portraits
 from dsgcli.types import StyleRef, StyleWeights
@@ -51,24 +59,9 @@ def narrow() -> DualStyleGAN:
 @pytest.fixture
 def encoder() -> Encoder:
     """Heads on every map, statistics and slopes that matter."""
-    config = EncoderConfig(
-        num_latents=10,
-        style_dim=20,
-        input_px=64,
-        stem_width=6,
-        widths=(6, 8, 8, 16),
-        units=(2, 2, 3, 1),
-        head_width=12,
-        latent_avg=True,
-    )
-    network = Encoder(config).eval()
-    for name, value in network.state_dict().items():
-        if name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "bias", "latent_avg")):
-            value.normal_(std=0.2)
-        elif value.ndim == 1 and value.is_floating_point():
-            value.uniform_(0.1, 1.2)
+    config = narrow_encoder_config(10, head_width=12, latent_avg=True)
+    network = settled(Encoder(config))
+    network.latent_avg.normal_(std=0.2)
     return network
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from likeness import narrow_encoder_config, settled
 from torch.nn import functional as F
 
 from dsgcli.models.encoder import Encoder, EncoderConfig
@@ -17,32 +18,10 @@ def faces(px, batch=2):
     return torch.rand(batch, 3, px, px) * 2 - 1
 
 
-def settled(encoder):
-    """With statistics and slopes that matter, as after training."""
-    for name, value in encoder.state_dict().items():
-        if name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "bias")):
-            value.normal_(std=0.2)
-        elif value.ndim == 1 and value.is_floating_point():
-            value.uniform_(0.1, 1.2)
-    return encoder.eval()
-
-
 @pytest.mark.parametrize("num_latents", [2, 5, 8, 14])
 @pytest.mark.parametrize("coarse_rows", [0, 3])
 def test_bound_encoder_gives_the_modules_codes(num_latents, coarse_rows):
-    config = EncoderConfig(
-        num_latents=num_latents,
-        style_dim=20,
-        input_px=64,
-        stem_width=6,
-        widths=(6, 8, 8, 16),
-        units=(2, 2, 3, 1),
-        head_width=10,
-        coarse_rows=coarse_rows,
-        latent_avg=True,
-    )
+    config = narrow_encoder_config(num_latents, coarse_rows=coarse_rows, latent_avg=True)
     encoder = settled(Encoder(config))
     encoder.latent_avg.normal_()
     x = faces(64)
@@ -52,16 +31,7 @@ def test_bound_encoder_gives_the_modules_codes(num_latents, coarse_rows):
 @pytest.mark.parametrize("rows", [1, 3, 4, 7, 9, 14])
 @pytest.mark.parametrize("latent_avg", [False, True])
 def test_bound_encoder_leaves_out_the_rows_that_nobody_asks_for(rows, latent_avg):
-    config = EncoderConfig(
-        num_latents=14,
-        style_dim=20,
-        input_px=64,
-        stem_width=6,
-        widths=(6, 8, 8, 16),
-        units=(2, 2, 3, 1),
-        head_width=10,
-        latent_avg=latent_avg,
-    )
+    config = narrow_encoder_config(14, latent_avg=latent_avg)
     encoder, x = settled(Encoder(config)), faces(64)
     if latent_avg:
         encoder.latent_avg.normal_()
