@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "demo"
 NUM_FRAMES, FPS = 72, 24
 WIDTH, HEIGHT, SIDE = 640, 360, 300
-PEOPLE = (15, 38)
-"""Seeds of the two; `dsg sample --seeds 15,38 --plain` draws them too."""
+PEOPLE = (29, 12)
+"""Seeds of the two; `dsg sample --seeds 29,12 --plain` draws them too."""
 RESTLESS = 0.3
 """How far they go from themselves: over axes of the prior, in standard deviations."""
 

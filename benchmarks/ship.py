@@ -2,9 +2,9 @@
 
     python benchmarks/ship.py RUNS [--styles neon noir doll grit] [-o pretrained/default]
 
-RUNS holds the run folders `base` and one a style, as `dsg train recipes/default/NAME.toml` leaves
-them. The base is written once; a style file holds only what differs from it. Everything is in half
-precision. The first style is what `dsg stylize` draws in when no style is named.
+RUNS holds the run folders `base-256` and one a style, as `dsg train recipes/default/NAME.toml`
+leaves them. The base is written once; a style file holds only what differs from it. Everything is
+in half precision. The first style is what `dsg stylize` draws in when no style is named.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def best_codes(run: RunFolder, count: int, *, keep_names: bool) -> Codes:
     codes = read_part(found(run, "codes"))
     scores = json.loads((run.stage("destylize") / "scores.json").read_text("utf-8"))["scores"]
     by_score = sorted(range(len(codes.names)), key=lambda i: scores[codes.names[i]])
-    best = codes.select(sorted(by_score[:count]))
+    best = replace(codes.select(sorted(by_score[:count])), instyle=None)  # that serves training
     if keep_names:
         return best
     return replace(best, names=tuple(f"{number:03}" for number in range(len(best.names))))
@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path)
     parser.add_argument("--styles", nargs="+", default=["neon", "noir", "doll", "grit"])
-    parser.add_argument("--base", default="base", help="name of the base's run folder")
+    parser.add_argument("--base", default="base-256", help="name of the base's run folder")
     parser.add_argument("--exemplars", type=int, default=140, help="most of a style")
     parser.add_argument("--keep-names", action="store_true", help="for quality.py --exemplars")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "pretrained" / "default")

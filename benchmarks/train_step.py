@@ -65,7 +65,7 @@ def training(variant: str, size_px: int, base: int, most: int) -> AdversarialTra
     """The same networks for each variant."""
     torch.manual_seed(0)
     config = GeneratorConfig.compact(size_px, base=base, most=most, style_dim=256, mapping_layers=4)
-    players = Players.fresh(config)
+    players = Players.fresh(config, "stylegan2")
     if variant != "plain":
         players = players.to(CPU)
     recipe = FinetuneRecipe(steps=1, batch_size=BATCH[size_px], r1_every=0, path_every=0)

@@ -174,6 +174,11 @@ class LatentLayout:
                 f"at {self.size_px} px, got {self.last_structure}"
             )
 
+    @classmethod
+    def of_rows(cls, rows: int, last_structure: int = 6) -> LatentLayout:
+        """The layout whose codes have so many rows."""
+        return cls(1 << (rows + 2) // 2, last_structure)
+
     @property
     def log2_size(self) -> int:
         """5 for 32 px, 10 for 1024 px."""

@@ -42,7 +42,7 @@ OWNERS = {  # who may import what, at any depth
 PURE = {"torch", "math", "itertools", "functools", "typing", "collections", "dataclasses"}
 PURE |= {"dsgcli", "__future__"}
 
-MAX_FILES = 205
+MAX_FILES = 206
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 """Of a body: a signature of flags is a list, not code."""

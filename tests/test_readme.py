@@ -147,8 +147,8 @@ def published(tmp_path, monkeypatch):
 
 
 def fitted(words: list[str]) -> list[str]:
-    """The shipped recipe, for a base of the tiny store's size."""
-    return [*words, "--set", f"model.size_px={SIZE_PX}"] if "mystyle" in words else words
+    """The shipped recipe, for the base of the tiny store, which is cut to half its size."""
+    return [*words, "--set", f"model.size_px={SIZE_PX // 2}"] if "mystyle" in words else words
 
 
 @pytest.mark.slow
@@ -183,7 +183,8 @@ def test_the_recipe_of_a_newcomer_is_for_the_shipped_base():
     if not base.is_file():
         pytest.skip("this checkout has no default model")
     recipe = read_recipe(Path("mystyle"))
-    assert recipe.model.size_px == open_model(base).header.layout.size_px
+    assert recipe.model.size_px < open_model(base).header.layout.size_px
+    assert recipe.enlarge.base == recipe.start.base == "default/base"
 
 
 def test_lines_that_are_run_elsewhere_are_in_the_readme():

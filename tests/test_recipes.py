@@ -77,8 +77,9 @@ def test_published_weights_are_those_of_the_facts(style, lambda_id, lambda_reg):
     assert (transfer.lambda_id, transfer.lambda_reg) == (lambda_id, lambda_reg)
 
 
-def test_tiny_recipe_has_every_stage():
-    assert read_recipe(ROOT / "recipes" / "tiny.toml").stages == STAGES
+def test_tiny_recipe_has_every_stage_that_needs_no_other_run():
+    others = tuple(stage for stage in STAGES if stage != "enlarge")
+    assert read_recipe(ROOT / "recipes" / "tiny.toml").stages == others
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
     found = [f"missing: {problem}" for problem in plan.problems]
     found += [f"changed: {change}" for change in plan.changed]
-    recipe = "# the resolved recipe\n" + write_toml(recipe_values(plan.recipe))
+    recipe = "# the resolved recipe\n" + write_toml(recipe_values(plan.resolved))
     return [recipe, Table(columns, rows), "\n".join([*found, *_total(plan)])]
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsgcli.errors import ModelMissingError
-from dsgcli.faces.mediapipe_import import load_mediapipe
-from dsgcli.faces.quiet import native_chatter_dropped
+from dsgcli.faces.mediapipe_start import load_mediapipe, native_chatter_dropped
 from dsgcli.faces.search import as_points
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ import numpy as np
 from dsgcli.errors import ModelCorruptError
 from dsgcli.faces import warp
 from dsgcli.faces.masks import Segmenter, Segments
-from dsgcli.faces.mediapipe_import import load_mediapipe
+from dsgcli.faces.mediapipe_start import load_mediapipe, native_chatter_dropped
 from dsgcli.faces.mediapipe_tasks import closed_with
-from dsgcli.faces.quiet import native_chatter_dropped
 
 if TYPE_CHECKING:
     from dsgcli.types import Pixels

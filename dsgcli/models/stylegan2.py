@@ -313,6 +313,15 @@ class ResBlock(nn.Module):
         return y
 
 
+def maps_of(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """What each layer makes of what the one before it made."""
+    maps = []
+    for layer in layers:
+        x = layer(x)
+        maps.append(x)
+    return maps
+
+
 class Discriminator(nn.Module):
     """Pictures to one number each: high for real."""
 
@@ -330,17 +339,21 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1)."""
-        y = self.final_conv(append_stddev(self.convs(lowered(x))))  # (B, C, 4, 4)
-        score: Tensor = self.final_linear(y.flatten(1))
-        return score
+        return self._scores(self.convs(lowered(x)))
 
     def features(self, x: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the feature map of each resolution, S, S/2, ..., 4."""
-        maps, x = [], lowered(x)
-        for layer in self.convs:
-            x = layer(x)
-            maps.append(x)
-        return maps
+        return maps_of(self.convs, lowered(x))
+
+    def scores_and_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, 1) and the feature maps, from one pass."""
+        maps = self.features(x)
+        return self._scores(maps[-1]), maps
+
+    def _scores(self, x: Tensor) -> Tensor:
+        y = self.final_conv(append_stddev(x))  # (B, C, 4, 4)
+        scores: Tensor = self.final_linear(y.flatten(1))
+        return scores
 
 
 def append_stddev(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from dsgcli.recipe.stages import (
     BaseRecipe,
     DestylizeRecipe,
     EncoderRecipe,
+    EnlargeRecipe,
     EvaluateRecipe,
     FinetuneRecipe,
     PretrainRecipe,
@@ -56,6 +57,7 @@ class Recipe:
     pretrain: PretrainRecipe | None = None
     transfer: TransferRecipe | None = None
     refine: RefineRecipe | None = None
+    enlarge: EnlargeRecipe | None = None
     sampler: SamplerRecipe | None = None
     evaluate: EvaluateRecipe | None = None
 
@@ -81,6 +83,7 @@ STAGE_TABLES: dict[str, type[Table]] = {
     "pretrain": PretrainRecipe,
     "transfer": TransferRecipe,
     "refine": RefineRecipe,
+    "enlarge": EnlargeRecipe,
     "sampler": SamplerRecipe,
     "evaluate": EvaluateRecipe,
 }

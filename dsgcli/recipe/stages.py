@@ -64,6 +64,10 @@ class Growth(Table):
     """Weight of the adversarial term on reconstructions: 0.05 sharpens, once they are there."""
     lambda_sample: NotNegative = 0.0
     """Weight of the adversarial term on faces from random codes, so that these are faces too."""
+    learns: Literal["all", "encoder", "new"] = "all"
+    """all: both networks. encoder: it alone, for a generator that stays as it is, at any size up to
+    the generator's; styles that were trained on it stay valid. new: only the layers that this
+    resolution adds, so that pictures stay what they were, and become sharper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,8 @@ class BaseRecipe(AdversarialRecipe):
     start: Literal["scratch", "checkpoint", "autoencoder"] = "scratch"
     """scratch: adversarial from random weights, a million pictures and more. checkpoint: from
     `start.base`. autoencoder: with an encoder, on reconstruction, grown by `growth`; good from
-    a thousand pictures and without an accelerator. It makes the encoder too."""
+    a thousand pictures and without an accelerator. It makes the encoder too, and goes on from
+    `start.base` and `start.encoder` if they are named."""
     steps: Whole = 100_000
     """Adversarial steps on random codes; with an autoencoder start, after its growth; may be 0."""
     growth: tuple[Growth, ...] = ()
@@ -101,12 +106,15 @@ class BaseRecipe(AdversarialRecipe):
     """Gradients are scaled down to this norm while the autoencoder grows; 0 never."""
 
     def problems(self) -> list[str]:
-        sizes = [step.size_px for step in self.growth]
-        if self.start == "autoencoder" and not sizes:
-            return ["growth must not be empty with start = 'autoencoder'"]
+        sizes = [step.size_px for step in self.growth if step.learns != "encoder"]
+        found = []
+        if self.start == "autoencoder" and not self.growth:
+            found.append("growth must not be empty with start = 'autoencoder'")
         if sizes != sorted(sizes):
-            return [f"growth must go from small to large sizes, got {sizes}"]
-        return []
+            found.append(f"growth must go from small to large sizes, got {sizes}")
+        if any(step.learns == "encoder" and step.lambda_sample > 0 for step in self.growth):
+            found.append("growth cannot have lambda_sample where only the encoder learns")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +269,18 @@ class RefineRecipe(Table):
     """Weight of the contextual distance."""
     lambda_noise: NotNegative = 1e5
     """Weight that keeps the noise maps noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnlargeRecipe(Table):
+    """Stage `enlarge`: a style that was learnt at model.size_px draws at a larger size, without
+    more training."""
+
+    base: str = ""
+    """A base that has grown from the style's own by `learns = "new"`: a file, the folder of a run,
+    or a name in the store, as in [start]."""
+    encoder: str = ""
+    """Encoder for that base."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

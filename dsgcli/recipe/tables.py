@@ -109,6 +109,10 @@ class ModelRecipe(Table):
     width. Time grows with its square."""
     max_channels: Annotated[int, Range(4, 1024)] = 512
     """Most channels of a layer."""
+    discriminator: Literal["stylegan2", "patch"] = "stylegan2"
+    """Of a new base; what starts from a base takes on that one's. stylegan2: the published one,
+    which judges whole faces, and needs tens of thousands of steps to. patch: judges what is sharp
+    alone, from a hundred steps on; for an autoencoder start, whose reconstruction says the rest."""
     last_structure: Annotated[int, Range(0, 16)] = 6
     """Last row of the code with a residual block of structure: 6 is the 32x32 block; even."""
     style_layers: Count = 2

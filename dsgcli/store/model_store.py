@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from dsgcli.models.encoder import Encoder
     from dsgcli.models.features import LPIPS, VGG16, VGG19
     from dsgcli.models.irse import IRSE50
+    from dsgcli.models.patch import Judge
     from dsgcli.models.style_sampler import StyleSampler
-    from dsgcli.models.stylegan2 import Discriminator, Generator
+    from dsgcli.models.stylegan2 import Generator
     from dsgcli.store.codes import Codes, ResolvedStyle
 
 OVERLAYS = "overlays"
@@ -280,7 +281,7 @@ class ModelStore:
             self.lookup.path_of(name, "generator", "dualstylegan"), device
         )
 
-    def discriminator(self, name: str, device: torch.device | None = None) -> Discriminator:
+    def discriminator(self, name: str, device: torch.device | None = None) -> Judge:
         """The discriminator that the file of a generator holds."""
         from dsgcli.store import networks
 

@@ -20,6 +20,7 @@ from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
 from dsgcli.models.encoder import CodeSpace, Encoder, EncoderConfig
 from dsgcli.models.features import LPIPS, VGG16, VGG19, LPIPSHeads
 from dsgcli.models.irse import IRSE50
+from dsgcli.models.patch import Judge, PatchDiscriminator
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.store.architecture import check_keys, without_prefix
@@ -51,16 +52,24 @@ def load_generator(
     return build(lambda: Generator(config), state, model.path, what, device)
 
 
-def load_discriminator(source: Path | OpenModel, device: torch.device = CPU) -> Discriminator:
-    """The discriminator that a generator's file holds beside it.
+def load_discriminator(source: Path | OpenModel, device: torch.device = CPU) -> Judge:
+    """The discriminator that a generator's file holds beside it, of whichever kind.
 
     Raises:
         ModelMismatchError: the file has none.
     """
     model = _opened(source, "generator", "dualstylegan")
-    config = generator_config_of(model)
+    config, state = generator_config_of(model), model.part("d")
+    if (kernel := state.get("layers.0.0.weight")) is not None:
+        patches, width = "a discriminator of patches", len(kernel)
+        return build(lambda: PatchDiscriminator(config, width), state, model.path, patches, device)
     what = f"a StyleGAN2 discriminator of {config.size_px} px"
-    return build(lambda: Discriminator(config), model.part("d"), model.path, what, device)
+    return build(lambda: Discriminator(config), state, model.path, what, device)
+
+
+def find_discriminator(model: OpenModel) -> Judge | None:
+    """The discriminator of a file, if it holds one."""
+    return load_discriminator(model) if "d" in model.parts else None
 
 
 def load_dualstylegan(

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from dsgcli.errors import ModelCorruptError, ModelMismatchError, UsageError
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder
+from dsgcli.models.patch import Judge
 from dsgcli.models.style_sampler import StyleSampler
-from dsgcli.models.stylegan2 import Discriminator, Generator
+from dsgcli.models.stylegan2 import Generator
 from dsgcli.store.codes import Codes
 from dsgcli.store.contents import (
     OpenModel,
@@ -45,7 +46,7 @@ def save_generator(
     g_ema: Generator,
     *,
     g: Generator | None = None,
-    discriminator: Discriminator | None = None,
+    discriminator: Judge | None = None,
     provenance: Provenance = _NO_PROVENANCE,
     name: str = "",
     half: bool = False,
@@ -73,7 +74,7 @@ def save_dualstylegan(
     g_ema: DualStyleGAN,
     *,
     g: DualStyleGAN | None = None,
-    discriminator: Discriminator | None = None,
+    discriminator: Judge | None = None,
     provenance: Provenance = _NO_PROVENANCE,
     name: str = "",
     half: bool = False,
@@ -89,7 +90,7 @@ def save_dualstylegan(
     return write(path, replace(header, provenance=provenance), parts, half=half)
 
 
-def _trained(g: nn.Module | None, discriminator: Discriminator | None) -> Parts:
+def _trained(g: nn.Module | None, discriminator: Judge | None) -> Parts:
     modules = {"g": g, "d": discriminator}
     return {name: module.state_dict() for name, module in modules.items() if module is not None}
 
@@ -231,7 +232,7 @@ def save_codes(
         overlay: a user's additions to the style `name`.
     """
     codes = codes if keep_order else codes.sorted()
-    layout = layout or LatentLayout(1 << (codes.exstyle.shape[1] + 2) // 2)
+    layout = layout or LatentLayout.of_rows(codes.exstyle.shape[1])
     check_code_size(codes.exstyle, layout, codes.exstyle.shape[2], path)
     header = Header(
         kind="overlay" if overlay else "codes",

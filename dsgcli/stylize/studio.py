@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dsgcli.errors import UsageError
+from dsgcli.errors import DsgError, UsageError
 from dsgcli.faces.align import looks_aligned
 from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
@@ -26,6 +26,7 @@ from dsgcli.stylize.jobs import MANY_FRAMES
 from dsgcli.stylize.paste import Paster
 from dsgcli.stylize.refine import PictureLoss, find_perceptual
 from dsgcli.stylize.summary import Stopwatch
+from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
     from dsgcli.media.sources import FrameSource, SourceInfo
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 SMALL_PX, SMALL_BATCH, LARGE_BATCH = 512, 4, 2
 """On a CPU a batch saves a few percent and costs memory; portraits above this size go in twos."""
+
+LEAST_HEAD_PX = 512
+"""Hair of smaller portraits is too soft to stand in for a photograph's, and what is drawn beside it
+shows: they replace the face alone, unless a mask is asked for."""
 
 SMALL_WEIGHTS = 16_000_000
 """Of a generator and its encoder: below this, drawing a face takes no longer than finding it, which
@@ -205,8 +210,19 @@ def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter
     """The segmentation model, if a mask needs one, and the kind of mask."""
     if options.mask in ("feather", "face") or (options.crop and not options.alpha):
         return None, "feather" if options.mask == "auto" else options.mask
+    if options.mask == "auto" and not options.alpha and _drawn_px(options, store) < LEAST_HEAD_PX:
+        return None, "face"
     segmenter = open_segmenter(store.file(MULTICLASS_NAME))
     return segmenter, pick_kind(options.mask, segmenter)
+
+
+def _drawn_px(options: StylizeOptions, store: ModelStore) -> int:
+    """Side of the first style's portraits; a style that is not there is told by who loads it."""
+    with suppress(DsgError):
+        layout = store.info(StyleRef.parse(options.style[0]).style).layout
+        if layout is not None:
+            return min(layout.size_px, options.size or layout.size_px)
+    return LEAST_HEAD_PX
 
 
 def _casts(

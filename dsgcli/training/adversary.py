@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from dsgcli.models.stylegan2 import Discriminator, Generator, append_stddev
+from dsgcli.models.patch import Judge, PatchDiscriminator
+from dsgcli.models.stylegan2 import Generator
 from dsgcli.recipe import AdversarialRecipe
 from dsgcli.training.augment import AdaptiveAugmentation, augment
 from dsgcli.training.losses import discriminator_loss, path_lengths, path_penalty, r1_penalty
@@ -28,6 +29,11 @@ MakeFakes = Callable[[Batch, Draws], Sequence[Tensor]]
 MakePath = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
 """Generated pictures and the codes (B, L, D) that they move with; the codes require gradients."""
 BETA2 = 0.99
+PATCH_BETA1 = 0.5
+PATCH_R1 = 0.02
+"""Of the recipe's penalty, for patches: they have norms, and at 1 obey it and do nothing else."""
+EQUALIZED_SHARE = 8.0
+"""Rate of weights of unit size, against that of plain ones."""
 
 
 def lazy_adam(
@@ -46,6 +52,13 @@ def to_device(module: nn.Module, device: torch.device) -> None:
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def take_over(network: nn.Module, state: Mapping[str, Tensor], but: tuple[str, ...] = ()) -> None:
+    """Load what a smaller network has; what only the larger one has, or begins with a name in
+    `but`, stays as it is."""
+    own = network.state_dict()
+    network.load_state_dict(own | {k: v for k, v in state.items() if not k.startswith(but)})
 
 
 # ── moving averages ──────────────────────────────────────────────────────────────────────────────
@@ -68,22 +81,22 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 # ── the discriminator's side ─────────────────────────────────────────────────────────────────────
 
 
-def scores_and_maps(discriminator: Discriminator, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """(B, 1) and the feature maps, from one pass."""
-    maps = discriminator.features(images)
-    top = discriminator.final_conv(append_stddev(maps[-1]))
-    scores: Tensor = discriminator.final_linear(top.flatten(1))
-    return scores, maps
+def discriminator_adam(discriminator: Judge, recipe: AdversarialRecipe) -> Adam:
+    """The recipe's rate is that of equalized weights; a discriminator of patches has plain ones."""
+    if isinstance(discriminator, PatchDiscriminator):
+        rate = recipe.lr / EQUALIZED_SHARE
+        return lazy_adam(discriminator.parameters(), rate, recipe.r1_every, PATCH_BETA1)
+    return lazy_adam(discriminator.parameters(), recipe.lr, recipe.r1_every)
 
 
 class Adversary:
     """A discriminator in training, and what it sees."""
 
     def __init__(
-        self, discriminator: Discriminator, recipe: AdversarialRecipe, weight: float = 1.0
+        self, discriminator: Judge, recipe: AdversarialRecipe, weight: float = 1.0
     ) -> None:
         self.discriminator, self.recipe, self.weight = discriminator, recipe, weight
-        self.optimizer = lazy_adam(discriminator.parameters(), recipe.lr, recipe.r1_every)
+        self.optimizer = discriminator_adam(discriminator, recipe)
         self.ada = AdaptiveAugmentation(recipe.ada_target, recipe.ada_images, recipe.augment_p)
 
     def see(self, images: Tensor, draws: Draws) -> Tensor:
@@ -91,7 +104,7 @@ class Adversary:
         return augment(images, self.ada.p, draws) if self.ada.p > 0 else images
 
     def judge(self, images: Tensor, draws: Draws) -> Tensor:
-        """Scores (B, 1) of pictures."""
+        """Scores of pictures, (B, 1); of patches (B, P)."""
         scores: Tensor = self.discriminator(self.see(images, draws))
         return scores
 
@@ -140,7 +153,8 @@ class Adversary:
         with torch.autocast(real.device.type, enabled=False):
             scores = self.judge(real, draws)
             r1 = r1_penalty(scores, real)
-        loss = self.recipe.r1_gamma / 2 * self.recipe.r1_every * r1
+        share = PATCH_R1 if isinstance(self.discriminator, PatchDiscriminator) else 1.0
+        loss = share * self.recipe.r1_gamma / 2 * self.recipe.r1_every * r1
         return loss + 0.0 * scores.sum(), {"r1": r1.detach()}  # zeros for biases: Adam moves on
 
     def _after(self, scalars: Mapping[str, float]) -> None:

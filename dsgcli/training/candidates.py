@@ -31,9 +31,10 @@ class Scored:
 
 
 def propose(scored: list[Scored]) -> Scored:
-    """The one with the smallest product of both distances: a tenth less of one is worth a tenth
-    more of the other, whatever their scales."""
-    return min(scored, key=lambda s: (max(s.style, 0.0) * max(s.identity, 0.0), s.step))
+    """The one whose style distance is least for the likeness that is left: a tenth less of it is
+    worth a tenth of the likeness. (A product of both distances takes the first candidate wherever
+    all keep the person, and so the one with the least style.)"""
+    return min(scored, key=lambda s: (max(s.style, 0.0) / max(1.0 - s.identity, 1e-6), s.step))
 
 
 def write_scores(folder: Path, scored: list[Scored]) -> None:
@@ -54,14 +55,19 @@ def candidate_steps(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in (folder / "candidates").glob("*.safetensors"))
 
 
-def chosen_style(recipe: Recipe, run: RunFolder) -> Path | None:
-    """The style that later stages go on with: the recipe's candidate, else the proposed one, else
-    the last weights; None before the stage is done.
+def chosen_style(recipe: Recipe, run: RunFolder, before: str = "evaluate") -> Path | None:
+    """The style that stages after `transfer` go on with: enlarged, or the recipe's candidate, else
+    the proposed one, else the last weights; None before there is one.
+
+    Args:
+        before: the stage that asks; what later ones made does not count.
 
     Raises:
         TrainingError: the recipe wants a candidate that is not there.
     """
-    folder = run.stage("transfer")
+    last, folder = run.find("style", before=before), run.stage("transfer")
+    if last is not None and last.parent != folder:
+        return last
     wanted = recipe.transfer.candidate if recipe.transfer is not None else 0
     proposed = read_scores(folder).get("proposed", 0)
     for step in (wanted, proposed):
@@ -71,5 +77,4 @@ def chosen_style(recipe: Recipe, run: RunFolder) -> Path | None:
         if step and step == wanted:
             there = ", ".join(map(str, candidate_steps(folder))) or "none"
             raise TrainingError(f"transfer.candidate = {step} is not there; there are: {there}")
-    last = run.artifact("transfer", "style")
-    return last if last.is_file() else None
+    return last

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import torch
 
+from dsgcli.models.patch import PATCH_WIDTH
 from dsgcli.recipe import ModelRecipe, Recipe
 from dsgcli.types import LatentLayout
 
@@ -68,7 +69,14 @@ def generator_load(model: ModelRecipe, size_px: int) -> Load:
 
 
 def discriminator_load(model: ModelRecipe, size_px: int) -> Load:
-    """Of the discriminator: the generator's mirror image."""
+    """Of the discriminator: the generator's mirror image, or three layers of patches."""
+    if model.discriminator == "patch":
+        half, quarter = size_px // 2, size_px // 4
+        return (
+            _conv(3, PATCH_WIDTH, half)
+            + _conv(PATCH_WIDTH, 2 * PATCH_WIDTH, quarter)
+            + _conv(2 * PATCH_WIDTH, 4 * PATCH_WIDTH, quarter)
+        )
     load = NOTHING
     for side in LatentLayout(size_px, model.last_structure).resolutions_px:
         here, below = channels_at(model, side), channels_at(model, max(4, side // 2))

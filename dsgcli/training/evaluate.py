@@ -104,7 +104,8 @@ def draw(
     exstyle = judges.codes.default[numbers.cpu()].to(judges.device)
     exstyle_ws = dual.generator.map_plus(exstyle)
     portraits = dual(ws, exstyle_ws, weights.layers)
-    return Drawn(dual.plain(ws), portraits, judges.exemplars(numbers))
+    exemplars = fit(judges.exemplars(numbers), portraits.shape[2])  # an enlarged style draws more
+    return Drawn(dual.plain(ws), portraits, exemplars)
 
 
 def random_faces(dual: DualStyleGAN, count: int, device: torch.device) -> Tensor:

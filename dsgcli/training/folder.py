@@ -38,6 +38,7 @@ USES: dict[str, tuple[str, ...]] = {
     "pretrain": ("data", "features", "start"),
     "transfer": ("data", "features", "start"),
     "refine": ("data", "features", "start"),
+    "enlarge": ("data", "start"),
     "sampler": ("start",),
     "evaluate": ("data", "features", "start"),
 }

@@ -54,10 +54,12 @@ def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
     """E ||grad D(x)||^2 on real pictures (Mescheder et al., arXiv:1801.04406, eq. 9).
 
     Args:
-        scores: (B, 1), computed from `images`.
+        scores: (B, 1), computed from `images`; of P patches (B, P), each with pixels of its own or
+            nearly so: the penalty is then the mean over them.
         images: (B, 3, S, S) that require a gradient.
     """
-    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    summed = scores.sum() / scores.shape[1] ** 0.5
+    (gradient,) = torch.autograd.grad(summed, images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
 
 
@@ -112,10 +114,16 @@ def feature_matching(
 
 
 def color_distance(fake: Tensor, real: Tensor) -> Tensor:
-    """L1 distance of two batches of pictures, (B, 3, H, W), in the means of their channels, and in
-    the deviations."""
-    a, b = ((x.mean(dim=(2, 3)), x.std(dim=(2, 3))) for x in (fake, real.detach()))
-    return F.l1_loss(a[0], b[0]) + F.l1_loss(a[1], b[1])
+    """L1 distance of two batches of pictures, (B, 3, H, W), in the means and deviations of their
+    channels and of the channels' differences: a tinted picture may spread each as a gray one does,
+    but not all alike."""
+    ours, theirs = ((x, x[:, :2] - x[:, 1:]) for x in (fake, real.detach()))
+    distances = [
+        F.l1_loss(a.mean(dim=(2, 3)), b.mean(dim=(2, 3)))
+        + F.l1_loss(a.std(dim=(2, 3)), b.std(dim=(2, 3)))
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack(distances).sum()
 
 
 def contextual_loss(

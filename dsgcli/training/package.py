@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import ModelMismatchError, TrainingError
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.models.style_sampler import StyleSampler
 from dsgcli.recipe import Recipe
 from dsgcli.store.codes import Codes
 from dsgcli.store.contents import open_model
 from dsgcli.store.networks import (
-    load_discriminator,
+    find_discriminator,
     load_dualstylegan,
     load_encoder,
     load_generator,
@@ -25,7 +27,7 @@ from dsgcli.store.networks import (
 from dsgcli.store.write import save_encoder, save_generator, save_style
 from dsgcli.training.candidates import chosen_style
 from dsgcli.training.folder import RunFolder
-from dsgcli.training.requirements import find_start
+from dsgcli.training.requirements import start_file
 from dsgcli.training.stages.codes import read_part
 from dsgcli.types import Provenance
 
@@ -74,11 +76,10 @@ def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
 
 def write_base(base: Path, path: Path, provenance: Provenance) -> Path:
     """With its discriminator, if it has one: other styles are trained on from it."""
-    has_one = "d" in open_model(base).parts
     save_generator(
         path,
         load_generator(base),
-        discriminator=load_discriminator(base) if has_one else None,
+        discriminator=find_discriminator(open_model(base)),
         provenance=provenance,
         half=True,
     )
@@ -98,15 +99,15 @@ def write_style(
 
     Raises:
         ModelMismatchError: the style was trained on another base.
+        TrainingError: the sampler makes codes of another size.
     """
-    model, sampler = load_dualstylegan(style), run.find("sampler", before=LAST)
-    width = model.config.generator.style_dim
+    model = load_dualstylegan(style)
     save_style(
         path,
         model,
         codes,
         base=open_model(base),
-        sampler=load_sampler(sampler, style_dim=width) if sampler else None,
+        sampler=_sampler_for(model, run),
         provenance=provenance,
         name=path.stem,
         half=True,
@@ -114,9 +115,22 @@ def write_style(
     return path
 
 
+def _sampler_for(model: DualStyleGAN, run: RunFolder) -> StyleSampler | None:
+    path = run.find("sampler", before=LAST)
+    if path is None:
+        return None
+    sampler = load_sampler(path, style_dim=model.config.generator.style_dim)
+    if sampler.config.layout != model.layout:
+        raise TrainingError(
+            f"the sampler in {run.path} was made before the style was enlarged; do it again "
+            f"(--again sampler)"
+        )
+    return sampler
+
+
 def _find(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
     """As this run made it, or as it started from it."""
-    return run.find(artifact, before=LAST) or find_start(artifact, recipe, run, store)
+    return run.find(artifact, before=LAST) or start_file(artifact, recipe, run, store)
 
 
 def _provenance(recipe: Recipe) -> Provenance:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dsgcli.models.encoder import Encoder
 from dsgcli.models.features import LPIPS, VGG19
 from dsgcli.models.irse import IRSE50
-from dsgcli.models.stylegan2 import Discriminator
+from dsgcli.models.patch import Judge
 from dsgcli.store.networks import load_discriminator, load_encoder
 from dsgcli.training.stage import Pictures, RunContext
 
@@ -116,7 +116,7 @@ class DiscriminatorFeatures:
 
     name = "discriminator"
 
-    def __init__(self, discriminator: Discriminator) -> None:
+    def __init__(self, discriminator: Judge) -> None:
         self.discriminator = frozen(discriminator)
         self.size_px = discriminator.config.size_px
 

@@ -94,8 +94,13 @@ class RunPlan:
         """One line a stage, for people."""
         data = self.recipe.data
         portraits = data.drawn or len(list_set(Path(data.root), data, "style"))
-        recipe = replace(self.recipe, model=self.sizes)
+        recipe = self.resolved
         return [_line(name, plan, recipe, portraits) for name, plan in self.stages.items()]
+
+    @property
+    def resolved(self) -> Recipe:
+        """The recipe with the sizes that the networks will have."""
+        return replace(self.recipe, model=self.sizes)
 
     def as_document(self) -> dict[str, Any]:
         """The plan for programs."""
@@ -103,7 +108,7 @@ class RunPlan:
             "stages": [asdict(line) for line in self.lines],
             "problems": list(self.problems),
             "changed": list(self.changed),
-            "recipe": recipe_values(self.recipe),
+            "recipe": recipe_values(self.resolved),
         }
 
     def check(self, *, force: bool = False) -> None:

@@ -12,6 +12,7 @@ from dsgcli.training.stage import Stage
 from dsgcli.training.stages.base import BaseStage
 from dsgcli.training.stages.destylize import DestylizeStage
 from dsgcli.training.stages.encoder import EncoderStage
+from dsgcli.training.stages.enlarge import EnlargeStage
 from dsgcli.training.stages.finetune import FinetuneStage
 from dsgcli.training.stages.pretrain import PretrainStage
 from dsgcli.training.stages.refine import RefineStage
@@ -27,6 +28,7 @@ _ALL: tuple[Stage, ...] = (
     PretrainStage(),
     TransferStage(),
     RefineStage(),
+    EnlargeStage(),
     SamplerStage(),
     EvaluateStage(),
 )

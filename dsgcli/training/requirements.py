@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgcli.errors import DsgError, ModelMissingError
-from dsgcli.recipe import STAGES, ModelRecipe, Recipe, StartRecipe
+from dsgcli.recipe import STAGES, BaseRecipe, Growth, ModelRecipe, Recipe
 from dsgcli.training.data import num_parts
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import (
@@ -26,12 +26,15 @@ from dsgcli.training.prepare import (
 )
 from dsgcli.training.processes import TOGETHER
 from dsgcli.training.stage import Stage
+from dsgcli.training.stages.enlarge import check_grown, cut_base, cut_generator
 
 if TYPE_CHECKING:
     from dsgcli.store import ModelStore
 
 # ── models ───────────────────────────────────────────────────────────────────────────────────────
 
+START = "start"
+"""Folder of a run for what it starts from and has to change."""
 JUDGED_BY_FEATURES = ("encoder", "destylize", "pretrain", "transfer", "refine")
 JUDGED_BY_IDENTITY = ("encoder", "destylize", "transfer")
 """Stages whose losses look at pictures, and at faces, through the networks of [features]."""
@@ -51,7 +54,7 @@ def model_problems(
                 continue
             try:
                 path = find_start(artifact, recipe, run, store)
-                told = "" if path else "run the stage that makes it too, or name a file in [start]"
+                told = "" if path else _how_to_get(artifact)
             except DsgError as error:
                 path, told = None, str(error)
             if path is not None:
@@ -67,11 +70,18 @@ def model_problems(
     yield from _network_problems(recipe, store, tuple(stages))
 
 
+def _how_to_get(artifact: str) -> str:
+    table, _, key = artifact.rpartition(".")
+    if table:
+        return f"name a file or a run as {key} in [{table}]"
+    return "run the stage that makes it too, or name a file in [start]"
+
+
 def needs(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     """Artifacts that a stage cannot do without, those that [features] asks for included."""
     found = list(stage.needs)
-    if stage.name == "base" and recipe.base is not None and recipe.base.start == "checkpoint":
-        found.append("base")
+    if stage.name == "base" and recipe.base is not None:
+        found += _begins_with(recipe, recipe.base)
     finetune = recipe.finetune
     if stage.name == "finetune" and finetune is not None and finetune.lambda_pixel > 0:
         found.append("encoder")
@@ -83,6 +93,15 @@ def needs(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _begins_with(recipe: Recipe, base: BaseRecipe) -> tuple[str, ...]:
+    """What a base that is not trained from nothing goes on from."""
+    if base.start == "autoencoder":
+        given = recipe.start.base or recipe.start.encoder
+        alone = base.growth[0].learns != "all"  # the rest has to be there
+        return ("base", "encoder") if given or alone else ()
+    return ("base",) if base.start == "checkpoint" else ()
+
+
 def makes(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     """Artifacts that a stage will make; an autoencoder makes the encoder with the base."""
     base = recipe.base
@@ -92,25 +111,25 @@ def makes(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
 
 
 def find_start(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
-    """The file that [start] names for an artifact; None if it names none.
+    """The file that the recipe names for an artifact; None if it names none.
 
     A value is a file, the folder of another run, the name of a run beside this one, or a name in
-    the store.
+    the store. It stands in [start], or in TABLE for what is called TABLE.artifact.
 
     Raises:
         ModelMissingError: it names something that is not there.
     """
-    if artifact not in {f.name for f in fields(StartRecipe)}:
-        return None
-    value = getattr(recipe.start, artifact)
+    name, _, kind = artifact.rpartition(".")
+    table = getattr(recipe, name or "start")
+    value = getattr(table, kind, "")
     if not value:
         return None
     for place in (Path(value), run.path.parent / value):
         if place.is_file():
             return place
-        if place.is_dir() and (found := _in_run(place, artifact)):
+        if place.is_dir() and (found := _in_run(place, kind)):
             return found
-    return _in_store(value, artifact, store)
+    return _in_store(value, f"[{name or 'start'}] {kind}", store)
 
 
 def _in_run(folder: Path, artifact: str) -> Path | None:
@@ -119,7 +138,7 @@ def _in_run(folder: Path, artifact: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _in_store(value: str, artifact: str, store: ModelStore) -> Path:
+def _in_store(value: str, key: str, store: ModelStore) -> Path:
     from dsgcli.store.manifest import read_manifest
 
     with suppress(ModelMissingError):
@@ -130,21 +149,43 @@ def _in_store(value: str, artifact: str, store: ModelStore) -> Path:
         if entry
         else "it is no file, no run beside this one, and not in the store (`dsg models list`)"
     )
-    raise ModelMissingError(f"[start] {artifact} = {value!r} is missing: {how}")
+    raise ModelMissingError(f"{key} = {value!r} is missing: {how}")
+
+
+def start_file(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
+    """As `find_start`; of a base that makes larger pictures than the recipe's, the layers up to its
+    size, in the run's folder. What is trained on these can be enlarged to the whole.
+
+    Raises:
+        ModelError: as `open_model`. ModelMissingError: as `find_start`.
+    """
+    path = find_start(artifact, recipe, run, store)
+    if path is None or not _is_cut(artifact, recipe):
+        return path
+    return cut_base(path, recipe.model.size_px, run.path / START)
 
 
 def sizes_of(recipe: Recipe, run: RunFolder, store: ModelStore) -> ModelRecipe:
     """The sizes that networks will have: those of the base and the encoder that a run starts from,
     where they are here; the recipe's own for what it makes itself."""
     sizes = recipe.model
-    for artifact, read in (("base", _sizes_of_base), ("encoder", _sizes_of_encoder)):
+    for artifact in SIZES_IN:
         with suppress(DsgError, KeyError, ValueError):
             path = find_start(artifact, recipe, run, store)
             if path is not None:
-                from dsgcli.store.contents import open_model
-
-                sizes = replace(sizes, **read(open_model(path).header.config))
+                sizes = with_sizes(sizes, artifact, path)
     return sizes
+
+
+def with_sizes(model: ModelRecipe, artifact: str, path: Path) -> ModelRecipe:
+    """The sizes of a base or an encoder in place of the recipe's; the picture's stays.
+
+    Raises:
+        ModelError: as `open_model`.
+    """
+    from dsgcli.store.contents import open_model
+
+    return replace(model, **SIZES_IN[artifact](open_model(path).header.config))
 
 
 def _sizes_of_base(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,22 +208,64 @@ def _sizes_of_encoder(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+SIZES_IN = {"base": _sizes_of_base, "encoder": _sizes_of_encoder}
+
+
 def _size_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:
     """Files of [start] that make pictures of another size than the recipe's."""
     from dsgcli.store.contents import open_model
 
     wanted = recipe.model.size_px
+    growth = recipe.base.growth if recipe.base and recipe.base.start == "autoencoder" else ()
     for artifact, path in named.items():
+        if artifact.startswith("enlarge."):
+            continue  # looked at below
         try:
             layout = open_model(path).header.layout
         except DsgError as error:
             yield f"[start] {artifact}: {error}"
             continue
-        if artifact != "encoder" and layout is not None and layout.size_px != wanted:
-            yield (
-                f"[start] {artifact}: {path} is of {layout.size_px} px, and model.size_px is "
-                f"{wanted}"
-            )
+        if artifact == "encoder" or layout is None:
+            continue
+        told = f"[start] {artifact}: {path} is of {layout.size_px} px, and "
+        if growth and artifact == "base":
+            yield from _growth_problems(told, layout.size_px, growth)
+        elif layout.size_px < wanted or (layout.size_px > wanted and not _is_cut(artifact, recipe)):
+            yield f"{told}model.size_px is {wanted}"
+    yield from _enlarging_problems(recipe, named)
+
+
+def _is_cut(artifact: str, recipe: Recipe) -> bool:
+    """Whether `start_file` takes the first layers of a larger model."""
+    return artifact == "base" and recipe.base is None
+
+
+def _enlarging_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:
+    """A larger base that has not grown from the one whose styles it is to enlarge."""
+    from dsgcli.store.networks import load_generator
+
+    small, larger = named.get("base"), named.get("enlarge.base")
+    if small is not None and larger is not None:
+        try:
+            start = load_generator(small)
+            if start.config.size_px > recipe.model.size_px:
+                start = cut_generator(start, recipe.model.size_px)
+            check_grown(start, load_generator(larger))
+        except DsgError as error:
+            yield f"[enlarge] base: {error}"
+
+
+def _growth_problems(told: str, start_px: int, growth: Sequence[Growth]) -> Iterator[str]:
+    """Phases that do not go on from a base of `start_px`."""
+    for step in growth:
+        if step.learns == "encoder" and step.size_px > start_px:
+            yield f"{told}only an encoder is to learn at {step.size_px}; learn it at {start_px}"
+        elif step.learns == "encoder" and step.lambda_adv > 0 and step.size_px < start_px:
+            yield f"{told}so is its discriminator; drop lambda_adv at {step.size_px}"
+        elif step.learns != "encoder" and step.size_px < start_px:
+            yield f"{told}the growth begins at {step.size_px}; begin it there"
+            return
+        start_px = max(start_px, step.size_px)
 
 
 def _judge_problems(
@@ -191,15 +274,16 @@ def _judge_problems(
     """A base that is to judge pictures by its discriminator, and has none."""
     from dsgcli.store.contents import open_model
 
-    judged = set(stages) & set(JUDGED_BY_FEATURES)
-    if recipe.features.perceptual != "discriminator" or not judged or "base" not in named:
+    users = {"base": JUDGED_BY_FEATURES, "enlarge.base": ("evaluate",)}
+    if recipe.features.perceptual != "discriminator":
         return
-    with suppress(DsgError):  # told by `_size_problems`
-        if "d" not in open_model(named["base"]).parts:
-            yield (
-                f"features.perceptual = 'discriminator' is that of the base, and {named['base']} "
-                f"has none; set it to 'encoder' or 'vgg'"
-            )
+    for artifact in users.keys() & named.keys():
+        with suppress(DsgError):  # told by `_size_problems`
+            if set(stages) & set(users[artifact]) and "d" not in open_model(named[artifact]).parts:
+                yield (
+                    f"features.perceptual = 'discriminator' is that of the base, and "
+                    f"{named[artifact]} has none; set it to 'encoder' or 'vgg'"
+                )
 
 
 def _network_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) -> Iterator[str]:
@@ -252,7 +336,7 @@ def _batches(recipe: Recipe, to_do: Sequence[str]) -> Iterator[tuple[str, int, b
 
 USERS = {
     "base": ("base", "encoder", "pretrain"),
-    "style": ("finetune", "destylize", "transfer", "refine"),
+    "style": ("finetune", "destylize", "transfer", "refine", "enlarge"),
 }
 """Stages that read each data set."""
 

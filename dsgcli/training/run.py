@@ -29,7 +29,7 @@ from dsgcli.training.prepare import weights_of
 from dsgcli.training.processes import TOGETHER, Processes, join, leave
 from dsgcli.training.record import Deaf, Files
 from dsgcli.training.report import write_report
-from dsgcli.training.requirements import find_start, makes
+from dsgcli.training.requirements import makes, start_file
 from dsgcli.training.stage import Pictures, Plan, Stage, Trainable
 
 if TYPE_CHECKING:
@@ -95,10 +95,11 @@ class Context:
         Raises:
             TrainingError: neither has it.
         """
-        if artifact == "style" and (chosen := chosen_style(self.recipe, self.run)):
-            return chosen
-        own = self.run.find(artifact, before=self.stage)
-        path = own or find_start(artifact, self.recipe, self.run, self.store)
+        if artifact == "style":
+            own = chosen_style(self.recipe, self.run, before=self.stage)
+        else:
+            own = self.run.find(artifact, before=self.stage)
+        path = own or start_file(artifact, self.recipe, self.run, self.store)
         if path is None:
             raise TrainingError(
                 f"stage {self.stage!r} needs {artifact!r}, which no earlier stage of the recipe "

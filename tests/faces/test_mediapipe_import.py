@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from dsgcli.faces.mediapipe_import import put_off
+from dsgcli.faces.mediapipe_start import put_off
 
 SEE = """
 import sys
-from dsgcli.faces.mediapipe_import import UNUSED, load_mediapipe
+from dsgcli.faces.mediapipe_start import UNUSED, load_mediapipe
 mediapipe = load_mediapipe()
 assert not set(UNUSED) & set(sys.modules), sys.modules.keys() & set(UNUSED)
 import matplotlib.pyplot

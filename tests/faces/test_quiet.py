@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dsgcli.faces.quiet import is_chatter, native_chatter_dropped
+from dsgcli.faces.mediapipe_start import is_chatter, native_chatter_dropped
 
 CHATTER = [
     b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",

@@ -14,6 +14,9 @@ from stylize.staging import difference, make_studio, read_clip, write_clip
 from dsgcli.faces.detect import open_detector
 from dsgcli.media.images import read_image, write_image
 from dsgcli.media.sources import HeldFrames
+from dsgcli.store import ModelStore
+from dsgcli.stylize import studio
+from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.drawn_clip import draw_clip
@@ -187,3 +190,35 @@ def test_one_input_has_its_own_bar_alone(tmp_path):
     result = dsg("stylize", "a.png", "-o", "b.png", *QUICK, "--progress", "json")
     begun = [json.loads(line) for line in result.stderr.splitlines() if "begin" in line]
     assert [event["task"] for event in begun] == ["a.png"]
+
+
+# ── what is replaced ─────────────────────────────────────────────────────────────────────────────
+
+
+class NoSegmenter:
+    """Stands in for a segmentation model that is not opened."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@pytest.mark.parametrize(
+    ("least", "options", "wanted"),
+    [
+        (256, {}, "face"),  # the tiny styles draw 64 px
+        (256, {"mask": "head"}, "head"),
+        (256, {"alpha": True}, "head"),
+        (256, {"style": ("nobody",)}, "head"),  # who loads it tells
+        (64, {}, "head"),
+        (64, {"size": 32}, "face"),
+        (64, {"crop": True}, "feather"),
+    ],
+)
+def test_small_portraits_replace_the_face_alone(tiny_store, monkeypatch, least, options, wanted):
+    opened = []
+    monkeypatch.setattr(studio, "LEAST_HEAD_PX", least)
+    monkeypatch.setattr(studio, "open_segmenter", lambda _: opened.append(1) or NoSegmenter())
+    chosen = StylizeOptions(**{"style": ("toon",), **options})
+    segmenter, mask = studio._segmentation(chosen, ModelStore.open(tiny_store))
+    assert mask == wanted
+    assert bool(opened) == (segmenter is not None) == (wanted == "head")

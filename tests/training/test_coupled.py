@@ -103,7 +103,7 @@ def test_means_without_a_gradient_are_looked_at_once() -> None:
 
 def finetuning() -> Trainable:
     torch.manual_seed(0)
-    players = Players.fresh(CONFIG)
+    players = Players.fresh(CONFIG, "stylegan2")
     return AdversarialTraining(players, FinetuneRecipe(batch_size=BATCH, path_every=2, r1_every=2))
 
 

@@ -19,7 +19,7 @@ from training import toys
 from training.toys import ToyGan, in_two_processes, run
 
 import dsgcli
-from dsgcli.errors import InterruptedRunError, TrainingError
+from dsgcli.errors import TrainingError
 from dsgcli.training import checkpoint
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.loop import stop_signals
@@ -199,18 +199,14 @@ def test_loop_stops_on_nan_and_leaves_the_last_checkpoint(tmp_path):
 
 
 def test_loop_saves_on_ctrl_c_and_goes_on(tmp_path):
+    """In a process of its own, as the signal is for a whole process."""
     whole = run(tmp_path / "whole", steps=12)
-    toy = ToyGan()
-    finish = toy.finish
-
-    def interrupt(iteration: int) -> None:
-        finish(iteration)
-        if iteration == 4:
-            signal.raise_signal(signal.SIGINT)
-
-    toy.finish = interrupt  # type: ignore[method-assign]
-    with pytest.raises(InterruptedRunError, match="after step 5 of 12"):
-        run(tmp_path / "stopped", steps=12, trainable=toy, checkpoint_minutes=60.0)
+    line = command(tmp_path / "stopped", "--steps", "12", "--interrupt-at", "5")
+    ran = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, "after step 5 of 12" in ran.stderr) == (1, True), ran.stderr
+    found = find_checkpoint(tmp_path / "stopped" / "toy.safetensors")
+    assert found is not None
+    assert read_progress(found).iteration == 5
     assert_same(whole, run(tmp_path / "stopped", steps=12))
 
 

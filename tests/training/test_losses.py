@@ -137,3 +137,11 @@ def test_color_distance_is_of_means_and_deviations_alone() -> None:
     assert losses.color_distance(images + 0.5, images) == pytest.approx(0.5, abs=1e-5)
     mean = images.mean(dim=(2, 3), keepdim=True)
     assert losses.color_distance(mean.expand_as(images), images) > 0.2  # flat: no deviation
+
+
+def test_color_distance_tells_gray_from_colors_that_spread_alike() -> None:
+    torch.manual_seed(0)
+    gray = torch.rand(2, 1, 8, 8).expand(-1, 3, -1, -1)
+    colored = gray.clone()
+    colored[:, 1] = gray[:, 1].flip(2)  # green the other way up: means and deviations are the same
+    assert losses.color_distance(colored, gray) > 0.3

@@ -67,11 +67,25 @@ def test_psnr_of_a_known_error():
     assert psnr(a, b)[0] > 90
 
 
-def test_proposed_candidate_has_the_smallest_product_and_the_fewest_steps():
+def test_proposed_candidate_has_style_without_losing_the_person():
     scored = [
         Scored(step=1000, style=0.9, identity=0.2),
         Scored(step=1100, style=0.5, identity=0.3),
         Scored(step=1200, style=0.3, identity=0.5),
         Scored(step=1300, style=0.2, identity=0.9),
     ]
-    assert propose(scored).step == 1100
+    assert propose(scored).step == 1200
+
+
+def test_last_candidate_is_proposed_where_all_keep_the_person():
+    """As in the runs of the default model, where a product of distances took the first."""
+    scored = [
+        Scored(step=100, style=0.401, identity=0.040),
+        Scored(step=150, style=0.352, identity=0.048),
+    ]
+    assert propose(scored).step == 150
+
+
+def test_fewest_steps_are_proposed_of_equals():
+    scored = [Scored(step=n, style=0.4, identity=0.1) for n in (300, 200)]
+    assert propose(scored).step == 200

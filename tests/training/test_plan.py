@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,35 @@ def test_missing_folder_is_told_with_how_to_say_where(tmp_path, store):
     recipe = style_recipe(tmp_path / "data", start={"base": "base"})
     (problem,) = plan(recipe, tmp_path / "run", store).problems
     assert problem == f"no folder {tmp_path / 'data' / 'toon'}: say with --data where 'toon' lies"
+
+
+def test_growth_that_begins_below_its_base_is_told(tmp_path, store):
+    growth = [{"size_px": SIZE_PX // 2, "steps": 1}, {"size_px": SIZE_PX, "steps": 1}]
+    base = {"start": "autoencoder", "growth": growth}
+    start = {"base": "base", "encoder": "encoder"}
+    recipe = build({"base": base, "model": MODEL, "start": start, "data": {"drawn": 9}})
+    (problem,) = [p for p in plan(recipe, tmp_path / "run", store).problems if "growth" in p]
+    assert problem.endswith(
+        f"is of {SIZE_PX} px, and the growth begins at {SIZE_PX // 2}; begin it there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"size_px": 2 * SIZE_PX}, f"only an encoder is to learn at {2 * SIZE_PX}; learn it at"),
+        ({"size_px": SIZE_PX // 2, "lambda_adv": 0.1}, "so is its discriminator; drop lambda_adv"),
+        ({"size_px": SIZE_PX // 2}, ""),
+    ],
+)
+def test_encoder_that_is_to_learn_what_its_base_does_not_draw_is_told(tmp_path, store, step, told):
+    base = {"start": "autoencoder", "growth": [{"steps": 1, "learns": "encoder", **step}]}
+    start = {"base": "base", "encoder": "encoder"}
+    recipe = build({"base": base, "model": MODEL, "start": start, "data": {"drawn": 9}})
+    problems = [p for p in plan(recipe, tmp_path / "run", store).problems if "[start] base" in p]
+    assert [told in problem for problem in problems] == [True] * bool(told)
+    without = build({"base": base, "model": MODEL, "data": {"drawn": 9}})
+    assert any("needs 'encoder'" in p for p in plan(without, tmp_path / "run", store).problems)
 
 
 def test_stage_without_portraits_is_told(tmp_path, store):
@@ -254,15 +284,17 @@ def test_stage_done_is_skipped_and_can_be_done_again(tmp_path, store):
 
 def test_load_counts_the_parameters_of_the_networks():
     """Against the networks themselves, which have small layers that the estimate leaves out."""
-    from dsgcli.models.stylegan2 import Discriminator, Generator
-    from dsgcli.training.stages.base import generator_config
+    from dsgcli.models.stylegan2 import Generator
+    from dsgcli.training.stages.base import generator_config, new_judge
 
     model = read_recipe(Path(__file__).parents[2] / "recipes" / "default" / "base.toml").model
     config = generator_config(model)
     assert channels_at(model, 64) == config.channels[64]
+    whole = replace(model, discriminator="stylegan2")
     for network, load in (
         (Generator(config), generator_load(model, 256)),
-        (Discriminator(config), discriminator_load(model, 256)),
+        (new_judge(config, "patch"), discriminator_load(model, 256)),
+        (new_judge(config, "stylegan2"), discriminator_load(whole, 256)),
     ):
         counted = sum(p.numel() for p in network.parameters())
         assert load.parameters == pytest.approx(counted, rel=0.3)
@@ -332,6 +364,8 @@ def test_estimates_are_of_the_base_that_a_run_starts_from(tmp_path, store):
     )
     sizes = plan(named, tmp_path / "run", store).sizes
     assert (sizes.style_dim, sizes.mapping_layers, sizes.max_channels) == (STYLE_DIM, 2, 24)
+    shown = plan(named, tmp_path / "run", store).as_document()["recipe"]["model"]
+    assert shown["style_dim"] == STYLE_DIM  # what will be, not the table's default
     assert [channels_at(sizes, side) for side in (4, 32, 64)] == [24, 24, 16]
     assert (sizes.encoder_px, sizes.encoder_widths) == (SIZE_PX, (8, 8, 12, 16, 24))
     assert plan(wide, tmp_path / "run", store).sizes == wide.model

@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 import dsgcli
 from dsgcli.errors import InterruptedRunError, TrainingError
+from dsgcli.models.stylegan2 import Discriminator
 from dsgcli.progress import SILENT
 from dsgcli.recipe import STAGES, PretrainRecipe, build, read_recipe
 from dsgcli.store import ModelStore
+from dsgcli.store.networks import load_discriminator, load_encoder
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.record import METRICS, read_metrics
@@ -29,9 +31,13 @@ from dsgcli.training.stages.destylize import Destylizer
 from dsgcli.training.stages.pretrain import crossings
 from dsgcli.training.stages.refine import RefineStage
 from dsgcli.training.stages.transfer import TransferTraining
-from dsgcli.types import StyleRef, StyleWeights
+from dsgcli.types import LatentLayout, StyleRef, StyleWeights
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
+ALL = tuple(stage for stage in STAGES if stage != "enlarge")
+"""What the tiny recipe does: a style needs another base to be enlarged."""
+
+STARTS = ("base", "encoder")
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +48,12 @@ def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     summary = train(read_recipe(TINY), TrainOptions(folder=folder, device="cpu"))
     assert summary is not None
-    assert (summary.done, summary.skipped) == (STAGES, ())
+    assert (summary.done, summary.skipped) == (ALL, ())
     return folder
 
 
 def test_tiny_recipe_makes_everything_that_it_promises(finished):
-    for stage in STAGES:
+    for stage in ALL:
         assert json.loads((finished / stage / "state.json").read_text())["done"]
     for stage, artifact in (
         ("base", "base"),
@@ -115,7 +121,7 @@ def test_same_command_again_does_nothing(finished):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
     summary = train(read_recipe(TINY), TrainOptions(folder=finished, device="cpu"))
     assert summary is not None
-    assert (summary.done, summary.skipped) == ((), STAGES)
+    assert (summary.done, summary.skipped) == ((), ALL)
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")} == before
 
 
@@ -182,6 +188,87 @@ def test_base_begins_from_a_file_or_from_nothing(finished, tmp_path, start):
     rate = read_recipe(TINY).base.lr  # a step of Adam moves a weight by no more
     assert 0 < moved < rate if start == "checkpoint" else moved > 5 * rate
     assert not (folder / "base" / "encoder.safetensors").exists()
+
+
+def test_autoencoder_goes_on_from_files(finished, tmp_path):
+    """From a base of the same size, and from it to twice that."""
+    source = finished / "prepare"
+    given = [f'start.{name}="{finished}/base/{name}.safetensors"' for name in STARTS]
+    pixel = {}
+    for size_px, judge in ((32, "patch"), (64, "stylegan2")):
+        folder = tmp_path / str(size_px)
+        if size_px == 32:
+            shutil.copytree(source, folder / "prepare")
+        growth = f"[{{size_px={size_px},steps=2,batch_size=8,lr=1e-5,lambda_adv=0.1}}]"
+        changes = [f"base.growth={growth}", "base.steps=0", f"model.size_px={size_px}"]
+        changes += [f'model.discriminator="{judge}"', *given]
+        changes += ["model.style_dim=64", "model.channel_base=256"]  # the files' go before these
+        options = TrainOptions(folder=folder, device="cpu", stages=("prepare", "base"), force=True)
+        train(read_recipe(TINY, changes), options)
+        rows = [row for row in read_metrics(folder / "base" / METRICS) if "pixel" in row]
+        pixel[size_px] = rows[0]["pixel"]
+        encoder = load_encoder(folder / "base" / "encoder.safetensors")
+        assert encoder.config.num_latents == LatentLayout(size_px, 4).num_latents
+        stored = load_discriminator(folder / "base" / "base.safetensors")
+        assert isinstance(stored, Discriminator)  # the one of the base that it started from
+    fresh = [row for row in read_metrics(finished / "base" / METRICS) if "pixel" in row]
+    assert max(pixel.values()) < 0.8 * fresh[0]["pixel"]
+
+
+@pytest.fixture(scope="module")
+def larger(finished, tmp_path_factory) -> Path:
+    """The base of the tiny recipe with the layers of 64 px on top."""
+    folder = tmp_path_factory.mktemp("larger") / "wide"
+    growth = '[{size_px=64,steps=2,batch_size=8,lr=1e-3,lambda_adv=0.1,learns="new"}]'
+    changes = [f"base.growth={growth}", "base.steps=0", "model.size_px=64"]
+    changes += [f'start.{name}="{finished}/base/{name}.safetensors"' for name in STARTS]
+    options = TrainOptions(folder=folder, device="cpu", stages=("prepare", "base"))
+    train(read_recipe(TINY, changes), options)
+    return folder
+
+
+def test_style_is_enlarged_by_a_base_that_has_grown_from_its_own(finished, larger, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    recipe = read_recipe(TINY, [f'enlarge.{name}="{larger}"' for name in STARTS])
+    with pytest.raises(TrainingError, match="--again sampler"):
+        train(recipe, TrainOptions(folder=folder, device="cpu"))
+    again = TrainOptions(folder=folder, device="cpu", again=("sampler", "evaluate"))
+    summary = train(recipe, again)
+    assert summary is not None
+    assert summary.done == ("sampler", "evaluate")
+    before, after = (ModelStore.open(run / "pretrained") for run in (finished, folder))
+    small, large = before.generator("tiny"), after.generator("tiny")
+    code, longer = (s.resolve(StyleRef.parse("tiny:pop-003")).exstyle for s in (before, after))
+    assert torch.equal(longer[:8], code)
+    ws, exstyle_ws = torch.randn(1, 10, 32), large.generator.map_plus(longer[None])
+    with torch.no_grad():
+        wanted = small.bind(exstyle_ws[:, :8])(ws[:, :8])
+        torch.testing.assert_close(large.bind(exstyle_ws, size_px=32)(ws), wanted)
+        assert large(ws, exstyle_ws).shape == (1, 3, 64, 64)
+    assert after.finetuned("tiny").config == large.generator.config
+    assert after.sampler("tiny").config.layout == large.layout
+
+
+def test_style_is_not_enlarged_by_another_base(finished, larger, tmp_path):
+    """Told before anything runs, where the recipe names both."""
+    shutil.copytree(finished / "prepare", tmp_path / "other" / "prepare")
+    changes = ['base.start="scratch"', "base.growth=[]", "base.steps=1"]
+    options = TrainOptions(folder=tmp_path / "other", device="cpu", stages=("base",))
+    train(read_recipe(TINY, changes), options)
+    named = [f'enlarge.{name}="{larger}"' for name in STARTS]
+    named += ['start.base="other"', f'start.encoder="{finished}"']
+    stages = ("prepare", "finetune", "destylize", "pretrain", "transfer", "enlarge")
+    options = TrainOptions(folder=tmp_path / "run", stages=stages)
+    with pytest.raises(TrainingError, match=r"\[enlarge\] base: the base of 64 px has not grown"):
+        train(read_recipe(TINY, named), options)
+
+
+def test_autoencoder_wants_both_networks_to_go_on(finished, tmp_path):
+    changes = [f'start.base="{finished}/base/base.safetensors"']
+    options = TrainOptions(folder=tmp_path / "tiny", device="cpu", stages=("prepare", "base"))
+    with pytest.raises(TrainingError, match=r"'base' needs 'encoder'"):
+        train(read_recipe(TINY, changes), options)
 
 
 def test_style_of_a_base_that_was_made_again_is_not_packaged_with_the_new_one(finished, tmp_path):

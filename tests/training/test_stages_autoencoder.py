@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ from dsgcli.training.stages.autoencoder import (
     AutoencoderTraining,
     code_moments,
     cosine_rate,
+    grown,
     grown_discriminator,
     grown_generator,
     seed_heads,
@@ -205,6 +207,74 @@ def training_of(growth: Growth, **recipe: float) -> AutoencoderTraining:
         pictures,
         lambda: [pictures],
     )
+
+
+def learnt(growth: Growth, nets: Autoencoder, before_px: int = 64) -> AutoencoderTraining:
+    """Two steps of a phase, as the loop takes them."""
+    pictures = torch.rand(16, 3, 64, 64) * 2 - 1
+    recipe = BaseRecipe(start="autoencoder", growth=(growth,), prior_axes=0, warmup_steps=1)
+    training = AutoencoderTraining(nets, recipe, growth, pictures, list, before_px)
+    batch = Batch(images=pictures[:4], indices=torch.arange(4), rows=range(4))
+    for iteration in range(2):
+        training.begin(iteration)
+        for phase in training.phases(iteration):
+            draws = SeededDraws(0, iteration, phase.name, range(4), CPU)
+            loss, _ = phase.loss(batch, draws, OneProcess())
+            training.optimizers[phase.optimizer].zero_grad()
+            loss.backward()
+            training.optimizers[phase.optimizer].step()
+        training.finish(iteration)
+    return training
+
+
+def test_encoder_learns_alone_for_a_generator_that_stays_at_a_smaller_size_than_its_own() -> None:
+    torch.manual_seed(0)
+    nets = Autoencoder.fresh(Generator(LARGE), Encoder(ENCODER))
+    generator, encoder = deepcopy(nets.generator.state_dict()), deepcopy(nets.encoder.state_dict())
+    growth = Growth(size_px=32, steps=2, batch_size=4, learns="encoder")
+    sheet = learnt(growth, nets).sheets(2)["reconstructions"]
+    assert sheet.shape == (4, 3, 32, 32)
+    for network in (nets.generator, nets.generator_average):
+        assert all(torch.equal(v, generator[k]) for k, v in network.state_dict().items())
+    heads = {
+        k: v for k, v in nets.encoder_average.state_dict().items() if k.endswith("linear.bias")
+    }
+    moved = [not torch.equal(v, encoder[k]) for k, v in heads.items()]
+    assert moved == [True] * 8 + [False] * 2  # 32 px has eight rows
+
+
+def test_new_layers_learn_alone_and_the_picture_below_them_stays() -> None:
+    torch.manual_seed(0)
+    small = Autoencoder.fresh(Generator(SMALL), Encoder(ENCODER))
+    nets = grown(small, LARGE)
+    for encoder in (nets.encoder, nets.encoder_average):
+        seed_heads(encoder, 8)
+    images, ws = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 10, 16)
+    codes = nets.encoder.eval()(images)[:, :8]
+    below, above = small.generator(ws[:, :8]), nets.generator(ws)
+    growth = Growth(size_px=64, steps=2, batch_size=4, learns="new", lambda_adv=0.1)
+    learnt(growth, nets, before_px=32)
+    for generator, encoder in (
+        (nets.generator, nets.encoder),
+        (nets.generator_average, nets.encoder_average),
+    ):
+        assert torch.equal(generator.synthesize(ws, size_px=32)[1], below)
+        assert torch.equal(encoder.eval()(images)[:, :8], codes)
+        assert not torch.allclose(generator(ws), above)
+    heads = [head.linear.bias for head in nets.encoder.styles]
+    assert not torch.equal(heads[8], heads[7])
+
+
+def test_what_does_not_learn_is_what_is_kept_of_it() -> None:
+    """The average, where the phase before has left the two apart."""
+    nets = Autoencoder.fresh(Generator(SMALL), Encoder(ENCODER))
+    with torch.no_grad():
+        nets.generator_average.input.input.add_(1.0)
+    kept = nets.generator_average.input.input.clone()
+    growth = Growth(size_px=32, steps=2, batch_size=4, learns="encoder")
+    learnt(growth, nets, before_px=32)
+    assert torch.equal(nets.generator.input.input, kept)
+    assert torch.equal(nets.generator_average.input.input, kept)
 
 
 def test_reconstructions_and_samples_take_turns_before_the_discriminator() -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from dsgcli.errors import InterruptedRunError
 from dsgcli.training.loop import Loop, Settings
 from dsgcli.training.processes import join, leave
 from dsgcli.training.record import Files
@@ -185,9 +188,34 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument(
+        "--interrupt-at", type=int, help="press Ctrl-C in this step; no checkpoints"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run(arguments.folder, steps=arguments.steps, batch_size=arguments.batch_size)
+    plan = {"steps": arguments.steps, "batch_size": arguments.batch_size}
+    if arguments.interrupt_at is None:
+        run(arguments.folder, **plan)
+        return
+    try:
+        toy = impatient(arguments.interrupt_at)
+        run(arguments.folder, **plan, trainable=toy, checkpoint_minutes=60.0)
+    except InterruptedRunError as error:
+        sys.exit(str(error))
+
+
+def impatient(step: int) -> ToyGan:
+    """Ctrl-C comes in this step."""
+    toy = ToyGan()
+    finish = toy.finish
+
+    def interrupt(iteration: int) -> None:
+        finish(iteration)
+        if iteration + 1 == step:
+            signal.raise_signal(signal.SIGINT)
+
+    toy.finish = interrupt  # type: ignore[method-assign]
+    return toy
 
 
 if __name__ == "__main__":

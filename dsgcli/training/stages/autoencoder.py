@@ -29,22 +29,23 @@ from torch.optim import Adam, Optimizer
 
 from dsgcli.models.encoder import Encoder
 from dsgcli.models.ops import EqualLinear
+from dsgcli.models.patch import Judge, PatchDiscriminator
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.recipe import BaseRecipe, Growth
 from dsgcli.training.adversary import (
+    EQUALIZED_SHARE,
     Adversary,
     average_decay,
     random_ws,
-    scores_and_maps,
+    take_over,
     to_device,
     update_average,
 )
 from dsgcli.training.losses import face_importance, generator_loss, pyramid_l1
 from dsgcli.training.perceptual import encoded, fit
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
+from dsgcli.types import LatentLayout
 
-EQUALIZED_SHARE = 8.0
-"""Rate of weights of unit size, against that of plain ones."""
 BETA1 = 0.5
 """Of Adam while the autoencoder grows: reconstruction is no game between two players."""
 LAST_RATE = 0.05
@@ -61,20 +62,17 @@ class Autoencoder:
 
     generator: Generator
     encoder: Encoder
-    discriminator: Discriminator
+    discriminator: Judge
     generator_average: Generator
     encoder_average: Encoder
 
     @classmethod
-    def fresh(cls, generator: Generator, encoder: Encoder) -> Autoencoder:
-        """With a new discriminator; averages begin as the networks are."""
-        return cls(
-            generator,
-            encoder,
-            Discriminator(generator.config),
-            deepcopy(generator),
-            deepcopy(encoder),
-        )
+    def fresh(
+        cls, generator: Generator, encoder: Encoder, discriminator: Judge | None = None
+    ) -> Autoencoder:
+        """With a new discriminator, if there is none; averages begin as the networks are."""
+        judge = discriminator or Discriminator(generator.config)
+        return cls(generator, encoder, judge, deepcopy(generator), deepcopy(encoder))
 
     def modules(self) -> dict[str, nn.Module]:
         """By the name they are saved under."""
@@ -106,19 +104,21 @@ def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
 
 @torch.no_grad()
 def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
-    """More blocks on top: their ToRGB begins at zero, so the picture is the old one enlarged."""
+    """More blocks on top: their ToRGB begins at zero, so the picture is the old one enlarged. The
+    prior has a row for each layer, and is fitted anew."""
     larger = Generator(config)
-    own = ("noises.", "prior.")  # of other shapes; the prior is fitted anew
-    state = {k: v for k, v in smaller.state_dict().items() if not k.startswith(own)}
-    larger.load_state_dict(larger.state_dict() | state)
+    take_over(larger, smaller.state_dict(), but=("prior.",))
     for to_rgb in larger.to_rgbs[len(smaller.to_rgbs) :]:
         to_rgb.conv.weight.zero_()  # type: ignore[union-attr, operator]
     return larger
 
 
 @torch.no_grad()
-def grown_discriminator(smaller: Discriminator, config: GeneratorConfig) -> Discriminator:
-    """More blocks in front; the old ones keep their place before the end."""
+def grown_discriminator(smaller: Judge, config: GeneratorConfig) -> Judge:
+    """More blocks in front; the old ones keep their place before the end. Patches begin anew: what
+    is sharp differs."""
+    if isinstance(smaller, PatchDiscriminator):
+        return PatchDiscriminator(config)
     larger = Discriminator(config)
     shift = len(larger.convs) - len(smaller.convs)
     for index, block in enumerate(smaller.convs):
@@ -162,11 +162,31 @@ def code_moments(codes: Tensor, across: Across) -> Tensor:
     return mean.square().mean() + (variance - 1.0).square().mean()
 
 
-def matched_maps(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """L1 distance of the discriminator's maps, each in units of the real one's mean size."""
+def matched_maps(fake: Sequence[Tensor], real: Sequence[Tensor], across: Across) -> Tensor:
+    """L1 distance of the discriminator's maps, each in units of the real one's mean size over all
+    processes."""
     pairs = list(zip(fake, real, strict=True))[MATCHED_MAPS]
-    distances = [F.l1_loss(a, b.detach()) / (b.detach().abs().mean() + 1e-3) for a, b in pairs]
+    sizes = [across.mean(b.detach().abs().mean()) + 1e-3 for _, b in pairs]
+    distances = [F.l1_loss(a, b.detach()) / s for (a, b), s in zip(pairs, sizes, strict=True)]
     return torch.stack(distances).mean()
+
+
+def choose_learning(nets: Autoencoder, growth: Growth, before_px: int) -> None:
+    """Let the parts that this phase trains have gradients, and no others. The others are, and stay,
+    what will be kept of them: their averages. `before_px` is the size before this phase."""
+    generator, encoder = nets.generator, nets.encoder
+    generator.requires_grad_(growth.learns == "all")
+    encoder.requires_grad_(growth.learns != "new")
+    if growth.learns == "all":
+        return
+    generator.load_state_dict(nets.generator_average.state_dict())
+    if growth.learns == "new":
+        encoder.load_state_dict(nets.encoder_average.state_dict())
+        old = LatentLayout(before_px)
+        blocks = len(old.resolutions_px) - 1
+        new = *generator.convs[2 * blocks :], *generator.to_rgbs[blocks:]
+        for module in (*new, *encoder.styles[old.num_latents :]):
+            module.requires_grad_(True)
 
 
 def rate_groups(nets: Autoencoder, lr: float) -> list[dict[str, Any]]:
@@ -180,9 +200,10 @@ def rate_groups(nets: Autoencoder, lr: float) -> list[dict[str, Any]]:
     for module in nets.encoder.modules():
         own = list(module.parameters(recurse=False))
         (equalized if isinstance(module, EqualLinear) else plain).extend(own)
+    groups = ((plain, 1.0), (equalized, EQUALIZED_SHARE))
     return [
-        {"params": plain, "lr": lr, "share": 1.0},
-        {"params": equalized, "lr": lr, "share": EQUALIZED_SHARE},
+        {"params": [p for p in group if p.requires_grad], "lr": lr, "share": share}
+        for group, share in groups
     ]
 
 
@@ -204,6 +225,7 @@ class AutoencoderTraining:
         pictures: (N, 3, P, P) in [-1, 1], whose reconstructions are drawn on the sheets; P, as in
             batches, is the larger of the resolution and the encoder's input.
         portraits: the portraits that the prior is fitted to, in batches; the same at each call.
+        before_px: size of the generator before this phase, whose layers are not `new`; 0 for none.
     """
 
     def __init__(
@@ -213,8 +235,10 @@ class AutoencoderTraining:
         growth: Growth,
         pictures: Tensor,
         portraits: Callable[[], Iterable[Tensor]],
+        before_px: int = 0,
     ) -> None:
         self.nets, self.recipe, self.growth = nets, recipe, growth
+        choose_learning(nets, growth, before_px)
         self.pictures, self.portraits = pictures, portraits
         self._shown: dict[tuple[int, ...], list[Tensor]] = {}
         self.importance = face_importance(
@@ -247,6 +271,7 @@ class AutoencoderTraining:
 
     def begin(self, iteration: int) -> None:
         growth = self.growth
+        self.nets.encoder.train(growth.learns != "new")
         rate = cosine_rate(iteration, growth.steps, growth.lr, self.recipe.warmup_steps)
         for group in self._optimizers["g"].param_groups:
             group["lr"] = rate * group["share"]
@@ -284,6 +309,13 @@ class AutoencoderTraining:
         encoder = encoder or self.nets.encoder
         return encoded(encoder, images)[:, : self.nets.generator.layout.num_latents]
 
+    def drawn(
+        self, generator: Generator, codes: Tensor, noise: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """z+ (B, L, D) -> (B, 3, S, S), at this phase's size: the generator's, or a smaller one."""
+        ws = generator.map_plus(codes)
+        return generator.synthesize(ws, noise, size_px=self.growth.size_px)[1]
+
     def _noise(self, batch: int, draws: Draws) -> list[Tensor]:
         return draws.noise(self.nets.generator.layout.noise_sizes_px, batch)
 
@@ -300,9 +332,10 @@ class AutoencoderTraining:
         wanted = self.wanted(batch)
         codes = self.encode(batch.images)
         noise = self._noise(len(batch.rows), draws)
-        images = generator(generator.map_plus(codes), noise).float()
+        images = self.drawn(generator, codes, noise).float()
         pixel, edge = pyramid_l1(images, wanted, self.importance)
-        prior = code_moments(codes.float(), across)
+        rows = LatentLayout(self.growth.size_px).num_latents
+        prior = code_moments(codes[:, :rows].float(), across)
         loss = recipe.lambda_pixel * pixel + recipe.lambda_edge * edge
         loss = loss + recipe.lambda_prior * prior
         scalars = {
@@ -312,24 +345,26 @@ class AutoencoderTraining:
             "psnr": _psnr(images.detach(), wanted),
         }
         if self.sharpens:
-            sharper, more = self._sharper(images, batch, draws)
+            sharper, more = self._sharper(images, batch, draws, across)
             loss, scalars = loss + sharper, scalars | more
         return loss, scalars
 
-    def _sharper(self, images: Tensor, batch: Batch, draws: Draws) -> tuple[Tensor, Scalars]:
+    def _sharper(
+        self, images: Tensor, batch: Batch, draws: Draws, across: Across
+    ) -> tuple[Tensor, Scalars]:
         """The discriminator's share of the loss; where it judges reconstructions and samples, they
         take turns, which halves what it costs."""
         growth, loss, scalars = self.growth, images.new_zeros(()), {}
         shown = self._shown[batch.rows] = []
         if self._turn == "recon":
             shown.append(images.detach())
-            scores, maps = scores_and_maps(self.nets.discriminator, images)
+            scores, maps = self.nets.discriminator.scores_and_maps(images)
             scalars["g/recon"] = generator_loss(scores)
             loss = loss + growth.lambda_adv * scalars["g/recon"]
             if self.recipe.lambda_perc > 0:
                 with torch.no_grad():
                     real = self.nets.discriminator.features(self.wanted(batch))
-                scalars["perc"] = matched_maps(maps, real)
+                scalars["perc"] = matched_maps(maps, real, across)
                 loss = loss + self.recipe.lambda_perc * scalars["perc"]
         else:
             ws = self._random(len(batch.rows), draws)
@@ -346,12 +381,12 @@ class AutoencoderTraining:
         generator, device = self.nets.generator_average, self.pictures.device
         rng = torch.Generator().manual_seed(0)
         z = torch.randn(count, generator.config.style_dim, generator=rng).to(device)
-        samples = generator(generator.random_ws(z))
+        samples = generator.synthesize(generator.random_ws(z), size_px=self.growth.size_px)[1]
         encoder = self.nets.encoder_average
         training = encoder.training
         codes = self.encode(self.pictures[:count], encoder.eval())
         encoder.train(training)
-        again = generator(generator.map_plus(codes))
+        again = self.drawn(generator, codes)
         wanted = fit(self.pictures[:count], self.growth.size_px)
         pairs = torch.stack([wanted, again], dim=1).flatten(0, 1)
         return {"samples": samples, "reconstructions": pairs}

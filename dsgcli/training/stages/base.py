@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,16 @@ from torch.optim import Optimizer
 
 from dsgcli.errors import ModelMismatchError
 from dsgcli.models.encoder import Encoder, EncoderConfig
+from dsgcli.models.patch import Judge, PatchDiscriminator
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.recipe import AdversarialRecipe, BaseRecipe, ModelRecipe
-from dsgcli.store.contents import open_model
-from dsgcli.store.networks import load_discriminator, load_generator
+from dsgcli.store.contents import OpenModel, open_model
+from dsgcli.store.networks import (
+    find_discriminator,
+    generator_config_of,
+    load_encoder,
+    load_generator,
+)
 from dsgcli.store.write import save_encoder, save_generator
 from dsgcli.training.adversary import (
     Adversary,
@@ -31,11 +38,13 @@ from dsgcli.training.adversary import (
     average_decay,
     lazy_adam,
     random_ws,
+    take_over,
     to_device,
     update_average,
 )
 from dsgcli.training.data import batches
 from dsgcli.training.losses import generator_loss
+from dsgcli.training.requirements import with_sizes
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Pictures, Plan, RunContext, Scalars
 from dsgcli.training.stages.autoencoder import (
     Autoencoder,
@@ -93,13 +102,13 @@ class Players:
 
     generator: Generator
     average: Generator
-    discriminator: Discriminator
+    discriminator: Judge
 
     @classmethod
-    def fresh(cls, config: GeneratorConfig) -> Players:
+    def fresh(cls, config: GeneratorConfig, judge: Literal["stylegan2", "patch"]) -> Players:
         """Random weights."""
         generator = Generator(config)
-        return cls(generator, deepcopy(generator), Discriminator(config))
+        return cls(generator, deepcopy(generator), new_judge(config, judge))
 
     def to(self, device: torch.device) -> Players:
         """Moves the networks."""
@@ -211,7 +220,7 @@ class BaseStage:
         if recipe.start == "checkpoint":
             return load_players(context, config.size_px)
         torch.manual_seed(context.recipe.run.seed)
-        return Players.fresh(config)
+        return Players.fresh(config, context.recipe.model.discriminator)
 
 
 def load_players(context: RunContext, size_px: int) -> Players:
@@ -229,24 +238,31 @@ def load_players(context: RunContext, size_px: int) -> Players:
         )
     generator = load_generator(model, part="g") if "g" in model.parts else deepcopy(average)
     torch.manual_seed(context.recipe.run.seed)
-    fresh = "d" not in model.parts
-    discriminator = Discriminator(average.config) if fresh else load_discriminator(model)
-    return Players(generator, average, discriminator)
+    return Players(generator, average, start_judge(model, context.recipe.model))
+
+
+def new_judge(config: GeneratorConfig, kind: Literal["stylegan2", "patch"]) -> Judge:
+    """A discriminator with random weights."""
+    return PatchDiscriminator(config) if kind == "patch" else Discriminator(config)
+
+
+def start_judge(base: OpenModel, model: ModelRecipe) -> Judge:
+    """The discriminator of the base, of whatever kind; a new one if its file has none."""
+    return find_discriminator(base) or new_judge(generator_config_of(base), model.discriminator)
 
 
 def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
     """Train each resolution from where the one before ended."""
-    model = context.recipe.model
+    model = sizes_now(context)
     pictures = context.pictures("base")
     shown = list(range(min(SHEET_PICTURES, len(pictures))))
-    torch.manual_seed(context.recipe.run.seed)
     axes = min(recipe.prior_axes, model.style_dim, len(pictures) - 1)
-    first = replace(generator_config(model, recipe.growth[0].size_px), prior_axes=axes)
-    nets = Autoencoder.fresh(Generator(first), Encoder(encoder_config(model)))
+    nets = first_autoencoder(context, model, recipe.growth[0].size_px, axes)
     for number, growth in enumerate(recipe.growth):
-        rows = nets.generator.layout.num_latents
-        config = replace(generator_config(model, growth.size_px), prior_axes=axes)
-        if config.size_px != nets.generator.config.size_px:
+        before_px, rows = nets.generator.config.size_px, nets.generator.layout.num_latents
+        size_px = before_px if growth.learns == "encoder" else growth.size_px
+        config = replace(generator_config(model, size_px), prior_axes=axes)
+        if size_px != before_px:
             torch.manual_seed(context.recipe.run.seed + number)  # the same after a restart
             nets = grown(nets, config)
             for encoder in (nets.encoder, nets.encoder_average):
@@ -254,9 +270,8 @@ def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
         nets.to(context.device)
         side = max(growth.size_px, model.encoder_px)  # the encoder always sees its own size
         portraits = partial(prior_portraits, pictures, side, context.device)
-        training = AutoencoderTraining(
-            nets, recipe, growth, pictures.get(shown, side).to(context.device), portraits
-        )
+        images = pictures.get(shown, side).to(context.device)
+        training = AutoencoderTraining(nets, recipe, growth, images, portraits, before_px)
         plan = Plan(
             label=f"base-{number + 1}-{growth.size_px}px",
             steps=growth.steps,
@@ -268,6 +283,34 @@ def grow_autoencoder(context: RunContext, recipe: BaseRecipe) -> Autoencoder:
     if axes:
         fit_prior(nets, portraits())
     return nets
+
+
+def first_autoencoder(
+    context: RunContext, model: ModelRecipe, size_px: int, axes: int
+) -> Autoencoder:
+    """New networks, or those that [start] names; these may be of a smaller model, and grow."""
+    torch.manual_seed(context.recipe.run.seed)
+    encoder = Encoder(encoder_config(model))
+    if not context.recipe.start.base:
+        config = replace(generator_config(model, size_px), prior_axes=axes)
+        judge = new_judge(config, model.discriminator)
+        return Autoencoder.fresh(Generator(config), encoder, judge)
+    opened = open_model(context.find("base"))
+    before = load_generator(opened)
+    generator = Generator(replace(before.config, prior_axes=axes))
+    take_over(generator, before.state_dict(), but=("prior.",))  # it is fitted anew
+    take_over(encoder, load_encoder(open_model(context.find("encoder"))).state_dict())
+    seed_heads(encoder, generator.layout.num_latents)
+    return Autoencoder.fresh(generator, encoder, start_judge(opened, model))
+
+
+def sizes_now(context: RunContext) -> ModelRecipe:
+    """The recipe's sizes, or those of the networks that an autoencoder goes on from."""
+    model = context.recipe.model
+    if context.recipe.start.base:
+        for artifact in ("base", "encoder"):
+            model = with_sizes(model, artifact, context.find(artifact))
+    return model
 
 
 def prior_portraits(pictures: Pictures, size_px: int, device: torch.device) -> Iterator[Tensor]:

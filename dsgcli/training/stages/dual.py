@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dsgcli.models.dualstylegan import DualStyleGAN
-from dsgcli.models.stylegan2 import Discriminator
+from dsgcli.models.patch import Judge
 from dsgcli.recipe import AdversarialRecipe
 from dsgcli.training.adversary import (
     Adversary,
@@ -41,10 +41,10 @@ class DualPlayers:
 
     dual: DualStyleGAN
     average: DualStyleGAN
-    discriminator: Discriminator
+    discriminator: Judge
 
     @classmethod
-    def of(cls, dual: DualStyleGAN, discriminator: Discriminator) -> DualPlayers:
+    def of(cls, dual: DualStyleGAN, discriminator: Judge) -> DualPlayers:
         """The average begins as the network is."""
         return cls(dual, deepcopy(dual), discriminator)
 

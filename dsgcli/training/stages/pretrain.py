@@ -17,15 +17,15 @@ from torch import Tensor
 
 from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
 from dsgcli.models.encoder import Encoder
-from dsgcli.models.stylegan2 import Discriminator
 from dsgcli.recipe import PretrainRecipe, Recipe
 from dsgcli.store.contents import open_model
-from dsgcli.store.networks import load_discriminator, load_encoder, load_generator
+from dsgcli.store.networks import load_encoder, load_generator
 from dsgcli.store.write import save_dualstylegan
 from dsgcli.training.adversary import random_ws
 from dsgcli.training.losses import NUM_COMPARED, PRETRAIN_LAYERS, feature_l1, generator_loss
 from dsgcli.training.perceptual import Features, encoded, frozen, load_features
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, RunContext, Scalars
+from dsgcli.training.stages.base import start_judge
 from dsgcli.training.stages.dual import TRAINED, DualPlayers, DualTraining
 
 EncodeToW = Callable[[Tensor], Tensor]
@@ -200,9 +200,7 @@ def fresh_dual(context: RunContext) -> DualPlayers:
     )
     dual = DualStyleGAN.of(config)
     dual.generator.load_state_dict(generator.state_dict())
-    fresh = "d" not in model.parts
-    discriminator = Discriminator(generator.config) if fresh else load_discriminator(model)
-    return DualPlayers.of(dual, discriminator)
+    return DualPlayers.of(dual, start_judge(model, recipe))
 
 
 def encode_to_w(context: RunContext, dual: DualStyleGAN) -> EncodeToW:

@@ -171,11 +171,11 @@ class SamplerStage:
     makes: tuple[str, ...] = ("sampler",)
 
     def run(self, context: RunContext) -> None:
-        recipe, model = context.recipe.sampler, context.recipe.model
+        recipe, codes = context.recipe.sampler, open_codes(context).default
         assert recipe is not None, "the stage runs only if the recipe has its table"
         sampler = fit_sampler(
-            open_codes(context).default.to(context.device),
-            LatentLayout(model.size_px, model.last_structure),
+            codes.to(context.device),
+            LatentLayout.of_rows(codes.shape[1], context.recipe.model.last_structure),
             recipe,
             context.recipe.run.seed,
             context.advance,
