@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from dsgcli.errors import UsageError
@@ -218,7 +219,7 @@ def parallel_map(
     """`function` of each item, in order, in `workers` processes (None: one a core).
 
     One worker, or one item, runs here without starting a process. `function` must be picklable
-    by cloudpickle, which joblib's loky uses.
+    by cloudpickle, which joblib's loky uses. Relative paths mean in a process what they mean here.
     """
     todo = list(items)
     count = min(workers or num_cpus(), len(todo))
@@ -227,5 +228,12 @@ def parallel_map(
         return
     import joblib
 
-    jobs = (joblib.delayed(function)(item) for item in todo)
+    here = Path.cwd()
+    jobs = (joblib.delayed(_in_folder)(here, function, item) for item in todo)
     yield from joblib.Parallel(n_jobs=count, return_as="generator", inner_max_num_threads=1)(jobs)
+
+
+def _in_folder(folder: Path, function: Callable[[T], R], item: T) -> R:
+    """loky keeps its processes for the next call, by when the caller may stand elsewhere."""
+    os.chdir(folder)
+    return function(item)
