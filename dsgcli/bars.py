@@ -119,6 +119,7 @@ class Bars:
         try:
             yield _Bar(self._drawn, task)
         finally:
+            self._drawn.refresh()  # how far it came, though it came there between two redrawings
             self._drawn.remove_task(task)
 
     def note(self, message: str) -> None:

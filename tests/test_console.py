@@ -254,3 +254,13 @@ def test_a_bar_waits_for_its_first_task():
             time.sleep(0.2)
     assert "getting ready" in waiting
     assert "getting ready" not in screen.getvalue().rpartition("Drawing")[2]
+
+
+def test_a_bar_shows_its_end_though_it_came_between_two_redrawings():
+    from rich.console import Console
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    with bars.Bars(console) as progress, progress.task("Drawing", total=3) as task:
+        task.advance(3)
+    assert "3/3" in screen.getvalue()
