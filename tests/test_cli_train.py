@@ -94,6 +94,21 @@ def test_one_stage_runs_alone_and_is_not_run_again(tmp_path):
     assert [line["status"] for line in plan["stages"]][:2] == ["done", "to do"]
 
 
+def test_precision_auto_is_what_the_machine_is_fast_in_and_stays_so(monkeypatch):
+    tiny = ("train", "tiny", "--set", "run.precision=auto")
+
+    def planned(*words, native):
+        monkeypatch.setattr("dsgcli.training.run.has_native_bf16", lambda device: native)
+        return dsg(*tiny, "--dry-run", "--json", *words).json["recipe"]["run"]["precision"]
+
+    assert [planned(native=True), planned(native=False)] == ["bf16", "fp32"]
+    monkeypatch.setattr("dsgcli.training.run.has_native_bf16", lambda device: True)
+    assert dsg(*tiny, "--stage", "prepare").exit_code == 0
+    assert planned(native=False) == "bf16"
+    assert dsg(*tiny, "--stage", "prepare").stdout.startswith("done: nothing left to do\n")
+    assert planned("-o", "runs/another", native=False) == "fp32"
+
+
 def test_a_stage_is_seen_on_a_terminal(tmp_path):
     """Its bar lives as long as the stage, though the stage only says how far it is."""
     from rich.console import Console

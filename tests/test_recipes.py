@@ -173,7 +173,7 @@ def test_bad_recipe_is_told_every_problem_at_once(tmp_path):
     assert f"{tmp_path / 'mine.toml'} has 13 problem(s):" in message
     for problem in (
         "[run] seed must not be negative, got -1",
-        "[run] precision must be one of 'fp32', 'bf16', got 'fp8'",
+        "[run] precision must be one of 'auto', 'fp32', 'bf16', got 'fp8'",
         "unknown table [trnsfer]; did you mean 'transfer'?",
         "[data] source must be a list of tables like { folder = ... }, got ['photos']",
         "[base] unknown key 'step'; did you mean 'steps'?",

@@ -46,9 +46,10 @@ class RunRecipe(Table):
     """License of what the run makes, stored in its files; follows from the data's licenses."""
     seed: Whole = 0
     """Every random draw of the run follows from it."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Number format of the convolutions. bf16 is 2 to 5 times as fast where the processor has it;
-    weights, optimizers and sums stay fp32."""
+    weights, optimizers and sums stay fp32. auto: bf16 where the machine has it, and for the rest of
+    the run what it began with."""
     device_batch: Annotated[int, Range(0), Free()] = 0
     """Most portraits a device takes at once; a larger batch is accumulated over several passes.
     0 takes the whole batch. Lower it when memory runs out: the schedule does not change."""

@@ -18,7 +18,7 @@ import torch
 from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.recipe import STAGES, Recipe, recipe_values
-from dsgcli.runtime import keep_freed_memory, pick_device
+from dsgcli.runtime import has_native_bf16, keep_freed_memory, pick_device
 from dsgcli.training.candidates import chosen_style, propose
 from dsgcli.training.data import open_pack
 from dsgcli.training.folder import RunFolder, tables_of
@@ -161,7 +161,19 @@ def plan_of(recipe: Recipe, options: TrainOptions) -> RunPlan:
 
     store = ModelStore.open(options.pretrained)
     run = RunFolder(options.folder)
+    recipe = _with_precision(recipe, run, options.device)
     return make_plan(recipe, run, store, only=options.stages, again=options.again)
+
+
+def _with_precision(recipe: Recipe, run: RunFolder, device: str) -> Recipe:
+    """`auto` as what the run began with, so that it ends with the same numbers wherever it goes
+    on; in a new run, as what the machine is fast in."""
+    if recipe.run.precision != "auto":
+        return recipe
+    precision = run.begun_precision()
+    if precision is None:
+        precision = "bf16" if has_native_bf16(pick_device(device)) else "fp32"
+    return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
 def train(
@@ -182,6 +194,7 @@ def train(
     keep_freed_memory()
     plan = plan_of(recipe, options)
     plan.check(force=options.force)
+    recipe = plan.recipe
     processes = join(pick_device(options.device))
     progress = progress if processes.is_first else SILENT
     store = ModelStore.open(options.pretrained)
