@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 
 from dsgcli.models.patch import PATCH_WIDTH
-from dsgcli.recipe import ModelRecipe, Recipe
+from dsgcli.recipe import Growth, ModelRecipe, Recipe
 from dsgcli.types import LatentLayout
 
 EFFICIENCY = 0.4
@@ -142,13 +142,17 @@ def estimate(stage: str, recipe: Recipe, portraits: int = 0) -> Cost | None:
     return Cost(flops / (EFFICIENCY * probed_flops(recipe.run.precision)) / 3600, memory)
 
 
-def _growth_flops(model: ModelRecipe, growth: object) -> float:
-    size_px: int = growth.size_px  # type: ignore[attr-defined]
-    g, d = generator_load(model, size_px), discriminator_load(model, size_px)
-    image = 3 * (g.flops + encoder_load(model).flops)
-    if growth.lambda_adv or growth.lambda_sample:  # type: ignore[attr-defined]
-        image += 3 * g.flops + 10 * d.flops
-    return image * growth.steps * growth.batch_size  # type: ignore[attr-defined, no-any-return]
+def _growth_flops(model: ModelRecipe, growth: Growth) -> float:
+    """A backward pass is two forward ones where a network learns, one where gradients only go
+    through it, and none below the layers that learn."""
+    size_px = growth.size_px
+    g, d = generator_load(model, size_px).flops, discriminator_load(model, size_px).flops
+    e, below = encoder_load(model).flops, generator_load(model, max(4, size_px // 2)).flops
+    image = {"all": 3 * (g + e), "encoder": 2 * g + 3 * e, "new": 3 * g - 2 * below + e}
+    flops = image[growth.learns]
+    if growth.lambda_adv or growth.lambda_sample:
+        flops += (3 * g if growth.learns == "all" else g) + 10 * d
+    return flops * growth.steps * growth.batch_size
 
 
 def _at_once(recipe: Recipe, batch_size: int) -> int:

@@ -313,6 +313,17 @@ def test_estimate_grows_with_steps_and_size():
     assert estimate("sampler", build({"sampler": {}})) is None
 
 
+def test_estimate_knows_what_of_a_base_learns():
+    def hours(learns):
+        growth = [{"size_px": 64, "steps": 100, "batch_size": 8, "learns": learns}]
+        base = {"start": "autoencoder", "steps": 0, "growth": growth}
+        cost = estimate("base", build({"model": {"size_px": 64}, "base": base}))
+        assert cost is not None
+        return cost.hours
+
+    assert hours("new") < hours("encoder") < hours("all")
+
+
 def test_estimate_of_destylization_grows_with_portraits():
     recipe = build({"model": {"size_px": 32, "last_structure": 4}, "destylize": {}})
     few, many = (estimate("destylize", recipe, portraits) for portraits in (10, 20))
