@@ -70,7 +70,8 @@ class Files:
         path = self._folder / "sheets" / f"{self._label}-{name}-{step:06d}.jpg"
         save_sheet(path, images)
         if self._board is not None:
-            pixels = np.concatenate(list(to_pixels(images[:8])), axis=1)
+            first = images.flatten(0, -4)[:8]
+            pixels = np.concatenate(list(to_pixels(first)), axis=1)
             self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def rewind(self, step: int) -> None:

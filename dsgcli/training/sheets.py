@@ -44,7 +44,11 @@ def grid(pixels: Pixels, columns: int | None = None) -> Pixels:
 
 
 def save_sheet(path: Path, images: Tensor, columns: int | None = None) -> None:
-    """Write (N, 3, S, S) in [-1, 1] as one JPEG sheet."""
+    """Write (N, 3, S, S) in [-1, 1] as one JPEG sheet; of (N, M, 3, S, S), M stay side by side."""
+    if images.ndim == 5:
+        count, together = images.shape[:2]
+        columns = columns or together * max(1, round(math.sqrt(count / together)))
+        images = images.flatten(0, 1)
     save_picture(path, grid(to_pixels(images), columns))
 
 

@@ -233,8 +233,9 @@ class Trainable(Protocol):
         ...
 
     def sheets(self, count: int) -> dict[str, Tensor]:
-        """Pictures to look at, by name, each (n, 3, S, S) in [-1, 1] from codes fixed for the run.
-        "samples" is always there: `count` pictures, which the alarms judge too."""
+        """Pictures to look at, by name, in [-1, 1] and from codes fixed for the run: (n, 3, S, S),
+        or (n, m, 3, S, S) where m belong side by side. "samples" is always there: (count, 3, S, S),
+        which the alarms judge too."""
         ...
 
 

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import torch
+from PIL import Image
 from training.toys import run as run_toy
 
 from dsgcli.recipe import build
@@ -15,7 +16,7 @@ from dsgcli.training.folder import RunFolder
 from dsgcli.training.plots import plot, thinned, ticks
 from dsgcli.training.record import METRICS, Files, read_metrics
 from dsgcli.training.report import group_of, spread, write_report
-from dsgcli.training.sheets import GAP_PX, grid, to_pixels
+from dsgcli.training.sheets import GAP_PX, grid, save_sheet, to_pixels
 
 
 @pytest.fixture
@@ -119,6 +120,15 @@ def test_sheet_has_every_picture_in_its_place():
     assert sheet.shape == (3 * 4 + 2 * GAP_PX, 2 * 6 + GAP_PX, 3)
     assert [int(sheet[0, 0, 0]), int(sheet[0, 8, 0]), int(sheet[6, 0, 0])] == [0, 64, 128]
     assert int(sheet[4, 0, 0]) == 255  # the gap
+
+
+@pytest.mark.parametrize(
+    ("count", "together", "size"), [(4, 3, (3, 4)), (16, 2, (6, 6)), (1, 4, (4, 1))]
+)
+def test_pictures_that_belong_together_stay_in_one_row(tmp_path, count, together, size):
+    save_sheet(tmp_path / "sheet.jpg", torch.zeros(count, together, 3, 8, 8))
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert tuple((side + GAP_PX) // (8 + GAP_PX) for side in sheet.size) == size
 
 
 def test_tensorboard_gets_scalars_and_pictures_where_it_is_installed(tmp_path, monkeypatch):

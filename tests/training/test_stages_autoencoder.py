@@ -233,7 +233,7 @@ def test_encoder_learns_alone_for_a_generator_that_stays_at_a_smaller_size_than_
     generator, encoder = deepcopy(nets.generator.state_dict()), deepcopy(nets.encoder.state_dict())
     growth = Growth(size_px=32, steps=2, batch_size=4, learns="encoder")
     sheet = learnt(growth, nets).sheets(2)["reconstructions"]
-    assert sheet.shape == (4, 3, 32, 32)
+    assert sheet.shape == (2, 2, 3, 32, 32)
     for network in (nets.generator, nets.generator_average):
         assert all(torch.equal(v, generator[k]) for k, v in network.state_dict().items())
     heads = {

@@ -98,7 +98,7 @@ def test_sheets_do_not_change_the_statistics_of_batch_norms(tiny_config, tiny_en
     training.begin(0)
     before = copy.deepcopy(training.encoder.state_dict())
     sheets = training.sheets(2)
-    assert sheets["reconstructions"].shape == sheets["own"].shape == (4, 3, 32, 32)
+    assert sheets["reconstructions"].shape == sheets["own"].shape == (2, 2, 3, 32, 32)
     assert training.encoder.training
     after = training.encoder.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())

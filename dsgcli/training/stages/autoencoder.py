@@ -388,7 +388,7 @@ class AutoencoderTraining:
         encoder.train(training)
         again = self.drawn(generator, codes)
         wanted = fit(self.pictures[:count], self.growth.size_px)
-        pairs = torch.stack([wanted, again], dim=1).flatten(0, 1)
+        pairs = torch.stack([wanted, again], dim=1)
         return {"samples": samples, "reconstructions": pairs}
 
 

@@ -178,7 +178,7 @@ class EncoderTraining:
         sheets = {}
         for name, images in {"reconstructions": self.pictures[:count], "own": own}.items():
             again = generator(self.to_w(self.encode(images)))
-            sheets[name] = torch.stack([images, again], dim=1).flatten(0, 1)
+            sheets[name] = torch.stack([images, again], dim=1)
             sheets.setdefault("samples", again)
         self.encoder.train()
         return sheets

@@ -136,7 +136,7 @@ class PretrainTraining(DualTraining):
         samples = dual(face, style)
         target = generator(generator.mix(face, style, self.crossing))
         rows = torch.stack([generator(face), generator(style), samples, target], dim=1)
-        return {"samples": samples, "transfers": rows.flatten(0, 1)}
+        return {"samples": samples, "transfers": rows}
 
 
 # ── the stage ────────────────────────────────────────────────────────────────────────────────────

@@ -246,7 +246,7 @@ class TransferTraining(DualTraining):
         }
         for name, ws in faces.items():
             stylized = dual(ws, exstyle_ws, self.weights)
-            sheets[name] = torch.stack([generator(ws), portraits, stylized], dim=1).flatten(0, 1)
+            sheets[name] = torch.stack([generator(ws), portraits, stylized], dim=1)
             sheets.setdefault("samples", stylized)
         return sheets
 
