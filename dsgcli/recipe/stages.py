@@ -225,6 +225,11 @@ class TransferRecipe(AdversarialRecipe):
     lambda_pixel: NotNegative = 0.0
     """Weight of the pixel distance to the exemplar, on paired steps; 1 for a base that was learnt
     as an autoencoder."""
+    face_weight: Positive = 1.0
+    """How much more the middle of an aligned crop counts than its corners in the pixel distance."""
+    feature_weight: Positive = 1.0
+    """How much more eyes and mouth count, on top of that, so that their shapes follow; hair and
+    ground, which no two pictures share, are most of it without."""
     lambda_cx: NotNegative = 0.25
     """Weight of the contextual distance to the exemplar."""
     lambda_fm: NotNegative = 0.25

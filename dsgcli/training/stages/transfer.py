@@ -31,6 +31,7 @@ from dsgcli.training.losses import (
     TRANSFER_LAYERS,
     color_distance,
     contextual_loss,
+    face_importance,
     feature_l1,
     feature_matching,
     generator_loss,
@@ -108,6 +109,9 @@ class TransferTraining(DualTraining):
         self.features, self.identity = features, identity
         rows = recipe.rows or range(self.layout.num_latents)
         self.weights = [1.0 if row in rows else 0.0 for row in range(self.layout.num_latents)]
+        self.importance = face_importance(
+            self.layout.size_px, recipe.face_weight, recipe.feature_weight
+        ).to(exemplars.exstyle_ws)
         self._numbers: dict[tuple[int, ...], Tensor] = {}
 
     def phases(self, iteration: int) -> Sequence[Phase]:
@@ -211,7 +215,8 @@ class TransferTraining(DualTraining):
         if paired:
             terms["perc"] = (options.lambda_perc, feature_l1(maps, wanted, TRANSFER_LAYERS))
         if paired and options.lambda_pixel > 0:
-            pixel, edge = pyramid_l1(fake.float(), fit(exemplars, fake.shape[2]))
+            portraits = fit(exemplars, fake.shape[2])
+            pixel, edge = pyramid_l1(fake.float(), portraits, self.importance)
             terms["pixel"] = (options.lambda_pixel, pixel + EDGE_SHARE * edge)
         return terms
 
