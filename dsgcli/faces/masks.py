@@ -34,10 +34,13 @@ MaskKind = Literal["auto", "feather", "face", "head", "person"]
 MASK_PX = 256
 """Side at which masks are made, of larger portraits too: they are soft, and segmentation sees no
 more; a mask of 1024 px costs ten times as much and looks the same."""
-CHIN = 152
-"""Landmark at the lower end of the chin."""
+CHIN, FOREHEAD, EYES = 152, 10, (33, 263)
+"""Landmarks: lower end of the chin, upper end of the mesh, outer corners of the eyes."""
 FACE_GROWTH = 0.02
 """The face's mask is this much larger than its landmarks, which end inside the jaw line."""
+HAIRLINE = 0.07
+"""How far the hairline lies above the landmarks, in sides of an aligned square: without it a strip
+of the forehead keeps the photograph's colors."""
 NECK = 0.06
 """Length over which a head's mask fades out below the chin."""
 USUAL_CHIN_Y = 0.94
@@ -103,7 +106,7 @@ def make_mask(
     if kind == "face":
         if points is None:
             return edge
-        distance = hull_distance(points, side) + FACE_GROWTH
+        distance = hull_distance(up_to_hairline(points), side) + FACE_GROWTH
         return np.minimum(edge, _soft(distance + 0.5 * blend, blend))
     assert segmenter is not None and kind in ("head", "person"), kind
     found = np.maximum(
@@ -134,6 +137,19 @@ def _unit_points(crop: Crop, landmarks: Points) -> Points:
     """Landmarks in sides of the square, (478, 2)."""
     unit: Points = warp.to_crop(crop.transform, landmarks) / crop.transform.size_px
     return unit
+
+
+def up_to_hairline(points: Points) -> Points:
+    """Landmarks in sides of the square (478, 2), with those above the eyes moved up: the topmost
+    by `HAIRLINE`, the others in proportion to their height."""
+    eyes = points[list(EYES)].mean(axis=0)
+    height = float(np.hypot(*(points[FOREHEAD] - eyes)))
+    if height == 0:
+        return points
+    up = (points[FOREHEAD] - eyes) / height
+    share = np.clip((points - eyes) @ up / height, 0.0, 1.0)
+    raised: Points = points + share[:, None] * up * HAIRLINE
+    return raised
 
 
 def _square_distance(side: int) -> Mask:

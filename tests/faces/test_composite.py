@@ -6,7 +6,15 @@ import pytest
 from dsgcli.faces.align import cut
 from dsgcli.faces.color import lab_to_rgb, match_color, rgb_to_lab
 from dsgcli.faces.composite import FROM_LINEAR, composite, cut_out, from_linear, to_linear
-from dsgcli.faces.masks import Segments, convex_hull, hull_distance, make_mask, pick_kind
+from dsgcli.faces.masks import (
+    HAIRLINE,
+    Segments,
+    convex_hull,
+    hull_distance,
+    make_mask,
+    pick_kind,
+    up_to_hairline,
+)
 from dsgcli.types import Crop, CropTransform, Face, Frame, Portrait
 
 SIZE = 64
@@ -177,7 +185,7 @@ def face_in(transform):
     """Landmarks on an oval in the middle of the crop."""
     angles = np.linspace(0, 2 * np.pi, 478, endpoint=False)
     unit = 0.5 + np.stack([0.3 * np.cos(angles), 0.4 * np.sin(angles)], axis=1)
-    unit[152] = [0.5, 0.9]
+    unit[[10, 33, 152, 263]] = [[0.5, 0.1], [0.35, 0.45], [0.5, 0.9], [0.65, 0.45]]
     low, high = transform.quad[0], transform.quad[2]
     return Face(landmarks=low + unit * (high - low))
 
@@ -187,6 +195,18 @@ def test_hull_distance_is_the_distance_inside_a_square():
     distance = hull_distance(corners, 100)
     assert abs(distance[49, 49] - 0.245) < 0.01 and distance[5, 5] < 0
     assert len(convex_hull(corners)) == 4
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_forehead_is_raised_to_the_hairline_and_nothing_below_the_eyes(turned):
+    points = face_in(square((0.5, 0.5), 0.5)).landmarks
+    points = points[:, ::-1] if turned else points
+    moved = points - up_to_hairline(points)
+    along, across = moved[:, int(not turned)], moved[:, int(turned)]
+    assert along[10] == pytest.approx(HAIRLINE) == along.max()
+    assert along[points[:, int(not turned)] < 0.28].min() > 0.4 * HAIRLINE
+    assert not along[points[:, int(not turned)] >= 0.45].any()
+    np.testing.assert_allclose(across, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["feather", "face", "head", "person"])
