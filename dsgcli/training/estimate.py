@@ -147,7 +147,8 @@ def _growth_flops(model: ModelRecipe, growth: Growth) -> float:
     through it, and none below the layers that learn."""
     size_px = growth.size_px
     g, d = generator_load(model, size_px).flops, discriminator_load(model, size_px).flops
-    e, below = encoder_load(model).flops, generator_load(model, max(4, size_px // 2)).flops
+    half_px = max(32, size_px // 2)  # no generator is smaller than 32 px
+    e, below = encoder_load(model).flops, generator_load(model, half_px).flops
     image = {"all": 3 * (g + e), "encoder": 2 * g + 3 * e, "new": 3 * g - 2 * below + e}
     flops = image[growth.learns]
     if growth.lambda_adv or growth.lambda_sample:

@@ -314,14 +314,15 @@ def test_estimate_grows_with_steps_and_size():
 
 
 def test_estimate_knows_what_of_a_base_learns():
-    def hours(learns):
-        growth = [{"size_px": 64, "steps": 100, "batch_size": 8, "learns": learns}]
+    def hours(learns, size_px=64):
+        growth = [{"size_px": size_px, "steps": 100, "batch_size": 8, "learns": learns}]
         base = {"start": "autoencoder", "steps": 0, "growth": growth}
         cost = estimate("base", build({"model": {"size_px": 64}, "base": base}))
         assert cost is not None
         return cost.hours
 
     assert hours("new") < hours("encoder") < hours("all")
+    assert 0 < hours("all", 32) < hours("all")
 
 
 def test_estimate_of_destylization_grows_with_portraits():
