@@ -29,6 +29,14 @@ PROVENANCE = Provenance(
     notes="attribution: artflow.ai; docs/model-card.md has all sources",
 )
 
+FIRST = {
+    "neon": "755827e8ce9d",
+    "noir": "66a0fe19c0ca",
+    "doll": "622380344f72",
+    "grit": "61bbad334856",
+}
+"""The portrait, by its file, that a style draws like when none is named: chosen by eye."""
+
 
 def found(run: RunFolder, artifact: str) -> Path:
     """A file that the run has made."""
@@ -38,13 +46,14 @@ def found(run: RunFolder, artifact: str) -> Path:
     return path
 
 
-def best_codes(run: RunFolder, count: int, *, keep_names: bool) -> Codes:
-    """The codes of the exemplars that destylization fitted best, in their old order; numbered if
-    they are not to keep their files' names, which are hashes."""
+def best_codes(run: RunFolder, count: int, first: str | None, *, keep_names: bool) -> Codes:
+    """The codes of the exemplars that destylization fitted best, in their old order after the
+    first; numbered if they are not to keep their files' names, which are hashes."""
     codes = read_part(found(run, "codes"))
     scores = json.loads((run.stage("destylize") / "scores.json").read_text("utf-8"))["scores"]
     by_score = sorted(range(len(codes.names)), key=lambda i: scores[codes.names[i]])
-    best = replace(codes.select(sorted(by_score[:count])), instyle=None)  # that serves training
+    chosen = sorted(by_score[:count], key=lambda i: (codes.names[i] != first, i))
+    best = replace(codes.select(chosen), instyle=None)  # that serves training
     if keep_names:
         return best
     return replace(best, names=tuple(f"{number:03}" for number in range(len(best.names))))
@@ -76,7 +85,7 @@ def main() -> None:
     for name in options.styles:
         path = options.output / f"{name}.safetensors"
         run = RunFolder(options.runs / name)
-        codes = best_codes(run, options.exemplars, keep_names=options.keep_names)
+        codes = best_codes(run, options.exemplars, FIRST.get(name), keep_names=options.keep_names)
         ship_style(run, base, path, codes)
     for path in sorted(options.output.glob("*.safetensors")):
         print(f"{path.name:24} {path.stat().st_size / 1e6:6.1f} MB")
