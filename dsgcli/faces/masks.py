@@ -143,10 +143,11 @@ def up_to_hairline(points: Points) -> Points:
     """Landmarks in sides of the square (478, 2), with those above the eyes moved up: the topmost
     by `HAIRLINE`, the others in proportion to their height."""
     eyes = points[list(EYES)].mean(axis=0)
-    height = float(np.hypot(*(points[FOREHEAD] - eyes)))
+    forehead = points[FOREHEAD] - eyes
+    height = float(np.hypot(*forehead))
     if height == 0:
         return points
-    up = (points[FOREHEAD] - eyes) / height
+    up = forehead / height
     share = np.clip((points - eyes) @ up / height, 0.0, 1.0)
     raised: Points = points + share[:, None] * up * HAIRLINE
     return raised

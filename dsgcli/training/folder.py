@@ -14,12 +14,11 @@ import json
 import platform
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import dsgcli
 from dsgcli.errors import TrainingError
@@ -28,7 +27,6 @@ from dsgcli.store.files import written_whole
 
 RECIPE, ENVIRONMENT, REPORT, STATE = "recipe.toml", "environment.json", "report.html", "state.json"
 LOCK = ".lock"
-RunPrecision = Literal["fp32", "bf16"]
 
 SHARED_BY_ALL = ("run", "model")
 USES: dict[str, tuple[str, ...]] = {
@@ -116,14 +114,6 @@ class RunFolder:
         """What is different in `recipe` from what the stage was started with."""
         before = self.state(stage).get("recipe")
         return changes(before, recipe, tables_of(stage)) if before is not None else []
-
-    def begun_precision(self) -> RunPrecision | None:
-        """`run.precision` of the last start; None before the first one."""
-        path = self.path / RECIPE
-        if not path.is_file():
-            return None
-        precision = tomllib.loads(path.read_text("utf-8")).get("run", {}).get("precision")
-        return precision if precision in get_args(RunPrecision) else None
 
     # ── what a person reads ──────────────────────────────────────────────────────────────────────
 

@@ -17,11 +17,11 @@ import torch
 
 from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.progress import SILENT, Progress, Task
-from dsgcli.recipe import STAGES, Recipe, recipe_values
+from dsgcli.recipe import STAGES, Recipe, read_recipe, recipe_values
 from dsgcli.runtime import has_native_bf16, keep_freed_memory, pick_device
 from dsgcli.training.candidates import chosen_style, propose
 from dsgcli.training.data import open_pack
-from dsgcli.training.folder import RunFolder, tables_of
+from dsgcli.training.folder import RECIPE, RunFolder, tables_of
 from dsgcli.training.loop import Loop, Settings
 from dsgcli.training.package import package
 from dsgcli.training.plan import RunPlan, make_plan
@@ -170,8 +170,9 @@ def _with_precision(recipe: Recipe, run: RunFolder, device: str) -> Recipe:
     on; in a new run, as what the machine is fast in."""
     if recipe.run.precision != "auto":
         return recipe
-    precision = run.begun_precision()
-    if precision is None:
+    if (begun := run.path / RECIPE).is_file():
+        precision = read_recipe(begun).run.precision
+    else:
         precision = "bf16" if has_native_bf16(pick_device(device)) else "fp32"
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
