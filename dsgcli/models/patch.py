@@ -58,3 +58,31 @@ def _normalized(inside: int, outside: int, stride: int) -> nn.Sequential:
 
 Judge = Discriminator | PatchDiscriminator
 """What tells real pictures from drawn ones."""
+
+
+class StyleDiscriminator(nn.Module):
+    """Pictures and codes to a number for each patch of 25 pixels: high for patches of real exemplars
+    of that code's style.
+
+    The code enters as a projection of the features (Miyato and Koyama, arXiv:1802.05637): which
+    colors, light and strokes are right depends on the exemplar.
+    """
+
+    def __init__(self, code_size: int, widths: tuple[int, int, int] = (24, 48, 64)) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.layers = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, first, 5, 2, 2), nn.LeakyReLU(SLOPE)),
+            _normalized(first, second, 2),
+            _normalized(second, third, 1),
+            _normalized(third, third, 1),
+        )
+        self.judge = nn.Conv2d(third, 1, 1)
+        self.project = nn.Linear(code_size, third, bias=False)
+
+    def forward(self, x: Tensor, codes: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Pictures (B, 3, S, S), flat codes (B, code_size) -> scores (B, P), and the layers' maps."""
+        maps = maps_of(self.layers, x)
+        top = maps[-1]
+        match = (top * self.project(codes)[:, :, None, None]).mean(dim=1, keepdim=True)
+        return (self.judge(top) + match).flatten(1).float(), maps

@@ -18,6 +18,7 @@ from dsgcli.recipe.rules import bare, hints_of, is_free, problems_of, required_o
 from dsgcli.recipe.stages import (
     BaseRecipe,
     DestylizeRecipe,
+    DistillRecipe,
     EncoderRecipe,
     EnlargeRecipe,
     EvaluateRecipe,
@@ -58,6 +59,7 @@ class Recipe:
     transfer: TransferRecipe | None = None
     refine: RefineRecipe | None = None
     enlarge: EnlargeRecipe | None = None
+    distill: DistillRecipe | None = None
     sampler: SamplerRecipe | None = None
     evaluate: EvaluateRecipe | None = None
 
@@ -84,6 +86,7 @@ STAGE_TABLES: dict[str, type[Table]] = {
     "transfer": TransferRecipe,
     "refine": RefineRecipe,
     "enlarge": EnlargeRecipe,
+    "distill": DistillRecipe,
     "sampler": SamplerRecipe,
     "evaluate": EvaluateRecipe,
 }

@@ -289,6 +289,122 @@ class EnlargeRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExemplarSource(Table):
+    """Exemplars that the headshot teacher draws alike."""
+
+    folder: str
+    """A folder within the style's, or one of the base's, whose portraits are exemplars too."""
+    share: Positive = 1.0
+    """Share of the pairs, against 1 for another entry."""
+    count: Whole = 0
+    """How many of the portraits are exemplars, by name; 0 for all."""
+    own_shape: Share = 0.4
+    """How much of an exemplar's own proportions is drawn; the rest is the mean of its folder."""
+    eyes: Annotated[float, Range(0, 3)] = 1.0
+    """Enlargement of what sets the exemplars' eyes apart; 1.5 exaggerates."""
+    strokes: Annotated[int, Range(0, 8)] = 3
+    """Radius, in pixels at 256 px, of the filter that removes a photograph's texture; 0 keeps it."""
+    least_contrast: NotNegative = 0.25
+    """Least gain of local contrast: 0.1 for smooth skin, 0.5 keeps wrinkles."""
+    most_contrast: Positive = 2.6
+    """Largest gain of local contrast."""
+    lightness: Share = 0.6
+    """How far the mean lightness of the skin follows the exemplar: 1 makes dark skin light."""
+    chroma: Share = 0.9
+    """How far its mean color does."""
+    shading: Share = 0.5
+    """Share of the exemplar's own coarse light and shadow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillPhase(Table):
+    """One resolution of the translator's training."""
+
+    size_px: SizePx
+    """Side of the crops: a multiple of 32."""
+    steps: Count
+    """Optimizer steps."""
+    batch_size: Count = 16
+    """Pairs a step."""
+    lr: Positive = 6e-4
+    """Learning rate at the top of the schedule: warm-up, then cosine to `lr_end`."""
+    lr_end: NotNegative = 5e-5
+    """Learning rate of the last step."""
+    zoom: tuple[Positive, ...] = (0.9, 1.6)
+    """Smallest and largest enlargement of the face, against an aligned crop of this size: above 1
+    a part of the face fills the crop, as in large faces."""
+    lambda_adv: NotNegative = 0.0
+    """Weight of the adversarial term: strokes, skin and hair of the real exemplars."""
+    lambda_perc: NotNegative = 0.0
+    """Weight of the distance of the feature maps that [features] names."""
+    lambda_shift: NotNegative = 0.0
+    """Weight of the distance between what is drawn of a shifted crop and the shifted drawing:
+    steadiness in videos. Costs a quarter of a step."""
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.size_px % 32:
+            found.append(f"size_px must be a multiple of 32, got {self.size_px}")
+        if len(self.zoom) != 2 or self.zoom[0] > self.zoom[1]:
+            found.append(f"zoom must be two numbers, small to large, got {list(self.zoom)}")
+        if self.lr_end > self.lr:
+            found.append("lr_end must not be larger than lr")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillRecipe(Table):
+    """Stage `distill`: a translator learns from the pairs of a teacher."""
+
+    teacher: Literal["headshot", "dualstylegan", "pairs"] = "headshot"
+    """headshot: draws photographs of the base in the light, color and proportions of exemplars; no
+    network. dualstylegan: the style that `style` names, on random people of its base. pairs: a
+    folder of the data, `pairs_folder`, with `before` and `after`, drawn by any tool."""
+    style: str = ""
+    """With dualstylegan: name of a style in the store."""
+    pairs_folder: str = ""
+    """With pairs: folder under `data.root` that holds `before` and `after`, with the same names."""
+    pairs: Count = 10_000
+    """Pairs that the teacher is asked for. A bad one is thrown away."""
+    exemplars: tuple[ExemplarSource, ...] = ()
+    """With headshot: whose portraits are exemplars, and how each folder is drawn."""
+    phases: tuple[DistillPhase, ...] = ()
+    """Resolutions, in the order they run."""
+    edge_share: NotNegative = 0.5
+    """Weight of horizontal and vertical differences in the pixel distance."""
+    face_weight: Positive = 2.0
+    """How much more the middle of an aligned crop counts than its corners."""
+    feature_weight: Positive = 3.0
+    """How much more eyes and mouth count, on top of that."""
+    lr_discriminator: Positive = 4e-4
+    """Learning rate of the discriminator."""
+    r1_gamma: NotNegative = 0.2
+    """Weight of the discriminator's gradient penalty."""
+    r1_every: Count = 16
+    """Steps between gradient penalties."""
+    warmup_steps: Whole = 50
+    """Steps over which a phase's learning rate rises."""
+    ema_half_life_steps: Positive = 60.0
+    """Steps after which half of the averaged weights is new."""
+    max_grad_norm: NotNegative = 1.0
+    """Gradients are scaled down to this norm; 0 never."""
+    code_decay: NotNegative = 1e-3
+    """Weight of the mean square of the codes, which keeps them near 0."""
+
+    def problems(self) -> list[str]:
+        found = []
+        if not self.phases:
+            found.append("phases must not be empty")
+        if self.teacher == "headshot" and not self.exemplars:
+            found.append("exemplars must not be empty with teacher = 'headshot'")
+        if self.teacher == "dualstylegan" and not self.style:
+            found.append("style must name a style with teacher = 'dualstylegan'")
+        if self.teacher == "pairs" and not self.pairs_folder:
+            found.append("pairs_folder must name a folder with teacher = 'pairs'")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerRecipe(Table):
     """Stage `sampler`: from noise to extrinsic codes, structure and color apart."""
 

@@ -172,6 +172,8 @@ class StartRecipe(Table):
     """DualStyleGAN pretrained on the source domain."""
     style: str = ""
     """DualStyleGAN of the style, for runs that only refine or evaluate."""
+    translator: str = ""
+    """Translator that `distill` trains on; empty begins a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

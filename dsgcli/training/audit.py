@@ -26,7 +26,7 @@ from dsgcli.recipe import PrepareRecipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dsgcli.faces.detect import FaceDetector
+    from dsgcli.faces.detect import MeshDetector
     from dsgcli.types import Frame, Pixels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
@@ -91,7 +91,7 @@ class Examination:
     def _aligned(self, path: Path, frame: Frame) -> Examined:
         from dsgcli.faces.align import crop_face, looks_aligned
 
-        faces = _detector(self.task_file).detect(frame)
+        faces = face_detector(self.task_file).detect(frame)
         if not faces:
             kept = square(frame.pixels, self.size_px) if self.recipe.no_face == "keep" else None
             return Examined(path=path, crop=kept, problem="" if kept is not None else "no face")
@@ -122,7 +122,7 @@ FACE_SHARE = 0.45
 
 
 @lru_cache(maxsize=1)
-def _detector(task_file: Path | None) -> FaceDetector:
+def face_detector(task_file: Path | None) -> MeshDetector:
     """One detector a process: it takes a second to start."""
     from dsgcli.faces.detect import open_detector
 

@@ -39,6 +39,7 @@ USES: dict[str, tuple[str, ...]] = {
     "transfer": ("data", "features", "start"),
     "refine": ("data", "features", "start"),
     "enlarge": ("data", "start"),
+    "distill": ("data", "features", "start"),
     "sampler": ("start",),
     "evaluate": ("data", "features", "start"),
 }

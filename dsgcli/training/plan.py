@@ -22,6 +22,7 @@ from dsgcli.training.requirements import (
     data_problems,
     model_problems,
     sizes_of,
+    teacher_problems,
 )
 from dsgcli.training.stage import Stage
 
@@ -146,6 +147,7 @@ def make_plan(
         *data_problems(recipe, run, to_do),
         *batch_problems(recipe, to_do, planned_count()),
         *model_problems(recipe, run, store, {n: stages[n].stage for n in to_do}),
+        *teacher_problems(recipe, store, to_do),
     ]
     changed = [
         f"[{name}] {change}"

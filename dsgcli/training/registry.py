@@ -11,6 +11,7 @@ from dsgcli.training.prepare import Prepare
 from dsgcli.training.stage import Stage
 from dsgcli.training.stages.base import BaseStage
 from dsgcli.training.stages.destylize import DestylizeStage
+from dsgcli.training.stages.distill import DistillStage
 from dsgcli.training.stages.encoder import EncoderStage
 from dsgcli.training.stages.enlarge import EnlargeStage
 from dsgcli.training.stages.finetune import FinetuneStage
@@ -29,6 +30,7 @@ _ALL: tuple[Stage, ...] = (
     TransferStage(),
     RefineStage(),
     EnlargeStage(),
+    DistillStage(),
     SamplerStage(),
     EvaluateStage(),
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgcli.errors import DsgError, ModelMissingError
-from dsgcli.recipe import STAGES, BaseRecipe, Growth, ModelRecipe, Recipe
+from dsgcli.recipe import STAGES, BaseRecipe, DistillRecipe, Growth, ModelRecipe, Recipe
 from dsgcli.training.data import num_parts
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import (
@@ -27,6 +27,7 @@ from dsgcli.training.prepare import (
 from dsgcli.training.processes import TOGETHER
 from dsgcli.training.stage import Stage
 from dsgcli.training.stages.enlarge import check_grown, cut_base, cut_generator
+from dsgcli.training.teachers.pairs import pair_problems
 
 if TYPE_CHECKING:
     from dsgcli.store import ModelStore
@@ -85,12 +86,22 @@ def needs(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
     finetune = recipe.finetune
     if stage.name == "finetune" and finetune is not None and finetune.lambda_pixel > 0:
         found.append("encoder")
-    if stage.name in JUDGED_BY_FEATURES and recipe.features.perceptual == "discriminator":
+    judged = is_judged_by_features(stage.name, recipe)
+    if judged and recipe.features.perceptual == "discriminator":
         found.append("base")
     own = (recipe.features.perceptual, recipe.features.identity)
-    if stage.name in JUDGED_BY_FEATURES[1:] and "encoder" in own:
+    if judged and stage.name != "encoder" and "encoder" in own:
         found.append("encoder")
+    if stage.name == "distill" and recipe.start.translator:
+        found.append("translator")
     return tuple(dict.fromkeys(found))
+
+
+def is_judged_by_features(stage: str, recipe: Recipe) -> bool:
+    """Whether a loss of the stage looks through the networks of [features]."""
+    if stage == "distill":
+        return any(phase.lambda_perc > 0 for phase in recipe.distill.phases)  # type: ignore[union-attr]
+    return stage in JUDGED_BY_FEATURES
 
 
 def _begins_with(recipe: Recipe, base: BaseRecipe) -> tuple[str, ...]:
@@ -225,7 +236,7 @@ def _size_problems(recipe: Recipe, named: Mapping[str, Path]) -> Iterator[str]:
         except DsgError as error:
             yield f"[start] {artifact}: {error}"
             continue
-        if artifact == "encoder" or layout is None:
+        if artifact in ("encoder", "translator") or layout is None:
             continue
         told = f"[start] {artifact}: {path} is of {layout.size_px} px, and "
         if growth and artifact == "base":
@@ -274,7 +285,8 @@ def _judge_problems(
     """A base that is to judge pictures by its discriminator, and has none."""
     from dsgcli.store.contents import open_model
 
-    users = {"base": JUDGED_BY_FEATURES, "enlarge.base": ("evaluate",)}
+    judged = tuple(stage for stage in stages if is_judged_by_features(stage, recipe))
+    users = {"base": judged, "enlarge.base": ("evaluate",)}
     if recipe.features.perceptual != "discriminator":
         return
     for artifact in users.keys() & named.keys():
@@ -291,7 +303,8 @@ def _network_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) 
     wanted: dict[str, str] = {}
     if recipe.evaluate is not None and "evaluate" in stages and recipe.evaluate.features == "vgg16":
         wanted["vgg16"] = "evaluate.features"
-    if recipe.features.perceptual == "vgg" and set(stages) & set(JUDGED_BY_FEATURES):
+    judged = any(is_judged_by_features(stage, recipe) for stage in stages)
+    if recipe.features.perceptual == "vgg" and judged:
         wanted |= dict.fromkeys(("vgg19", "vgg16", "lpips"), "[features]")
     if recipe.features.identity == "irse50" and set(stages) & set(JUDGED_BY_IDENTITY):
         wanted["identity"] = "[features]"
@@ -300,6 +313,42 @@ def _network_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) 
             store.lookup.network_file(kind)  # type: ignore[arg-type]
         except ModelMissingError as error:
             yield f"{who} needs {kind}: {error}"
+
+
+# ── teachers ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def teacher_problems(recipe: Recipe, store: ModelStore, stages: Sequence[str]) -> Iterator[str]:
+    """A teacher without its style, its pairs or its exemplars."""
+    distill = recipe.distill
+    if distill is None or "distill" not in stages:
+        return
+    if distill.teacher == "headshot":
+        yield from _exemplar_problems(recipe, distill)
+    elif distill.teacher == "dualstylegan":
+        try:
+            store.style(distill.style)
+        except DsgError as error:
+            yield f"[distill] style: {error}"
+    else:
+        yield from pair_problems(Path(recipe.data.root) / distill.pairs_folder)
+
+
+def _exemplar_problems(recipe: Recipe, distill: DistillRecipe) -> Iterator[str]:
+    """Folders of exemplars that are not there, or hold fewer than are asked for."""
+    root = Path(recipe.data.root)
+    missing = not all((root / f).is_dir() for name in SETS for f in folders_of(recipe.data, name))
+    if missing or recipe.data.drawn:
+        return  # told by `data_problems`
+    names = [item.name for name in reversed(SETS) for item in list_set(root, recipe.data, name)]
+    for source in distill.exemplars:
+        inside = sum(name.startswith(f"{source.folder}/") for name in names)
+        if inside < max(1, source.count):
+            wanted = source.count or "at least 1"
+            yield (
+                f"[distill] exemplars: {source.folder!r} holds {inside} portrait(s), and {wanted} "
+                f"are asked for; it is a folder within [data] style, or one of [data] source"
+            )
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────
@@ -328,15 +377,17 @@ def _batches(recipe: Recipe, to_do: Sequence[str]) -> Iterator[tuple[str, int, b
             continue
         if name == "base" and recipe.base is not None and recipe.base.start == "autoencoder":
             yield from ((name, growth.batch_size, True) for growth in recipe.base.growth)
-        if table.steps:
+        if name == "distill":
+            yield from ((name, phase.batch_size, False) for phase in table.phases)
+        elif table.steps:
             yield name, table.batch_size, name == "encoder"
 
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────
 
 USERS = {
-    "base": ("base", "encoder", "pretrain"),
-    "style": ("finetune", "destylize", "transfer", "refine", "enlarge"),
+    "base": ("base", "encoder", "pretrain", "distill"),
+    "style": ("finetune", "destylize", "transfer", "refine", "enlarge", "distill"),
 }
 """Stages that read each data set."""
 
@@ -359,7 +410,10 @@ def data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Itera
 
 
 def _looks(recipe: Recipe, stage: str) -> bool:
-    """Whether a stage looks at portraits: pretraining for no step does not."""
+    """Whether a stage looks at portraits: pretraining for no step does not, nor do teachers that
+    make or bring their own."""
+    if stage == "distill":
+        return recipe.distill is not None and recipe.distill.teacher == "headshot"
     return stage != "pretrain" or recipe.pretrain is None or recipe.pretrain.steps > 0
 
 

@@ -1,11 +1,11 @@
-"""The headshot teacher: an aligned photograph and an exemplar to a drawn photograph, without a network.
+"""The headshot teacher: an aligned photograph and an exemplar to a drawn one, without a network.
 
     landmarks ──▶ shape: warp towards the exemplar's proportions ──▶ strokes: Kuwahara filter
               ──▶ light: local contrast of the exemplar, level by level ──▶ color: means by region
 
 After Shih et al., "Style Transfer for Headshot Portraits" (SIGGRAPH 2014), section 4, with a change
-of shape before it. It is slow and looks like a filter; a network that learns from its pairs, and from
-real exemplars by a discriminator, is neither.
+of shape before it. It is slow and looks like a filter; a network that learns from its pairs, and
+from real exemplars by a discriminator, is neither.
 
 Conventions
     picture    (S, S, 3) float32 RGB in [0, 1], an FFHQ crop
@@ -15,17 +15,33 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from dsgcli.errors import TrainingError
+from dsgcli.faces.detect import TASK_NAME
+from dsgcli.runtime import parallel_map
+from dsgcli.store.files import written_whole
+from dsgcli.training.audit import face_detector
+from dsgcli.training.data import Pack
+from dsgcli.training.teachers.base import PairChunk, random_degrees
+from dsgcli.types import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from dsgcli.recipe import DistillRecipe, ExemplarSource
+    from dsgcli.training.stage import Pictures, RunContext
     from dsgcli.types import Pixels
 
 Array = NDArray[np.float32]
@@ -328,6 +344,8 @@ def to_rgb(lab: Array) -> Array:
     return result
 
 
+MOST_COLOR = 1.6
+"""Largest gain of a level in a and b."""
 FILL = 0.05
 """Weight of a region's mean where nothing of the region is near."""
 
@@ -363,6 +381,9 @@ def transfer_light(
         photo, exemplar: (S, S, 3) Lab, landmarks over landmarks.
         inside, exemplar_inside: (S, S) in [0, 1], what belongs to the region in each.
     """
+    # colors may vanish (a gray exemplar) and are not exaggerated as much as light
+    least = np.array([look.least_contrast, 0.05, 0.05], np.float32)
+    most = np.array([look.most_contrast, MOST_COLOR, MOST_COLOR], np.float32)
     mean_a, mean_b = _mean_in(photo, inside), _mean_in(exemplar, exemplar_inside)
     details: list[Array] = []
     a, b, mask_a, mask_b = photo, exemplar, inside, exemplar_inside
@@ -376,7 +397,7 @@ def transfer_light(
         energy_a, _ = _normalized(_blur, squared_a, mask_a, _mean_in(squared_a, mask_a))
         energy_b, _ = _normalized(_blur, squared_b, mask_b, _mean_in(squared_b, mask_b))
         gain = np.sqrt(energy_b / (energy_a + 0.3))
-        details.append(detail_a * np.clip(gain, look.least_contrast, look.most_contrast))
+        details.append(detail_a * np.clip(gain, least, most))
         a, b, mask_a, mask_b = a2, b2, small_a, small_b
     follow = np.array([look.lightness, look.chroma, look.chroma], np.float32)
     moved = a + (mean_b - mean_a) * follow
@@ -502,15 +523,231 @@ class Headshot:
         return to_rgb(result)
 
 
-def find_landmarks(pictures: Iterable[Any], task_file: Any = None) -> list[Array | None]:
-    """Landmarks (478, 2) in pixels of each picture (S, S, 3) uint8; None where no face is found."""
-    from dsgcli.training.audit import _detector
-    from dsgcli.types import Frame
+# ── pairs ────────────────────────────────────────────────────────────────────────────────────────
 
-    detector = _detector(task_file)
-    found: list[Array | None] = []
-    for pixels in pictures:
-        faces = detector.detect(Frame(pixels=pixels))
-        face = max(faces, key=lambda f: f.height_px) if faces else None
-        found.append(None if face is None else face.landmarks.astype(np.float32))
+LEAST_OPEN = 0.55
+"""Pairs are thrown away if the eyes in the result are open less than this share of what was meant."""
+MOST_OFF = 0.05
+"""Or if its landmarks lie this far from where they were meant to be, in widths of the face."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landmarked:
+    """A pack of portraits with their landmarks on disk; pickles small."""
+
+    pack: Pack
+    landmarks: Path
+    """(N, 478, 2) float32 in pixels of the pack, NaN where no face was found."""
+
+    def subject(self, index: int) -> Subject:
+        """One portrait."""
+        pixels = np.asarray(self.pack.level(self.pack.size_px)[index])
+        return Subject(pixels, np.asarray(_load(self.landmarks)[index]))
+
+    def with_face(self, prefix: str = "") -> list[int]:
+        """Positions of the portraits that have a face and whose name begins so."""
+        there = np.isfinite(_load(self.landmarks)[:, 0, 0])
+        return [i for i, name in enumerate(self.pack.names) if there[i] and name.startswith(prefix)]
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> Array:
+    found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExemplarGroup:
+    """Exemplars that are drawn alike: a style, or a folder of the base."""
+
+    look: HeadshotLook
+    share: float
+    """Of the pairs."""
+    members: tuple[int, ...]
+    """Positions in the teacher's exemplars."""
+    shape: tuple[tuple[float, float], ...]
+    """(478, 2), mean of the members' `shape_difference`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadshotTeacher:
+    """Photographs of one pack in the styles of another's portraits (`Teacher`).
+
+    Exemplars are those of `styles`, then those of `base`, in the packs' orders.
+    """
+
+    base: Landmarked
+    styles: Landmarked
+    photos: tuple[int, ...]
+    """Positions in `base` that are drawn."""
+    photo_weights: tuple[float, ...]
+    groups: tuple[ExemplarGroup, ...]
+    mean: tuple[tuple[float, float], ...]
+    task_file: Path | None = None
+
+    @property
+    def exemplars(self) -> Pictures:
+        return JoinedPictures((self.styles.pack, self.base.pack))
+
+    def draw(self, key: str, count: int) -> PairChunk:
+        """About `count` pairs; see `Teacher`."""
+        cv2.setNumThreads(1)
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        rng = np.random.default_rng(int.from_bytes(digest, "little"))
+        size = self.base.pack.size_px
+        artist = Headshot(np.array(self.mean, np.float32), size)
+        shares = np.array([g.share for g in self.groups])
+        weights = np.array(self.photo_weights)
+        pixels, exemplars, structure, color = [], [], [], []
+        rejected: Counter[str] = Counter()
+        for _ in range(count):
+            group = self.groups[rng.choice(len(shares), p=shares / shares.sum())]
+            number = int(rng.choice(group.members))
+            photo = self.base.subject(int(rng.choice(self.photos, p=weights / weights.sum())))
+            degrees = random_degrees(rng)
+            style_shape = np.array(group.shape, np.float32)
+            drawn = artist.draw(
+                photo, self._exemplar(number), style_shape, group.look, *degrees
+            )
+            problem = self._problem(drawn)
+            if problem:
+                rejected[problem] += 1
+                continue
+            pixels.append(np.stack([photo.pixels, drawn.pixels]))
+            exemplars.append(number)
+            structure.append(degrees[0])
+            color.append(degrees[1])
+        stacked = np.stack(pixels) if pixels else np.zeros((0, 2, size, size, 3), np.uint8)
+        return PairChunk(
+            pixels=stacked, exemplars=exemplars, structure=structure, color=color, rejected=rejected
+        )
+
+    def _exemplar(self, number: int) -> Subject:
+        first = len(self.styles.pack)
+        return self.styles.subject(number) if number < first else self.base.subject(number - first)
+
+    def _problem(self, drawn: DrawnPair) -> str:
+        """Why a pair is thrown away; empty if it is not."""
+        if drawn.folded:
+            return "folded"
+        meshes = face_detector(self.task_file).finder.find(drawn.pixels)
+        if not meshes:
+            return "no face"
+        width = float(np.hypot(*(drawn.landmarks[SIDES[0]] - drawn.landmarks[SIDES[1]])))
+        off = min(float(np.hypot(*(mesh - drawn.landmarks).T).mean()) for mesh in meshes) / width
+        if off > MOST_OFF:
+            return "misplaced"
+        if eye_openness(meshes[0]) < LEAST_OPEN * eye_openness(drawn.landmarks):
+            return "eyes closed"
+        return ""
+
+
+@dataclass(frozen=True)
+class JoinedPictures:
+    """Several packs as one (`Pictures`)."""
+
+    packs: tuple[Pack, ...]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [name for pack in self.packs for name in pack.names]
+
+    @property
+    def weights(self) -> Sequence[float]:
+        return [1.0] * len(self)
+
+    def __len__(self) -> int:
+        return sum(len(pack) for pack in self.packs)
+
+    def get(self, indices: Sequence[int], size_px: int) -> Tensor:
+        """(N, 3, S, S) in [-1, 1]."""
+        starts = np.cumsum([0, *(len(pack) for pack in self.packs)])
+        pictures = []
+        for index in indices:
+            k = int(np.searchsorted(starts, index, side="right")) - 1
+            pictures.append(self.packs[k].get([index - int(starts[k])], size_px))
+        return torch.cat(pictures)
+
+
+def write_landmarks(
+    pack: Pack, path: Path, task_file: Path | None, advance: Callable[[int, int], None]
+) -> Landmarked:
+    """Find the landmarks of every portrait of a pack, in worker processes; what is there is kept."""
+    if not path.is_file():
+        found: list[Array] = []
+        ranges = [range(k, min(k + 64, len(pack))) for k in range(0, len(pack), 64)]
+        for part in parallel_map(partial(_landmarks_of, pack, task_file), ranges):
+            found.append(part)
+            advance(sum(map(len, found)), len(pack))
+        with written_whole(path) as partly, partly.open("wb") as file:
+            np.save(file, np.concatenate(found))
+    return Landmarked(pack=pack, landmarks=path)
+
+
+def _landmarks_of(pack: Pack, task_file: Path | None, indices: Sequence[int]) -> Array:
+    """(n, 478, 2): NaN where no face is found."""
+    found = np.full((len(indices), 478, 2), np.nan, np.float32)
+    for row, index in enumerate(indices):
+        pixels = np.asarray(pack.level(pack.size_px)[index])
+        faces = face_detector(task_file).detect(Frame(pixels=pixels), effort="glance")
+        if faces:
+            found[row] = max(faces, key=lambda face: face.height_px).landmarks
+    return found
+
+
+def headshot_teacher(context: RunContext, recipe: DistillRecipe) -> HeadshotTeacher:
+    """The teacher of a recipe: landmarks are found first.
+
+    Raises:
+        TrainingError: a folder of exemplars in which no face is found.
+    """
+    task_file = context.store.file(TASK_NAME)
+    found = {}
+    for name in ("base", "style"):
+        pack = context.pictures(name)
+        assert isinstance(pack, Pack)
+
+        def advance(done: int, total: int, name: str = name) -> None:
+            context.advance(done, total, f"landmarks of {name}")
+
+        path = context.folder / f"landmarks-{name}.npy"
+        found[name] = write_landmarks(pack, path, task_file, advance)
+    base, styles = found["base"], found["style"]
+    photos = [i for i in base.with_face() if base.pack.weights[i] > 0]
+    measured = _load(base.landmarks)
+    mean = mean_shape(np.asarray(measured[photos[:: max(1, len(photos) // 1000)]]))
+    groups = []
+    for source in recipe.exemplars:
+        members = styles.with_face(f"{source.folder}/")[: source.count or None]
+        subjects = [_load(styles.landmarks)[i] for i in members]
+        if not members and source.folder:
+            held = len(styles.pack)
+            inside = [i for i in base.with_face(f"{source.folder}/") if base.pack.weights[i] > 0]
+            inside = inside[: source.count or None]
+            members = [held + i for i in inside]
+            subjects = [measured[i] for i in inside[:: max(1, len(inside) // 500)]]
+        if not members:
+            raise TrainingError(f"[distill] exemplars: no face is found in {source.folder!r}")
+        shape = np.mean([shape_difference(np.asarray(s), mean) for s in subjects], axis=0)
+        groups.append(
+            ExemplarGroup(
+                look=look_of(source),
+                share=source.share,
+                members=tuple(members),
+                shape=tuple(map(tuple, shape.tolist())),
+            )
+        )
+    return HeadshotTeacher(
+        base=base,
+        styles=styles,
+        photos=tuple(photos),
+        photo_weights=tuple(base.pack.weights[i] for i in photos),
+        groups=tuple(groups),
+        mean=tuple(map(tuple, mean.tolist())),
+        task_file=task_file,
+    )
+
+
+def look_of(source: ExemplarSource) -> HeadshotLook:
+    """How the exemplars of one entry of the recipe are drawn."""
+    return HeadshotLook(**{f.name: getattr(source, f.name) for f in fields(HeadshotLook)})
