@@ -14,6 +14,7 @@ from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.models.stylegan2 import GeneratorConfig
+from dsgcli.models.translator import Translator, TranslatorConfig
 from dsgcli.store.codes import Codes
 from dsgcli.types import LatentLayout
 
@@ -81,3 +82,21 @@ def encoder_checkpoint(encoder: Encoder, decoder: nn.Module, **options: Any) -> 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
     one, two = a.state_dict(), b.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def small_translator(seed: int = 3, code_dim: int = 8) -> Translator:
+    """A translator whose residual is visible: as built, it draws next to nothing."""
+    config = TranslatorConfig(
+        widths=(8, 8, 12, 16), code_dim=code_dim, style_hidden=16, style_widths=(4, 8, 8)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        translator = Translator(config).eval()
+        with torch.no_grad():
+            for block in translator.structure:
+                block.conv2.conv.weight.mul_(60.0)
+            translator.color[-1].conv.weight.mul_(30.0)
+            for name, parameter in translator.named_parameters():
+                if name.endswith("bias"):
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    return translator.requires_grad_(False)

@@ -16,6 +16,7 @@ from dsgcli.errors import ModelMismatchError, UsageError
 from dsgcli.models.dualstylegan import DualConfig
 from dsgcli.models.encoder import CodeSpace, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
+from dsgcli.models.translator import TranslatorConfig
 from dsgcli.store.header import KIND_NAMES, Kind, Shapes
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ _STRANGERS = (
     (("param_groups", "state"), "the state of an optimizer"),
     (("synthesis.input.weight",), "a StyleGAN3 generator"),
     (("lin1.weight", "lin_out.weight"), "one half of a sampling network"),
+    (("stem.weight", "t_structure.layers.0.weight"), "a translator"),
 )
 
 
@@ -138,6 +140,36 @@ def encoder_config(
         coarse_rows=heads.count(heads[0]),
         middle_rows=heads.count(heads[0] + 1),
         latent_avg=latent_avg,
+    )
+
+
+def translator_config(shapes: Shapes, path: Path) -> TranslatorConfig:
+    """Of a translator: a network that is built from this is no larger than what the file holds.
+
+    Raises:
+        ModelMismatchError: keys are missing, or tensors have too few axes.
+    """
+
+    def side(key: str, axis: int = 0) -> int:
+        shape = _shape(shapes, key, path)
+        if len(shape) <= axis:
+            raise ModelMismatchError(f"{path} is damaged: {key!r} is {_sides(shape)}")
+        return shape[axis]
+
+    # of the style encoder's body, each level is two convolutions and two activations
+    levels = _count(shapes, "style_encoder.body.{}.weight", step=4)
+    return TranslatorConfig(
+        widths=(
+            side("stem.weight"),
+            side("down2.weight"),
+            side("down3.weight"),
+            side("down4.weight"),
+        ),
+        code_dim=side("t_structure.layers.0.weight", 1),
+        style_hidden=side("t_structure.layers.0.weight"),
+        style_widths=tuple(
+            side(f"style_encoder.body.{4 * level}.weight") for level in range(levels)
+        ),
     )
 
 

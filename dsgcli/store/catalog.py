@@ -4,7 +4,7 @@ Two layouts are understood, beside each other in one root:
 
     published   ROOT/STYLE/{generator.pt, exstyle_code.npy, refined_exstyle_code.npy, sampler.pt}
                 ROOT/{encoder.pt, encoder_wplus.pt, stylegan2-ffhq-config-f.pt, ...}
-    ours        ROOT/SET/{base, encoder, STYLE, STYLE, ...}.safetensors
+    ours        ROOT/SET/{base, encoder, translator, STYLE, STYLE, ...}.safetensors
 
 Neither torch nor a single weight is read here; of code files only the names.
 """
@@ -192,7 +192,9 @@ class StyleInfo:
     has_instyle: bool = False
     has_sampler: bool = False
     base: BaseRef | None = None
-    """Of our own styles."""
+    """Of our own styles: the generator, or the translator, that draws them."""
+    of_translator: bool = False
+    """A translator draws it, and not a DualStyleGAN."""
     license: str = ""
     num_bytes: int = 0
     shadowed: bool = False
@@ -217,6 +219,10 @@ class StyleInfo:
         return self.layout.size_px if self.layout else None
 
 
+STYLE_KINDS: tuple[FileKind, ...] = ("style", "translator-style")
+"""Kinds of files of ours that are styles."""
+
+
 def styles_in(files: Sequence[ModelFile]) -> list[StyleInfo]:
     """The styles that these files make up, in the order in which they are preferred."""
     overlays = [file for file in files if file.kind == "overlay"]
@@ -230,7 +236,7 @@ def styles_in(files: Sequence[ModelFile]) -> list[StyleInfo]:
 
 
 def _style_of(file: ModelFile, overlays: Sequence[ModelFile]) -> StyleInfo | None:
-    if file.kind == "style":
+    if file.kind in STYLE_KINDS:
         style = own_style(file)
     elif file.published and file.path.name == "generator.pt" and file.set_name:
         style = published_style(file.path.parent, file.root, file.set_name)
@@ -257,6 +263,7 @@ def own_style(file: ModelFile) -> StyleInfo:
         has_instyle="codes/instyle" in shapes,
         has_sampler="color/lin_out.weight" in shapes,
         base=header.base,
+        of_translator=header.kind == "translator-style",
         license=header.provenance.license,
         num_bytes=file.num_bytes,
         problem="" if rows else f"{file.path} has no codes of exemplars; make it again",
@@ -309,6 +316,7 @@ def _with_overlays(style: StyleInfo, overlays: Sequence[ModelFile]) -> StyleInfo
         and file.name == style.name
         and file.header.layout == style.layout
         and file.header.config.get("style_dim") == style.style_dim
+        and (file.header.base == style.base if style.of_translator else not file.header.base)
     ]
     names = dict.fromkeys(style.exemplars)
     for file in added:

@@ -16,7 +16,7 @@ from dsgcli.errors import OutputExistsError, UsageError
 from dsgcli.store.contents import OwnModel
 from dsgcli.store.header import Header
 from dsgcli.store.model_store import ModelStore, Style
-from dsgcli.store.write import save_style
+from dsgcli.store.write import save_style, save_translator_style
 from dsgcli.types import LatentLayout
 
 # ── export ───────────────────────────────────────────────────────────────────────────────────────
@@ -25,7 +25,8 @@ from dsgcli.types import LatentLayout
 def export_style(store: ModelStore, name: str, path: Path, *, overwrite: bool = False) -> Header:
     """Write a style, exemplars that the user added included, into one file to give away.
 
-    The file names the base that it needs by name and hash, and does not hold it.
+    The file names the base (or the translator) that it needs by name and hash, and does not hold
+    it.
 
     Raises:
         UsageError: a style in the published layout, which has no such base yet.
@@ -41,6 +42,16 @@ def export_style(store: ModelStore, name: str, path: Path, *, overwrite: bool = 
             f"first: dsg models import {info.path.parent}"
         )
     stored = OwnModel(info.path)
+    if info.of_translator:
+        return save_translator_style(
+            path,
+            style.codes.exstyle,
+            style.names,
+            translator=store.lookup.base_of(info),
+            sampler=store.sampler(name) if info.has_sampler else None,
+            provenance=stored.header.provenance,
+            name=info.name,
+        )
     return save_style(
         path,
         store.generator(name),
@@ -106,7 +117,11 @@ def diff_styles(store: ModelStore, first: str, second: str) -> StyleDiff:
     one, other = store.style(first), store.style(second)
     layouts = one.info.layout, other.info.layout
     assert layouts[0] is not None and layouts[1] is not None, "styles of the store have a layout"
-    comparable = layouts[0] == layouts[1] and one.exstyle.shape[1:] == other.exstyle.shape[1:]
+    comparable = (
+        one.info.of_translator == other.info.of_translator
+        and layouts[0] == layouts[1]
+        and one.exstyle.shape[1:] == other.exstyle.shape[1:]
+    )
     shared = [name for name in one.names if name in other.names]
     changes = _code_changes(one, other, shared, layouts[0]) if comparable else []
     changed = tuple(c for c in changes if c.structure > 0 or c.color > 0)
@@ -137,7 +152,15 @@ def _code_changes(
 
 
 def _weight_distances(store: ModelStore, first: str, second: str) -> dict[str, float]:
-    """|a - b| / |a| of T_s, the residual blocks and the color transforms."""
+    """|a - b| / |a| of T_s, the residual blocks and the color transforms; of two styles of one
+    translator, which share all weights, none."""
+    if store.info(first).of_translator:
+        if store.same_base(first, second):
+            return {}
+        here, there = store.translator(first), store.translator(second)
+        if here.config != there.config:
+            return {}
+        return {"translator": _relative(here.state_dict(), there.state_dict())}
     one, other = store.generator(first), store.generator(second)
     rows = one.layout.num_structure
     parts = {

@@ -9,6 +9,10 @@ its exemplars, the sampling network. It names its base by name and by the hash o
 averaged weights, so that its header (license, notes) can change, a discriminator can be dropped,
 and the weights a style was trained on cannot change unnoticed.
 
+A file of kind "translator" holds the network and its style encoder under "translator"; one of kind
+"translator-style" holds the codes of exemplars, maybe a sampling network, and names its translator
+in the same way.
+
 Headers are read without touching a weight, and without torch: this is what makes listing fast.
 """
 
@@ -34,13 +38,16 @@ Kind = Literal[
     "sampler",
     "codes",
     "overlay",
+    "translator",
+    "translator-style",
     "identity",
     "vgg16",
     "vgg19",
     "lpips",
 ]
 """generator: StyleGAN2, maybe with its discriminator; dualstylegan: a whole one; style: one without
-its base; overlay: exemplars that a user added to a style."""
+its base; overlay: exemplars that a user added to a style; translator: an image-to-image network
+with its style encoder; translator-style: exemplars' codes for one."""
 
 KIND_NAMES: dict[Kind, str] = {
     "generator": "a StyleGAN2 generator",
@@ -50,6 +57,8 @@ KIND_NAMES: dict[Kind, str] = {
     "sampler": "a sampling network",
     "codes": "codes of exemplars",
     "overlay": "exemplars added to a style",
+    "translator": "a translator",
+    "translator-style": "a style (to go with its translator)",
     "identity": "the identity network IR-SE50",
     "vgg16": "VGG16",
     "vgg19": "VGG19",
@@ -69,12 +78,12 @@ _ITEM_BYTES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRef:
-    """The generator that a style goes with."""
+    """The generator, or the translator, that a style goes with."""
 
     name: str
     """Its name in the store, for messages."""
     sha256: str
-    """Hash of its averaged weights (`Header.sha256` of its file)."""
+    """Hash of its weights (`Header.sha256` of its file)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +107,8 @@ class Header:
 
     @property
     def sha256(self) -> str:
-        """Of the averaged generator: what a style names its base by."""
-        return self.hashes.get("g_ema", "")
+        """Of the averaged generator, or of the translator: what a style names its base by."""
+        return self.hashes.get("g_ema") or self.hashes.get("translator", "")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -14,6 +14,7 @@ from typing import Literal
 from dsgcli.errors import ModelError, ModelMismatchError, ModelMissingError
 from dsgcli.store.catalog import (
     DEFAULT_SET,
+    STYLE_KINDS,
     FileKind,
     ModelFile,
     StyleInfo,
@@ -99,9 +100,13 @@ class Lookup:
             return None
         shipped = [style for style in self.styles if style.set_name == DEFAULT_SET]
         bases = (
-            f.header for f in self.files if f.set_name == DEFAULT_SET and f.kind == "generator"
+            f.header
+            for kind in ("translator", "generator")
+            for f in self.files
+            if f.set_name == DEFAULT_SET and f.kind == kind and f.header
         )
-        first = next((h.provenance.extra.get("default_style") for h in bases if h), None)
+        named = (header.provenance.extra.get("default_style") for header in bases)
+        first = next((name for name in named if name), None)
         return next((s for s in shipped if s.name == first), shipped[0] if shipped else None)
 
     def _by_path(self, name: str) -> StyleInfo | None:
@@ -112,7 +117,7 @@ class Lookup:
         if path.suffix != ".safetensors" or not path.exists():
             return None
         file = own_file(path, root, "")
-        if file.kind != "style":
+        if file.kind not in STYLE_KINDS:
             raise ModelMismatchError(file.problem or f"{path} holds no style ({file.kind})")
         return own_style(file)
 
@@ -139,24 +144,48 @@ class Lookup:
         return ", ".join(str(root.path) for root in self.roots) or "no folder: there is none"
 
     def base_of(self, info: StyleInfo) -> Path:
-        """The file of the base that one of our own styles names.
+        """The file of the generator, or of the translator, that one of our own styles names.
 
         Raises:
             ModelMissingError: no file has its hash.
         """
         assert info.base is not None
+        kind: Kind = "translator" if info.of_translator else "generator"
         beside = sorted(info.path.parent.glob("*.safetensors"))
-        for path in [*beside, *(f.path for f in self.files if f.kind == "generator")]:
+        for path in [*beside, *(f.path for f in self.files if f.kind == kind)]:
             try:
                 header, _ = read_header(path)
             except ModelError:
                 continue  # not the one: told by `dsg models verify`
-            if header.kind == "generator" and header.sha256 == info.base.sha256:
+            if header.kind == kind and header.sha256 == info.base.sha256:
                 return path
+        what = "translator" if info.of_translator else "base"
         raise ModelMissingError(
-            f"the base {info.base.name!r} ({info.base.sha256[:12]}) of {info.path} is missing: put "
-            f"its file into {info.path.parent}, or make the style again on a base that is there"
+            f"the {what} {info.base.name!r} ({info.base.sha256[:12]}) of {info.path} is missing: "
+            f"put its file into {info.path.parent}, or make the style again on a {what} that is there"
         )
+
+    def people_of(self, info: StyleInfo) -> Path:
+        """The file of the generator whose random people are drawn in a style: its base; for a style
+        of a translator a generator of its own set, else the first in the store.
+
+        Raises:
+            ModelMissingError: there is none.
+        """
+        if not info.of_translator:
+            return info.path if info.published else self.base_of(info)
+        files = [f for f in self.files if f.kind == "generator" and not f.problem and f.header]
+        if info.root not in self.roots:  # a style named by path
+            files = [*scan([Root(info.path.parent, info.root.origin)]), *files]
+            files = [f for f in files if f.kind == "generator" and not f.problem]
+        files.sort(key=lambda file: file.path.parent != info.path.parent)
+        if not files:
+            raise ModelMissingError(
+                f"random people in the style {info.name} need a generator, and none is here: put "
+                f"base.safetensors into {info.path.parent}, or pass a photograph "
+                f"(looked in {self._looked()})"
+            )
+        return files[0].path
 
     def encoder_for(self, info: StyleInfo, space: Space) -> Path:
         """The encoder that goes with a style: of its own set, else a general one of a root.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dsgcli.models.patch import Judge
     from dsgcli.models.style_sampler import StyleSampler
     from dsgcli.models.stylegan2 import Generator
+    from dsgcli.models.translator import Translator
     from dsgcli.store.codes import Codes, ResolvedStyle
 
 OVERLAYS = "overlays"
@@ -187,7 +188,9 @@ class ModelStore:
 
         info = self.info(name)
         assert info.layout is not None
-        path = user_folder() / OVERLAYS / f"{info.name}.safetensors"
+        base = info.base if info.of_translator else None  # codes of another one mean nothing to it
+        stem = f"{info.name}-{base.sha256[:12]}" if base else info.name
+        path = user_folder() / OVERLAYS / f"{stem}.safetensors"
         check_code_size(added.exstyle, info.layout, info.style_dim, path)
         if path.is_file():
             before = open_model(path)
@@ -200,6 +203,7 @@ class ModelStore:
             provenance=Provenance(license=info.license or "unknown", source="dsg styles add"),
             keep_order=True,
             overlay=True,
+            base=base,
         )
         if all(root.path != user_folder() for root in self.roots):  # made just now
             self.lookup.roots.append(Root(user_folder(), USER_ORIGIN))
@@ -248,6 +252,11 @@ class ModelStore:
         from dsgcli.store import networks
 
         info = self.info(style)
+        if info.of_translator:
+            raise ModelMismatchError(
+                f"{info.name} is a style of the translator {info.base and info.base.name!r}, and "
+                f"this needs a style of a DualStyleGAN; {self.dual_hint()}"
+            )
         base = None if info.published else self.lookup.base_of(info)
         network = networks.load_dualstylegan(
             info.path, device or networks.CPU, base=base, owned=owned
@@ -263,6 +272,46 @@ class ModelStore:
             )
         return network
 
+    def dual_hint(self) -> str:
+        """Which styles of a DualStyleGAN there are, in words, for a message."""
+        names = [s.name for s in self.styles() if not (s.of_translator or s.shadowed or s.problem)]
+        if names:
+            return f"choose {' or '.join(names[:3])}"
+        return "none is here, and `dsg models list --published` has what can be fetched"
+
+    def translator(
+        self, style: str, device: torch.device | None = None, *, owned: bool = True
+    ) -> Translator:
+        """The translator that draws a style.
+
+        Raises:
+            ModelError: no such style, a style of a DualStyleGAN, or files that cannot be used.
+        """
+        from dsgcli.store import networks
+
+        info = self.info(style)
+        if not info.of_translator:
+            raise ModelMismatchError(f"{info.name} is a style of a DualStyleGAN, not a translator")
+        path = self.lookup.base_of(info)
+        network = networks.load_translator(path, device or networks.CPU, owned=owned)
+        if (network.layout, network.config.code_dim) != (info.layout, info.style_dim):
+            raise ModelMismatchError(
+                f"{path} takes codes {network.config.code_dim} wide, and those of {info.name} are "
+                f"{info.style_dim}; put the translator that belongs to it beside it"
+            )
+        return network
+
+    def people(self, style: str, device: torch.device | None = None) -> Generator:
+        """The StyleGAN2 whose random people `dsg sample` draws in a style.
+
+        Raises:
+            ModelMissingError: there is none.
+        """
+        from dsgcli.store import networks
+
+        path = self.lookup.people_of(self.info(style))
+        return networks.load_generator(path, device or networks.CPU)
+
     def plain_generator(self, name: str, device: torch.device | None = None) -> Generator:
         """The StyleGAN2 of that name, or the one inside the style of that name.
 
@@ -274,9 +323,7 @@ class ModelStore:
         device = device or networks.CPU
         style = self.lookup.by_name(name)
         if style is not None:
-            return networks.load_generator(
-                style.path if style.published else self.lookup.base_of(style), device
-            )
+            return networks.load_generator(self.lookup.people_of(style), device)
         return networks.load_generator(
             self.lookup.path_of(name, "generator", "dualstylegan"), device
         )
@@ -310,11 +357,13 @@ class ModelStore:
         return networks.load_generator(path, device or networks.CPU)
 
     def same_base(self, one: str, other: str) -> bool:
-        """Whether two styles share their photographic generator, so that one may pass into the
-        other."""
+        """Whether two styles share their photographic generator, or their translator, so that one
+        may pass into the other."""
         import torch
 
         first, second = self.info(one), self.info(other)
+        if first.of_translator != second.of_translator:
+            return False
         if first.base is not None and second.base is not None:
             return first.base.sha256 == second.base.sha256
         states = [self.plain_generator(name).state_dict() for name in (one, other)]

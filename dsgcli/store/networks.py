@@ -2,7 +2,7 @@
 
 All networks come in evaluation mode, and with gradients on, as modules are made.
 
-    generator, dualstylegan, discriminator, encoder, sampler, identity, vgg, lpips
+    generator, dualstylegan, discriminator, encoder, translator, sampler, identity, vgg, lpips
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dsgcli.models.irse import IRSE50
 from dsgcli.models.patch import Judge, PatchDiscriminator
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
-from dsgcli.store.architecture import check_keys, without_prefix
+from dsgcli.models.translator import Translator, TranslatorConfig
+from dsgcli.store.architecture import check_keys, translator_config, without_prefix
 from dsgcli.store.contents import OpenModel, State, open_model, shapes_of
 from dsgcli.store.header import KIND_NAMES, BaseRef, Kind
 from dsgcli.types import LatentLayout
@@ -170,6 +171,36 @@ def _cut(
     return EncoderConfig.from_json(values), kept
 
 
+def load_translator(
+    source: Path | OpenModel, device: torch.device = CPU, *, owned: bool = True
+) -> Translator:
+    """A translator with its style encoder.
+
+    Args:
+        owned: as `OpenModel.part`.
+
+    Raises:
+        ModelMismatchError: another kind, incomplete, or tensors that the header does not describe.
+    """
+    model = _opened(source, "translator")
+    config = translator_config_of(model)
+    state = model.part("translator", owned=owned)
+    if translator_config(shapes_of(state), model.path) != config:
+        raise ModelMismatchError(
+            f"{model.path} describes another translator than the one it holds; make it again"
+        )
+    return build(lambda: Translator(config), state, model.path, "a translator", device)
+
+
+def translator_config_of(model: OpenModel) -> TranslatorConfig:
+    """What the header of a translator says of it.
+
+    Raises:
+        ModelMismatchError: a file of another kind. ModelCorruptError: no such description.
+    """
+    return configuration(_opened(model, "translator"), TranslatorConfig.from_json)
+
+
 def load_sampler(
     source: Path | OpenModel, device: torch.device = CPU, *, style_dim: int = 512
 ) -> StyleSampler:
@@ -182,7 +213,7 @@ def load_sampler(
     Raises:
         ModelMismatchError: no sampling network inside, or one for codes of another size.
     """
-    model = _opened(source, "sampler", "style")
+    model = _opened(source, "sampler", "style", "translator-style")
     if not {"color", "structure"} <= set(model.parts):
         raise ModelMismatchError(f"{model.path} holds no sampling network")
     halves = {half: model.part(half) for half in ("color", "structure")}
@@ -202,6 +233,8 @@ def _sampler_config(model: OpenModel, halves: Mapping[str, State], style_dim: in
         return SamplerConfig(
             layout=dual.layout, style_dim=dual.generator.style_dim, noise_dim=noise_dim
         )
+    if model.header.kind == "translator-style":
+        style_dim = configuration(model, lambda values: int(values["style_dim"]))
     structure, color = (len(halves[half]["lin_out.weight"]) for half in ("structure", "color"))
     rows = (structure + color) // style_dim
     if structure % style_dim or color % style_dim or rows % 2 or not 8 <= rows <= 18:
@@ -288,6 +321,10 @@ def check_structure(model: OpenModel) -> None:
             load_encoder(model)
         case "sampler" if model.header.config:
             load_sampler(model)
+        case "translator":
+            load_translator(model)
+        case "translator-style":
+            _check_translator_style(model)
         case "identity":
             load_identity(model)
         case "vgg16":
@@ -306,6 +343,25 @@ def _check_style(model: OpenModel) -> None:
     own = {key: shape for key, shape in wanted.items() if not key.startswith("generator.")}
     what = f"the style of a DualStyleGAN of {config.generator.size_px} px"
     check_keys(shapes_of(model.part("style_path")), own, what=what, path=model.path)
+    if "color" in model.parts:
+        load_sampler(model)
+
+
+def _check_translator_style(model: OpenModel) -> None:
+    """A code for each name, of the size that the header says; the sampling network if there is one.
+
+    Raises:
+        ModelMismatchError: they differ.
+    """
+    style_dim = configuration(model, lambda values: int(values["style_dim"]))
+    header, codes = model.header, model.part("codes").get("exstyle")
+    wanted = (len(header.names), header.layout.num_latents if header.layout else 0, style_dim)
+    if codes is None or tuple(codes.shape) != wanted:
+        found = "none" if codes is None else "x".join(map(str, codes.shape))
+        raise ModelMismatchError(
+            f"{model.path} should hold codes of {'x'.join(map(str, wanted))} and holds {found}; "
+            f"make it again"
+        )
     if "color" in model.parts:
         load_sampler(model)
 

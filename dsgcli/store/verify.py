@@ -56,7 +56,11 @@ def verify(
         One entry a file. Nothing is raised for a file that is wrong; its `problem` says what it is.
     """
     found = []
-    bases = {f.header.sha256 for f in (*files, *known) if f.header and f.kind == "generator"}
+    bases = {
+        f.header.sha256
+        for f in (*files, *known)
+        if f.header and f.kind in ("generator", "translator")
+    }
     total = sum(file.num_bytes for file in files)
     with progress.task("Verifying", total / MB, unit="MB") as task:
         for file in files:
@@ -137,7 +141,8 @@ def _load(file: ModelFile, bases: Collection[str]) -> str:
     networks.check_structure(model)
     base = model.header.base
     if base is not None and base.sha256 not in bases:
-        return f"the base {base.name!r} ({base.sha256[:12]}) of {file.path} is missing"
+        what = "translator" if model.header.kind == "translator-style" else "base"
+        return f"the {what} {base.name!r} ({base.sha256[:12]}) of {file.path} is missing"
     return ""
 
 

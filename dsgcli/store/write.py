@@ -10,7 +10,7 @@ the base's, bit for bit, and leaves it out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dsgcli.models.encoder import Encoder
 from dsgcli.models.patch import Judge
 from dsgcli.models.style_sampler import StyleSampler
 from dsgcli.models.stylegan2 import Generator
+from dsgcli.models.translator import Translator
 from dsgcli.store.codes import Codes
 from dsgcli.store.contents import (
     OpenModel,
@@ -33,6 +34,7 @@ from dsgcli.store.contents import (
 )
 from dsgcli.store.files import written_whole
 from dsgcli.store.header import METADATA_KEY, BaseRef, Header
+from dsgcli.store.networks import translator_config_of
 from dsgcli.types import LatentLayout, Provenance
 
 Parts = Mapping[str, Mapping[str, Tensor]]
@@ -190,6 +192,75 @@ def _ref_to(base: Path | OpenModel) -> BaseRef:
     return BaseRef(name=header.name, sha256=header.sha256)
 
 
+def save_translator(
+    path: Path,
+    translator: Translator,
+    *,
+    provenance: Provenance = _NO_PROVENANCE,
+    name: str = "",
+    half: bool = False,
+) -> Header:
+    """A translator with its style encoder.
+
+    Returns:
+        The header as written, whose `sha256` is what a style names its translator by.
+    """
+    header = Header(
+        kind="translator",
+        name=name or path.stem,
+        config=translator.config.as_json(),
+        layout=translator.layout,
+        provenance=provenance,
+    )
+    return write(path, header, {"translator": translator.state_dict()}, half=half)
+
+
+def save_translator_style(
+    path: Path,
+    codes: Tensor,
+    names: Sequence[str],
+    *,
+    translator: Path | OpenModel,
+    sampler: StyleSampler | None = None,
+    provenance: Provenance = _NO_PROVENANCE,
+    name: str = "",
+) -> Header:
+    """A style of a translator: the codes of its exemplars, in half precision.
+
+    Args:
+        codes: (N, L, D), one of the style encoder for each exemplar, in the order that numbers are
+            to mean.
+        names: of the exemplars.
+        translator: the file that `save_translator` wrote.
+        sampler: draws random codes of this style.
+
+    Raises:
+        ModelMismatchError: codes or sampler of another size than the translator takes.
+    """
+    opened = open_model(translator) if isinstance(translator, Path) else translator
+    table = Codes(names=tuple(names), exstyle=codes)
+    config = translator_config_of(opened)
+    check_code_size(codes, config.layout, config.code_dim, path)
+    if sampler is not None:
+        drawn = (sampler.config.layout, sampler.config.style_dim)
+        if drawn != (config.layout, config.code_dim):
+            raise ModelMismatchError(
+                f"{path.name}: the sampling network draws codes {drawn[1]} wide for "
+                f"{drawn[0].size_px} px, and {opened.path} takes {config.code_dim} for "
+                f"{config.layout.size_px} px"
+            )
+    header = Header(
+        kind="translator-style",
+        name=name or path.stem,
+        config={"style_dim": config.code_dim},
+        layout=config.layout,
+        names=table.names,
+        base=_ref_to(opened),
+        provenance=provenance,
+    )
+    return write(path, header, {"codes": table.roles, **_halves(sampler)}, half=True)
+
+
 def save_sampler(
     path: Path,
     sampler: StyleSampler,
@@ -224,12 +295,14 @@ def save_codes(
     half: bool = False,
     keep_order: bool = False,
     overlay: bool = False,
+    base: BaseRef | None = None,
 ) -> Header:
     """Codes alone: what destylization hands to training, or exemplars added to a style.
 
     Args:
         layout: of the generator they are for; None is the published layout for so many rows.
         overlay: a user's additions to the style `name`.
+        base: the translator that made the codes; None for codes of a DualStyleGAN.
     """
     codes = codes if keep_order else codes.sorted()
     layout = layout or LatentLayout.of_rows(codes.exstyle.shape[1])
@@ -240,6 +313,7 @@ def save_codes(
         config={"style_dim": codes.exstyle.shape[2]},
         layout=layout,
         names=codes.names,
+        base=base,
         provenance=provenance,
     )
     return write(path, header, {"codes": codes.roles}, half=half)
