@@ -23,12 +23,20 @@ from dsgcli.store.networks import (
     load_encoder,
     load_generator,
     load_sampler,
+    load_translator,
 )
-from dsgcli.store.write import save_encoder, save_generator, save_style
+from dsgcli.store.write import (
+    save_encoder,
+    save_generator,
+    save_style,
+    save_translator,
+    save_translator_style,
+)
 from dsgcli.training.candidates import chosen_style
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.requirements import start_file
-from dsgcli.training.stages.codes import read_part
+from dsgcli.training.stages.codes import by_style, read_part
+from dsgcli.training.stages.sampler import sampler_name
 from dsgcli.types import Provenance
 
 if TYPE_CHECKING:
@@ -47,6 +55,9 @@ def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
     """
     folder = run.path / FOLDER / recipe.run.name
     provenance = _provenance(recipe)
+    translator = run.find("translator", before=LAST)
+    if translator is not None:
+        return write_translator_styles(recipe, run, translator, folder, provenance)
     base, encoder = (_find(name, recipe, run, store) for name in ("base", "encoder"))
     if base is None:
         return []
@@ -70,6 +81,31 @@ def package(recipe: Recipe, run: RunFolder, store: ModelStore) -> list[Path]:
     if finetuned is not None:
         path = folder / f"{recipe.run.name}-finetuned.safetensors"
         save_generator(path, load_generator(finetuned), provenance=provenance, half=True)
+        made.append(path)
+    return made
+
+
+def write_translator_styles(
+    recipe: Recipe, run: RunFolder, translator: Path, folder: Path, provenance: Provenance
+) -> list[Path]:
+    """The translator, and a file of codes for each of its styles."""
+    made = [folder / "translator.safetensors"]
+    save_translator(made[0], load_translator(translator), provenance=provenance, half=True)
+    codes = run.find("codes", before=LAST)
+    assert codes is not None, "the stage that makes a translator makes its codes"
+    for style, own in by_style(read_part(codes)).items():
+        path = folder / f"{style or recipe.run.name}.safetensors"
+        sampler = run.find(sampler_name(style), before=LAST)
+        save_translator_style(
+            path,
+            own.default,
+            own.names,
+            translator=made[0],
+            sampler=None
+            if sampler is None
+            else load_sampler(sampler, style_dim=own.default.shape[2]),
+            provenance=provenance,
+        )
         made.append(path)
     return made
 

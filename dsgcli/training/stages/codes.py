@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -103,6 +104,20 @@ def exemplar_names(names: Sequence[str]) -> list[str]:
     """What exemplars are called: file names without folder and ending, where these are unique."""
     short = [PurePosixPath(name).stem for name in names]
     return short if len(set(short)) == len(short) else list(names)
+
+
+def by_style(codes: Codes) -> dict[str, Codes]:
+    """Codes by the folder that their names begin with; all under "" where they have none.
+
+    Names lose their folder.
+    """
+    folders = [name.partition("/")[0] if "/" in name else "" for name in codes.names]
+    found = {}
+    for folder in dict.fromkeys(folders):
+        own = codes.select([i for i, f in enumerate(folders) if f == folder])
+        names = tuple(name.removeprefix(f"{folder}/") for name in own.names)
+        found[folder] = replace(own, names=names)
+    return found
 
 
 def exemplar_indices(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -23,16 +23,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from dsgcli.errors import TrainingError
 from dsgcli.models.patch import StyleDiscriminator
 from dsgcli.models.translator import STYLE_PX, Translator, TranslatorConfig
 from dsgcli.recipe import DistillPhase, DistillRecipe
+from dsgcli.store.codes import Codes
+from dsgcli.store.networks import load_translator
+from dsgcli.store.write import save_codes, save_translator
 from dsgcli.training.adversary import average_decay, to_device, update_average
 from dsgcli.training.losses import (
     NUM_COMPARED,
     discriminator_loss,
     face_importance,
     feature_l1,
-    generator_loss,
     pyramid_l1,
     r1_penalty,
 )
@@ -51,6 +54,8 @@ MOST_TURN, MOST_SHIFT = 12.0, 0.12
 SHIFT_PX = 9
 """Largest shift, in pixels, of the crops whose drawings are compared; odd ones fall between the
 samples of every inner resolution."""
+BATCH = 32
+"""Exemplars that are encoded at once."""
 ADAM_BETAS, ADVERSARY_BETAS = (0.9, 0.99), (0.5, 0.99)
 
 
@@ -100,9 +105,7 @@ class DistillTraining:
                 fused=True,
             ),
         }
-        self.importance = face_importance(
-            pairs.side_px, recipe.face_weight, recipe.feature_weight
-        )
+        self.importance = face_importance(pairs.side_px, recipe.face_weight, recipe.feature_weight)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -245,7 +248,10 @@ class DistillTraining:
         if phase.lambda_adv > 0:
             terms |= self._verdict(example, portraits, codes)
         if phase.lambda_shift > 0:
-            terms["shift"] = (phase.lambda_shift, self._shift_distance(example, portraits, codes, draws))
+            terms["shift"] = (
+                phase.lambda_shift,
+                self._shift_distance(example, portraits, codes, draws),
+            )
         loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
         return loss, {name: value.detach() for name, (_, value) in terms.items()}
 
@@ -259,7 +265,9 @@ class DistillTraining:
         scores, maps = self.discriminator(portraits, flat)
         with torch.no_grad():
             _, wanted = self.discriminator(example.drawn, flat)
-        matched = torch.stack([F.l1_loss(a, b) for a, b in zip(maps[:2], wanted, strict=False)]).mean()
+        matched = torch.stack(
+            [F.l1_loss(a, b) for a, b in zip(maps[:2], wanted, strict=False)]
+        ).mean()
         full = (degree * F.softplus(-scores)).mean() / degree.mean().clamp(min=0.1)
         weight = self.phase.lambda_adv
         return {"g": (weight, full), "match": (weight * MATCH, matched)}
@@ -326,6 +334,11 @@ class DistillStage:
             context.recipe.run.seed,
             lambda done, total: context.advance(done, total, "pairs"),
         )
+        if len(pairs) == 0:
+            raise TrainingError(
+                f"the teacher threw away all {recipe.pairs} pairs ({rejected(pairs)}); look at the "
+                f"photographs and the exemplars of the recipe"
+            )
         translator, average, discriminator = load_networks(context, recipe)
         for phase in recipe.phases:
             features = load_features(context) if phase.lambda_perc > 0 else None
@@ -347,8 +360,8 @@ class DistillStage:
                 mirror=False,  # photograph, drawing and exemplar are mirrored together
             )
             context.train(training, pairs, plan)
-        if len(pairs) == 0:
-            pass
+        save_translator(context.target("translator"), average)
+        save_codes(context.target("codes"), encode_exemplars(average, teacher), keep_order=True)
 
 
 def make_teacher(context: RunContext, recipe: DistillRecipe) -> Teacher:
@@ -369,12 +382,29 @@ def make_teacher(context: RunContext, recipe: DistillRecipe) -> Teacher:
 def load_networks(
     context: RunContext, recipe: DistillRecipe
 ) -> tuple[Translator, Translator, StyleDiscriminator]:
-    """The translator in training, its average, and the discriminator."""
+    """The translator in training, its average, and the discriminator: new ones, or the translator
+    that [start] names."""
     torch.manual_seed(context.recipe.run.seed)
-    translator = Translator(TranslatorConfig())
+    if context.recipe.start.translator:
+        translator = load_translator(context.find("translator")).requires_grad_(True)
+    else:
+        translator = Translator(TranslatorConfig())
     average = deepcopy(translator)
     layout, code_dim = translator.layout, translator.config.code_dim
     discriminator = StyleDiscriminator(layout.num_latents * code_dim)
     for network in (translator, average, discriminator):
         to_device(network, context.device)
     return translator, average.requires_grad_(False), discriminator
+
+
+@torch.no_grad()
+def encode_exemplars(translator: Translator, teacher: Teacher) -> Codes:
+    """The codes of the teacher's shipped exemplars, in their order."""
+    pictures, device = teacher.exemplars, next(translator.parameters()).device
+    chosen = list(teacher.shipped)
+    codes = [
+        translator.encode_style(pictures.get(chosen[k : k + BATCH], STYLE_PX).to(device)).cpu()
+        for k in range(0, len(chosen), BATCH)
+    ]
+    names = pictures.names
+    return Codes(names=tuple(names[i] for i in chosen), exstyle=torch.cat(codes).float())

@@ -22,7 +22,7 @@ from dsgcli.models.style_sampler import SamplerConfig, SamplingNet, StyleSampler
 from dsgcli.recipe import SamplerRecipe
 from dsgcli.store.write import save_sampler
 from dsgcli.training.stage import RunContext, seeded_generator
-from dsgcli.training.stages.codes import open_codes
+from dsgcli.training.stages.codes import by_style, open_codes
 from dsgcli.types import LatentLayout
 
 BETAS = (0.5, 0.999)
@@ -164,20 +164,27 @@ def _tell(after: Callable[[int, int], None], done: int, total: int, epoch: int) 
 
 
 class SamplerStage:
-    """From a style's codes, refined if they are, to a sampler of such."""
+    """From a style's codes, refined if they are, to a sampler of such; codes of several styles, whose
+    names begin with a folder each, to a sampler a style."""
 
     name = "sampler"
     needs: tuple[str, ...] = ("codes",)
     makes: tuple[str, ...] = ("sampler",)
 
     def run(self, context: RunContext) -> None:
-        recipe, codes = context.recipe.sampler, open_codes(context).default
+        recipe, codes = context.recipe.sampler, open_codes(context)
         assert recipe is not None, "the stage runs only if the recipe has its table"
-        sampler = fit_sampler(
-            codes.to(context.device),
-            LatentLayout.of_rows(codes.shape[1], context.recipe.model.last_structure),
-            recipe,
-            context.recipe.run.seed,
-            context.advance,
-        )
-        save_sampler(context.target("sampler"), sampler)
+        for style, own in by_style(codes).items():
+            sampler = fit_sampler(
+                own.default.to(context.device),
+                LatentLayout.of_rows(own.default.shape[1], context.recipe.model.last_structure),
+                recipe,
+                context.recipe.run.seed,
+                context.advance,
+            )
+            save_sampler(context.target(sampler_name(style)), sampler)
+
+
+def sampler_name(style: str) -> str:
+    """The artifact of a style's sampler; "" is the only style of a run."""
+    return f"sampler-{style}" if style else "sampler"

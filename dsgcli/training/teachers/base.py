@@ -64,6 +64,11 @@ class Teacher(Protocol):
         """Everything that it may be asked to draw like."""
         ...
 
+    @property
+    def shipped(self) -> Sequence[int]:
+        """Positions of the exemplars that the styles are made of; others only teach."""
+        ...
+
     def draw(self, key: str, count: int) -> PairChunk:
         """About `count` pairs, fewer where bad ones are thrown away; a function of the key."""
         ...
@@ -91,7 +96,9 @@ class PairSet:
 
     @cached_property
     def _notes(self) -> list[dict[str, list[float]]]:
-        return [json.loads(_notes_path(self.folder, k).read_text("utf-8")) for k in range(self.count)]
+        return [
+            json.loads(_notes_path(self.folder, k).read_text("utf-8")) for k in range(self.count)
+        ]
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -145,7 +152,9 @@ class PairSet:
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
         images = images.div_(127.5).sub_(1.0)
         side = images.shape[-1]
-        return images if side == size_px else torch.nn.functional.avg_pool2d(images, side // size_px)
+        return (
+            images if side == size_px else torch.nn.functional.avg_pool2d(images, side // size_px)
+        )
 
 
 def draw_pairs(

@@ -29,7 +29,7 @@ from dsgcli.training.stages.codes import read_part
 from dsgcli.training.teachers.base import PAIR_PX, PairChunk, random_degrees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.recipe import DistillRecipe
@@ -55,6 +55,10 @@ class DualStyleGANTeacher:
     @property
     def exemplars(self) -> Pictures:
         return self.pack
+
+    @property
+    def shipped(self) -> Sequence[int]:
+        return range(len(self.pack))
 
     def draw(self, key: str, count: int) -> PairChunk:
         """`count` pairs; see `Teacher`."""
@@ -87,9 +91,7 @@ def _load(network: Path, codes: Path) -> tuple[DualStyleGAN, Codes]:
 
 
 @torch.inference_mode()
-def _pair(
-    dual: DualStyleGAN, exstyle: Tensor, key: str, degrees: tuple[float, float]
-) -> Pixels:
+def _pair(dual: DualStyleGAN, exstyle: Tensor, key: str, degrees: tuple[float, float]) -> Pixels:
     """(2, S, S, 3) uint8: a random person, and the same drawn.
 
     Args:
@@ -120,7 +122,9 @@ def dualstylegan_teacher(context: RunContext, recipe: DistillRecipe) -> DualStyl
         style = context.store.style(recipe.style)
         save_dualstylegan(network, context.store.generator(recipe.style))
         codes = style.codes
-        save_codes(codes_path, codes, layout=context.store.info(recipe.style).layout, keep_order=True)
+        save_codes(
+            codes_path, codes, layout=context.store.info(recipe.style).layout, keep_order=True
+        )
     dual, codes = _load(network, codes_path)
 
     def portraits(advance: Callable[[int, int, str], None]) -> Iterator[tuple[str, Pixels]]:

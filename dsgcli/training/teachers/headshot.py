@@ -589,6 +589,10 @@ class HeadshotTeacher:
     def exemplars(self) -> Pictures:
         return JoinedPictures((self.styles.pack, self.base.pack))
 
+    @property
+    def shipped(self) -> Sequence[int]:
+        return tuple(i for group in self.groups for i in group.members if i < len(self.styles.pack))
+
     def draw(self, key: str, count: int) -> PairChunk:
         """About `count` pairs; see `Teacher`."""
         cv2.setNumThreads(1)
@@ -606,9 +610,7 @@ class HeadshotTeacher:
             photo = self.base.subject(int(rng.choice(self.photos, p=weights / weights.sum())))
             degrees = random_degrees(rng)
             style_shape = np.array(group.shape, np.float32)
-            drawn = artist.draw(
-                photo, self._exemplar(number), style_shape, group.look, *degrees
-            )
+            drawn = artist.draw(photo, self._exemplar(number), style_shape, group.look, *degrees)
             problem = self._problem(drawn)
             if problem:
                 rejected[problem] += 1

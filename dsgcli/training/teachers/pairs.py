@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +55,10 @@ class FolderTeacher:
     @property
     def exemplars(self) -> Pictures:
         return self.after
+
+    @property
+    def shipped(self) -> Sequence[int]:
+        return range(len(self.after))
 
     def draw(self, key: str, count: int) -> PairChunk:
         """`count` pairs of the folder with another drawing as exemplar; see `Teacher`."""
