@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ STRIDE_PX = 32
 an even number of pixels."""
 STYLE_PX = 128
 """Side of the exemplar that the style encoder sees."""
+PALETTE = 8
+"""The style encoder is given the exemplar's mean colors on a grid of this side, too."""
 GATE_SHARPNESS = 8
 """The residual reaches its full size at a mean weight of about a quarter."""
 
@@ -88,7 +91,7 @@ class ModConv(nn.Module):
         self.style = nn.Linear(hidden, inside + outside)
         nn.init.kaiming_normal_(self.conv.weight, SLOPE)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.style.weight, std=0.3 / hidden**0.5)
+        nn.init.normal_(self.style.weight, std=0.5 / hidden**0.5)
         nn.init.zeros_(self.style.bias)
 
     def modulation(self, style: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +114,8 @@ class ModResBlock(nn.Module):
         super().__init__()
         self.conv1 = ModConv(channels, channels, 3, hidden)
         self.conv2 = ModConv(channels, channels, 3, hidden)
-        nn.init.normal_(self.conv2.conv.weight, std=1e-3)  # the block begins as the identity
+        with torch.no_grad():
+            self.conv2.conv.weight.mul_(0.1)  # the block begins near the identity
 
     def forward(
         self, x: Tensor, styles: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]
@@ -128,7 +132,8 @@ class ResBlock(nn.Module):
         super().__init__()
         self.conv1 = conv(channels, channels)
         self.conv2 = conv(channels, channels)
-        nn.init.normal_(self.conv2.weight, std=1e-3)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -179,13 +184,13 @@ class StyleEncoder(nn.Module):
         rows = config.layout.num_latents
         widths = (3, *config.style_widths)
         layers: list[nn.Module] = []
-        for inside, outside in zip(widths, widths[1:], strict=False):
+        for inside, outside in pairwise(widths):
             layers += [conv(inside, outside, 2), nn.LeakyReLU(SLOPE)]
             layers += [conv(outside, outside), nn.LeakyReLU(SLOPE)]
         self.body = nn.Sequential(*layers)
         side = STYLE_PX >> len(config.style_widths)
         self.head = nn.Sequential(
-            nn.Linear(widths[-1] * side * side, 256),
+            nn.Linear(widths[-1] * side * side + 3 * PALETTE * PALETTE, 256),
             nn.LeakyReLU(SLOPE),
             nn.Linear(256, rows * config.code_dim),
         )
@@ -197,7 +202,9 @@ class StyleEncoder(nn.Module):
             exemplars = F.interpolate(
                 exemplars, (STYLE_PX, STYLE_PX), mode="bilinear", antialias=True
             )
-        code: Tensor = self.head(self.body(exemplars).flatten(1))
+        palette = F.adaptive_avg_pool2d(exemplars, PALETTE)  # (B, 3, 8, 8)
+        features = torch.cat([self.body(exemplars).flatten(1), palette.flatten(1)], dim=1)
+        code: Tensor = self.head(features)
         return code.view(-1, self.rows, self.code_dim)
 
 
@@ -224,7 +231,7 @@ class Translator(nn.Module):
                 ModConv(w4, w3, 1, hidden), ModConv(w3, w3, 3, hidden),
                 ModConv(w3, w2, 1, hidden), ModConv(w2, w2, 3, hidden),
                 ModConv(w2, w1, 1, hidden), ModConv(w1, w1, 3, hidden),
-                ModConv(w1, 12, 3, hidden),
+                ModConv(w1 + 12, 12, 3, hidden),  # sees the crop's own colors
             ]
         )  # fmt: skip
         nn.init.normal_(self.color[-1].conv.weight, std=1e-3)  # begins with the photograph
@@ -266,7 +273,8 @@ class Translator(nn.Module):
             return styles[:, index], weights[:, index]
 
         # content
-        x1 = F.leaky_relu(self.stem(F.pixel_unshuffle(crops, 2)), SLOPE)  # (B, w1, H/2, W/2)
+        pixels = F.pixel_unshuffle(crops, 2)  # (B, 12, H/2, W/2)
+        x1 = F.leaky_relu(self.stem(pixels), SLOPE)  # (B, w1, H/2, W/2)
         x2 = F.leaky_relu(self.down2(x1), SLOPE)
         x2 = F.leaky_relu(self.conv2(x2), SLOPE)  # (B, w2, H/4, W/4)
         x3 = F.leaky_relu(self.down3(x2), SLOPE)
@@ -287,6 +295,7 @@ class Translator(nn.Module):
         x = F.leaky_relu(color[3](x), SLOPE)
         x = F.leaky_relu(enlarge(color[4](x)) + x1, SLOPE)
         x = F.leaky_relu(color[5](x), SLOPE)
+        x = torch.cat([x, pixels], dim=1)
         residual = F.pixel_shuffle(color[6](x), 2)  # (B, 3, H, W)
         return crops + gate(weights)[:, None, None, None] * residual
 
