@@ -61,8 +61,8 @@ Judge = Discriminator | PatchDiscriminator
 
 
 class StyleDiscriminator(nn.Module):
-    """Pictures and codes to a number for each patch of 25 pixels: high for patches of real exemplars
-    of that code's style.
+    """Pictures and codes to a number for each patch of 25 pixels: high for patches of real
+    exemplars of that code's style.
 
     The code enters as a projection of the features (Miyato and Koyama, arXiv:1802.05637): which
     colors, light and strokes are right depends on the exemplar.
@@ -81,7 +81,7 @@ class StyleDiscriminator(nn.Module):
         self.project = nn.Linear(code_size, third, bias=False)
 
     def forward(self, x: Tensor, codes: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures (B, 3, S, S), flat codes (B, code_size) -> scores (B, P), and the layers' maps."""
+        """Pictures (B, 3, S, S), flat codes (B, code_size) -> scores (B, P), the layers' maps."""
         maps = maps_of(self.layers, x)
         top = maps[-1]
         match = (top * self.project(codes)[:, :, None, None]).mean(dim=1, keepdim=True)

@@ -1,7 +1,8 @@
 """The translator: a photograph's crop and an exemplar's code to a portrait, in one pass.
 
-    crop I ──▶ content encoder ──▶ ModRes blocks (structure rows) ──▶ decoder (color rows) ──▶ I + residual
-    exemplar S ──▶ style encoder E ──▶ code (L, D) ──▶ T_s, T_c
+    crop ──▶ content encoder ──▶ ModRes blocks (structure rows) ──▶ decoder (color rows)
+         ──▶ crop + residual
+    exemplar ──▶ style encoder ──▶ code (L, D) ──▶ T_s, T_c
 
 The two style paths are DualStyleGAN's (Yang et al., arXiv:2203.13248, section 3.1): structure rows
 drive modulative residual blocks at the inner resolutions, color rows modulate the outer layers, and
@@ -104,7 +105,8 @@ class ModConv(nn.Module):
     def forward(self, x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
         scale, shift = self.modulation(style, weight)
-        return self.conv(x * scale[:, :, None, None]) + shift[:, :, None, None]
+        y: Tensor = self.conv(x * scale[:, :, None, None]) + shift[:, :, None, None]
+        return y
 
 
 class ModResBlock(nn.Module):
@@ -122,7 +124,8 @@ class ModResBlock(nn.Module):
     ) -> Tensor:
         """(B, C, H, W), hidden styles (B, hidden) and weights (B,) of both rows."""
         y = F.leaky_relu(self.conv1(x, styles[0], weights[0]), SLOPE)
-        return x + weights[1][:, None, None, None] * self.conv2(y, styles[1], weights[1])
+        result: Tensor = x + weights[1][:, None, None, None] * self.conv2(y, styles[1], weights[1])
+        return result
 
 
 class ResBlock(nn.Module):
@@ -151,7 +154,7 @@ def conv(inside: int, outside: int, stride: int = 1) -> nn.Conv2d:
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """Twice the size, bilinear: no checkerboards, and a shift by two pixels in is one by two out."""
+    """Twice the size, bilinear: no checkerboards."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -226,15 +229,16 @@ class Translator(nn.Module):
             [ModResBlock(w4, hidden) for _ in range(3)] + [ModResBlock(w3, hidden)]
         )
         # color: rows 7 to 13
+        last = ModConv(w1 + 12, 12, 3, hidden)  # sees the crop's own colors
+        nn.init.normal_(last.conv.weight, std=1e-3)  # begins with the photograph
         self.color = nn.ModuleList(
             [
-                ModConv(w4, w3, 1, hidden), ModConv(w3, w3, 3, hidden),
-                ModConv(w3, w2, 1, hidden), ModConv(w2, w2, 3, hidden),
-                ModConv(w2, w1, 1, hidden), ModConv(w1, w1, 3, hidden),
-                ModConv(w1 + 12, 12, 3, hidden),  # sees the crop's own colors
+                *(ModConv(w4, w3, 1, hidden), ModConv(w3, w3, 3, hidden)),
+                *(ModConv(w3, w2, 1, hidden), ModConv(w2, w2, 3, hidden)),
+                *(ModConv(w2, w1, 1, hidden), ModConv(w1, w1, 3, hidden)),
+                last,
             ]
-        )  # fmt: skip
-        nn.init.normal_(self.color[-1].conv.weight, std=1e-3)  # begins with the photograph
+        )
         self.t_structure = StyleMapping(config.code_dim, hidden)
         self.t_color = StyleMapping(config.code_dim, hidden)
         self.style_encoder = StyleEncoder(config)
@@ -301,7 +305,7 @@ class Translator(nn.Module):
 
 
 def gate(weights: Tensor) -> Tensor:
-    """(B, L) -> (B,): 0 where all weights are 0, and close to 1 from a mean of a quarter on. Weights
-    outside 0 to 1 count as the nearest of them."""
+    """(B, L) -> (B,): 0 where all weights are 0, and close to 1 from a mean of a quarter on.
+    Weights outside 0 to 1 count as the nearest of them."""
     mean = weights.clamp(0.0, 1.0).mean(dim=1)
     return 1.0 - (1.0 - mean) ** GATE_SHARPNESS

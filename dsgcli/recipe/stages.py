@@ -303,7 +303,7 @@ class ExemplarSource(Table):
     eyes: Annotated[float, Range(0, 3)] = 1.0
     """Enlargement of what sets the exemplars' eyes apart; 1.5 exaggerates."""
     strokes: Annotated[int, Range(0, 8)] = 3
-    """Radius, in pixels at 256 px, of the filter that removes a photograph's texture; 0 keeps it."""
+    """Radius, in pixels at 256 px, of the filter that removes a photograph's texture; 0 is none."""
     least_contrast: NotNegative = 0.25
     """Least gain of local contrast: 0.1 for smooth skin, 0.5 keeps wrinkles."""
     most_contrast: Positive = 2.6

@@ -287,8 +287,8 @@ class DistillTraining:
 
     @torch.no_grad()
     def sheets(self, count: int) -> dict[str, Tensor]:
-        """`pairs`: photograph, exemplar, what the teacher drew, what the translator draws; for pairs
-        fixed for the run, at full degrees."""
+        """`pairs`: photograph, exemplar, what the teacher drew, what the translator draws; for
+        pairs fixed for the run, at full degrees."""
         device = next(self.average.parameters()).device
         full = (self.pairs.degrees.min(dim=1).values == 1).nonzero()[:, 0]
         chosen = full[:: max(1, len(full) // count)][:count].tolist()

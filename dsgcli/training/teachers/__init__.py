@@ -1,1 +1,1 @@
-"""Teachers: slow ways to draw a portrait, whose pairs a translator learns from (stage `distill`)."""
+"""Teachers: slow ways to draw a portrait. A translator learns from their pairs (`distill`)."""

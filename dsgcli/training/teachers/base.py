@@ -3,8 +3,8 @@
 Flow: Teacher.draw(key, count) -> PairChunk -> pairs-0000.npy and .json -> PairSet, a memory-mapped
 set of (photograph, drawn photograph, exemplar, degrees) that training reads.
 
-Pairs are drawn in chunks, each a function of (seed, number), in worker processes; a chunk that is on
-disk is not drawn again, so a stopped run goes on.
+Pairs are drawn in chunks, each a function of (seed, number), in worker processes; a chunk that is
+on disk is not drawn again, so a stopped run goes on.
 """
 
 from __future__ import annotations

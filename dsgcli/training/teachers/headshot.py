@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from dsgcli.training.stage import Pictures, RunContext
     from dsgcli.types import Pixels
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+"""Float32."""
 
 # ── parts of the face, by numbers of landmarks ───────────────────────────────────────────────────
 
@@ -273,7 +274,7 @@ def warp_fields(wanted: Array, sources: Sequence[Array], side: int) -> list[Arra
         field = at_grid[:, 2 * k : 2 * k + 2].reshape(n, n, 2).astype(np.float32)
         # samples lie at multiples of GRID_PX, and cv2.resize takes them for centers of cells
         x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) / GRID_PX,) * 2)
-        fine = cv2.remap(field, x, y, cv2.INTER_LINEAR)
+        fine: Array = cv2.remap(field, x, y, cv2.INTER_LINEAR)
         fine[..., 0] += np.arange(side, dtype=np.float32)
         fine[..., 1] += np.arange(side, dtype=np.float32)[:, None]
         fields.append(fine)
@@ -416,7 +417,7 @@ def face_mask(landmarks: Array, side: int, blur: float) -> Array:
 def polygon_mask(points: Array, side: int, blur: float) -> Array:
     """(side, side) in [0, 1]: a polygon, softened."""
     mask = np.zeros((side, side), np.float32)
-    cv2.fillPoly(mask, [np.rint(points * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    cv2.fillPoly(mask, [np.rint(points * 16).astype(np.int32)], (1.0,), cv2.LINE_AA, 4)
     return cv2.GaussianBlur(mask, (0, 0), blur)
 
 
@@ -526,9 +527,9 @@ class Headshot:
 # ── pairs ────────────────────────────────────────────────────────────────────────────────────────
 
 LEAST_OPEN = 0.55
-"""Pairs are thrown away if the eyes in the result are open less than this share of what was meant."""
+"""A pair is thrown away if the eyes are open less than this share of what was meant."""
 MOST_OFF = 0.05
-"""Or if its landmarks lie this far from where they were meant to be, in widths of the face."""
+"""Or if its landmarks lie this far from where they were meant to be, in face widths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -674,7 +675,8 @@ class JoinedPictures:
 def write_landmarks(
     pack: Pack, path: Path, task_file: Path | None, advance: Callable[[int, int], None]
 ) -> Landmarked:
-    """Find the landmarks of every portrait of a pack, in worker processes; what is there is kept."""
+    """Find the landmarks of every portrait of a pack, in worker processes; a file that is there is
+    read."""
     if not path.is_file():
         found: list[Array] = []
         ranges = [range(k, min(k + 64, len(pack))) for k in range(0, len(pack), 64)]

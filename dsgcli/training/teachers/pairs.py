@@ -83,7 +83,7 @@ class FolderTeacher:
 
 
 UNDRAWN = 0.1
-"""Share of the pairs at degree 0, where the drawing is the photograph: between, weights interpolate."""
+"""Share of the pairs at degree 0, where the drawing is the photograph."""
 
 
 def list_pairs(folder: Path) -> list[PairFiles]:
