@@ -349,6 +349,8 @@ class DistillPhase(Table):
             found.append(f"zoom must be two numbers, small to large, got {list(self.zoom)}")
         if self.lr_end > self.lr:
             found.append("lr_end must not be larger than lr")
+        if self.lambda_shift > 0 and self.size_px < 96:
+            found.append(f"lambda_shift needs a size_px of at least 96, got {self.size_px}")
         return found
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 CPU = torch.device("cpu")
 PATIENCE = timedelta(days=7)
 """How long processes wait for the first one, which destylizes alone."""
-TOGETHER = ("base", "encoder", "finetune", "pretrain", "transfer", "distill")
+TOGETHER = ("base", "encoder", "finetune", "pretrain", "transfer")
 """Stages that several processes run together; the others are the first one's, who is waited for."""
 BUCKET_BYTES = 32 * 2**20
 """Gradients are averaged in pieces of about this size: few calls, little extra memory."""

@@ -377,9 +377,7 @@ def _batches(recipe: Recipe, to_do: Sequence[str]) -> Iterator[tuple[str, int, b
             continue
         if name == "base" and recipe.base is not None and recipe.base.start == "autoencoder":
             yield from ((name, growth.batch_size, True) for growth in recipe.base.growth)
-        if name == "distill":
-            yield from ((name, phase.batch_size, False) for phase in table.phases)
-        elif table.steps:
+        if table.steps:
             yield name, table.batch_size, name == "encoder"
 
 
