@@ -3,8 +3,9 @@
 OpenVINO can also trace a torch module; that takes 10 to 20 seconds for these networks and a copy of
 their weights, where this takes none. `tests/backends` hold both networks to their torch form.
 
-Data flow: `SteeredGenerator`, `BoundEncoder` or `FoldedTranslator` -> Model, for one picture at a time: on a CPU a
-batch gains nothing, and each picture is the same to the bit whatever is drawn with it.
+Data flow: `SteeredGenerator`, `BoundEncoder` or `FoldedTranslator` -> Model, for one picture at a
+time: on a CPU a batch gains nothing, and each picture is the same to the bit whatever is drawn with
+it.
 """
 
 from __future__ import annotations

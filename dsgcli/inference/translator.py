@@ -1,8 +1,8 @@
 """A translator folded for one style: plain convolutions, crops -> portraits.
 
 Of `ModConv`, y = conv(x * a) + b with scales a and shifts b that depend on the code and its weights
-alone. A convolution is linear, so the scales go into the input channels of its kernel and the shifts
-into its bias:
+alone. A convolution is linear, so the scales go into the input channels of its kernel and the
+shifts into its bias:
 
     y = conv'(x)    kernel' = kernel * a over input channels, bias' = bias + b
 
