@@ -6,7 +6,8 @@ The command line is `dsg`. From Python, with the same names and defaults (docs/p
     Stylizer        photographs as arrays in, drawings out; networks loaded once
     sample          portraits of people who do not exist
     ModelStore      what there is to draw in
-    Portraits       the networks of one style: crops -> codes -> portraits
+    load_pipeline   the networks of one style, of either kind: crops -> portraits
+    Portraits       those of a DualStyleGAN: crops -> codes -> portraits
     DsgError        everything that can be expected to go wrong
 
 Each is loaded when it is first used, so `import dsgcli` is quick.
@@ -20,6 +21,7 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError
     from dsgcli.generate.calls import sample
+    from dsgcli.pipeline import StylePipeline, load_pipeline
     from dsgcli.portraits import Look, Portraits, load_portraits
     from dsgcli.store import ModelStore
     from dsgcli.stylize.calls import Stylizer, stylize
@@ -31,9 +33,11 @@ _HOMES = {
     "Look": "portraits",
     "ModelStore": "store",
     "Portraits": "portraits",
+    "StylePipeline": "pipeline",
     "StylizeOptions": "stylize.options",
     "Stylizer": "stylize.calls",
     "Summary": "stylize.summary",
+    "load_pipeline": "pipeline",
     "load_portraits": "portraits",
     "sample": "generate.calls",
 }
@@ -43,10 +47,12 @@ __all__ = [
     "Look",
     "ModelStore",
     "Portraits",
+    "StylePipeline",
     "StylizeOptions",
     "Stylizer",
     "Summary",
     "__version__",
+    "load_pipeline",
     "load_portraits",
     "sample",
     "stylize",

@@ -198,6 +198,11 @@ def load(store: ModelStore, options: DestylizeOptions, device: torch.device) -> 
     """The style's networks; pictures are compared by the published networks if the store has them,
     and by the style's own encoder if it has not."""
     info = store.info(options.style)
+    if info.of_translator:
+        raise UsageError(
+            f"{info.name} is a style of a translator, and portraits are destylized by a style of a "
+            f"DualStyleGAN; {store.dual_hint()}"
+        )
     assert info.layout is not None, "a style's codes have a layout"
     encoder = frozen(store.encoder(options.style, "z+", device))
     base = frozen(store.plain_generator(options.style, device))

@@ -310,22 +310,24 @@ def portraits_per_second(
     back."""
     import torch
 
-    from dsgcli.portraits import Look, load_portraits, pick_weights
+    from dsgcli.pipeline import blank, load_pipeline
+    from dsgcli.portraits import Look, pick_weights
     from dsgcli.store import ModelStore
     from dsgcli.types import StyleRef
 
     store = ModelStore.open(pretrained)
-    portraits = load_portraits(
+    portraits = load_pipeline(
         store, style, encoder=None, device=device, precision=precision, backend=backend
     )
     portraits.expect(MANY_PICTURES)
     exstyle = store.resolve(StyleRef.parse(style)).exstyle
-    look = Look(exstyle=exstyle, weights=pick_weights(portraits.layout))
-    face = torch.zeros(1, *exstyle.shape)
-    portraits.draw(face, look)  # the first draw plans
+    weights = pick_weights(portraits.layout, usual=portraits.usual_weight)
+    look = Look(exstyle=exstyle, weights=weights)
+    face = [blank(portraits.size_px)], torch.zeros(1, *exstyle.shape)
+    portraits.draw_crops(*face, look, portraits.size_px)  # the first draw plans
     count, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < seconds or count == 0:
-        portraits.draw(face, look)
+        portraits.draw_crops(*face, look, portraits.size_px)
         count += 1
     return count / max(elapsed, 1e-9)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsgcli.backends.base import Backend, Recent, Run, Style, TorchBackend
@@ -26,6 +26,7 @@ from dsgcli.types import LatentLayout, StyleWeights
 if TYPE_CHECKING:
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.models.encoder import CodeSpace, Encoder
+    from dsgcli.models.stylegan2 import Generator
     from dsgcli.store import ModelStore
     from dsgcli.types import Pixels
 
@@ -108,9 +109,14 @@ def pick_weights(
     color: float | None = None,
     weights: Sequence[float] | None = None,
     preset: str | None = None,
+    usual: float | None = None,
 ) -> StyleWeights:
     """Per-row weights from what was asked: all rows, or a preset, or two numbers. Two numbers
     given beside a preset replace the preset's rows of that kind.
+
+    Args:
+        usual: of every row where nothing is asked for, or the preset "default"; None is the
+            published default.
 
     Raises:
         UsageError: an unknown preset, weights of a wrong number, or weights beside a preset.
@@ -122,6 +128,8 @@ def pick_weights(
     if preset is not None and preset not in WEIGHT_PRESETS:
         raise UsageError(f"no preset {preset!r}; there are {', '.join(sorted(WEIGHT_PRESETS))}")
     layers = list(StyleWeights.fit(WEIGHT_PRESETS[preset or "default"], layout).layers)
+    if usual is not None and preset in (None, "default"):
+        layers = [usual] * layout.num_latents
     if structure is not None:
         layers[layout.structure] = [structure] * layout.num_structure
     if color is not None:
@@ -190,6 +198,33 @@ class Portraits:
         input_px = self.encoder.config.input_px if self.encoder is not None else 0
         return max(self.size_px, input_px)
 
+    def crop_size(self, side_px: float) -> int:
+        """The same whatever the size of the face in the frame."""
+        return self.crop_px
+
+    @property
+    def usual_weight(self) -> float | None:
+        return None
+
+    @property
+    def model(self) -> DualStyleGAN:
+        return self.generator
+
+    @property
+    def network(self) -> Generator:
+        """The photographic generator, which draws random people."""
+        return self.generator.generator
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """All that a portrait depends on."""
+        return [self.generator, *([] if self.encoder is None else [self.encoder])]
+
+    @torch.inference_mode()
+    def style_ws(self, exstyle: Tensor) -> Tensor:
+        """(m, L, D) z+ of exemplars -> (m, L, D) w+."""
+        return self.network.map_plus(exstyle)
+
     def face_rows(self, look: Look) -> int:
         """How many rows of an intrinsic code, from the first, a look's pictures depend on: colors
         that follow the exemplar wholly do not, nor do rows of resolutions that are not drawn."""
@@ -202,8 +237,7 @@ class Portraits:
     @property
     def num_weights(self) -> int:
         """Of both networks."""
-        networks = (self.generator, *([] if self.encoder is None else [self.encoder]))
-        return sum(weight.numel() for network in networks for weight in network.parameters())
+        return sum(weight.numel() for network in self.networks for weight in network.parameters())
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[Pixels], rows: int | None = None) -> Tensor:
@@ -264,6 +298,12 @@ class Portraits:
     def draw(self, instyle: Tensor, look: Look) -> Pixels:
         """(m, S, S, 3) uint8 portraits of m intrinsic codes (m, L, D)."""
         return to_pixels(self.draw_images(instyle, look))
+
+    def draw_crops(
+        self, crops: Sequence[Pixels], codes: Tensor, look: Look, size_px: int
+    ) -> Pixels:
+        """The same, for who has the crops as well (see `pipeline.StylePipeline`)."""
+        return self.draw(codes, look)
 
     @torch.inference_mode()
     def draw_plain(self, instyle: Tensor, truncation: float = 1.0) -> Pixels:

@@ -19,19 +19,22 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from dsgcli.inference.translator import fold
 from dsgcli.models.steered import Steering, StyleNumbers
 
 if TYPE_CHECKING:
+    from dsgcli.inference.translator import FoldedTranslator
     from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.models.encoder import Encoder
     from dsgcli.models.steered import SteeredGenerator
+    from dsgcli.models.translator import Translator
 
 T = TypeVar("T")
 
 Run = Callable[[Tensor], Tensor]
 """A network made ready: codes (B, L, D) or numbers (B, N) -> pictures (B, 3, S, S) float32 in about
-[-1, 1]; faces (B, 3, P, P) in [-1, 1] -> codes (B, L, D) float32."""
+[-1, 1]; faces (B, 3, P, P) in [-1, 1] -> codes (B, L, D) float32; crops -> portraits."""
 
 MOST_NETWORKS = 3
 """Networks that a backend keeps: one for each set of rows that are bent, of which a run has one."""
@@ -72,6 +75,17 @@ class Backend(Protocol):
                 cost nothing. None is all.
         """
 
+    def bind_translator(
+        self, translator: Translator, code: Tensor, weights: Sequence[float], *, once: bool = False
+    ) -> Run:
+        """Crops (B, 3, S, S) in [-1, 1] to portraits of the same size, in one style.
+
+        Args:
+            code: (L, D).
+            weights: one a row.
+            once: as `bind`.
+        """
+
     def expect(self, num_pictures: int) -> bool:
         """Hear how many pictures are to come; True if what was bound should be bound anew."""
 
@@ -91,6 +105,9 @@ class Engine(Protocol):
 
     def encoder(self, network: BoundEncoder) -> Run:
         """Faces -> codes."""
+
+    def translator(self, network: FoldedTranslator) -> Run:
+        """Crops -> portraits, of any size."""
 
 
 class Recent(Generic[T]):
@@ -140,6 +157,11 @@ class TorchBackend:
     def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
         return encoder.bind(self.dtype, rows)
 
+    def bind_translator(
+        self, translator: Translator, code: Tensor, weights: Sequence[float], *, once: bool = False
+    ) -> Run:
+        return fold(translator, code, weights, self.dtype)
+
     def expect(self, num_pictures: int) -> bool:
         return False
 
@@ -155,6 +177,9 @@ class PlainEngine:
         return network
 
     def encoder(self, network: BoundEncoder) -> Run:
+        return network
+
+    def translator(self, network: FoldedTranslator) -> Run:
         return network
 
 
@@ -183,6 +208,12 @@ class SteeredBackend:
 
     def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
         return self.engine.encoder(encoder.bind(self.engine.dtype, rows))
+
+    def bind_translator(
+        self, translator: Translator, code: Tensor, weights: Sequence[float], *, once: bool = False
+    ) -> Run:
+        network = fold(translator, code, weights, self.engine.dtype)
+        return network if once or network.is_identity else self.engine.translator(network)
 
     def expect(self, num_pictures: int) -> bool:
         return False

@@ -46,6 +46,26 @@ class BySize:
         return self._ready[size](rows)[:count]
 
 
+class BySide:
+    """Pictures (B, 3, S, S) -> pictures, by networks for fixed S.
+
+    Args:
+        prepare: makes the network for pictures of this side.
+    """
+
+    def __init__(self, prepare: Callable[[int], Run]) -> None:
+        self._prepare = prepare
+        self._ready: dict[int, Run] = {}
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        side = pictures.shape[-1]
+        if side not in self._ready:
+            while len(self._ready) >= MOST_SIZES:
+                del self._ready[next(iter(self._ready))]
+            self._ready[side] = self._prepare(side)
+        return self._ready[side](pictures)
+
+
 def one_by_one(run: Run) -> Run:
     """Rows (B, ...) in batches of one: on a CPU more gain nothing, and a row's answer then does not
     depend on its neighbors, to the last bit."""

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from dsgcli.backends.base import Run
-from dsgcli.backends.batches import BySize, one_by_one
+from dsgcli.backends.batches import BySide, BySize, one_by_one
 
 if TYPE_CHECKING:
+    from dsgcli.inference.translator import FoldedTranslator
     from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.steered import SteeredGenerator
 
@@ -59,6 +60,9 @@ class CompileEngine:
 
     def encoder(self, network: BoundEncoder) -> Run:
         return self._compiled(network)
+
+    def translator(self, network: FoldedTranslator) -> Run:
+        return BySide(lambda _: self._compiled(network))
 
     def _compiled(self, network: nn.Module) -> Run:
         """Fixed shapes, so that nothing is guarded or compiled twice."""

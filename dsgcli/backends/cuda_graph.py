@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from dsgcli.backends.base import Run
-from dsgcli.backends.batches import BySize
+from dsgcli.backends.batches import BySide, BySize
 
 if TYPE_CHECKING:
+    from dsgcli.inference.translator import FoldedTranslator
     from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.steered import SteeredGenerator
 
@@ -40,6 +41,9 @@ class CudaGraphEngine:
 
     def encoder(self, network: BoundEncoder) -> Run:
         return self._recorded(network)
+
+    def translator(self, network: FoldedTranslator) -> Run:
+        return BySide(lambda _: self._recorded(network))
 
     def _recorded(self, network: nn.Module) -> Run:
         return BySize(lambda rows: Recording(network, rows))

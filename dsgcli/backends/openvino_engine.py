@@ -14,10 +14,12 @@ import openvino as ov
 import torch
 from torch import Tensor
 
-from dsgcli.backends.openvino_graph import encoder_model, generator_model
+from dsgcli.backends.batches import BySide
+from dsgcli.backends.openvino_graph import encoder_model, generator_model, translator_model
 
 if TYPE_CHECKING:
     from dsgcli.backends.base import Run
+    from dsgcli.inference.translator import FoldedTranslator
     from dsgcli.models.bound_encoder import BoundEncoder
     from dsgcli.models.steered import SteeredGenerator
 
@@ -46,6 +48,13 @@ class OpenVinoEngine:
 
     def encoder(self, network: BoundEncoder) -> Run:
         return OneRequest(self._compiled(encoder_model(network)))
+
+    def translator(self, network: FoldedTranslator) -> Run:
+        def prepare(side_px: int) -> Run:
+            change = OneRequest(self._compiled(translator_model(network, side_px)))
+            return lambda crops: crops + change(crops)
+
+        return BySide(prepare)
 
     def _compiled(self, model: ov.Model) -> ov.CompiledModel:
         config: dict[str, Any] = {

@@ -3,8 +3,9 @@
 OpenVINO can also trace a torch module; that takes 10 to 20 seconds for these networks and a copy of
 their weights, where this takes none. `tests/backends` hold both networks to their torch form.
 
-Data flow: `SteeredGenerator` or `BoundEncoder` -> Model, for one picture at a time: on a CPU a
-batch gains nothing, and each picture is the same to the bit whatever is drawn with it.
+Data flow: `SteeredGenerator`, `BoundEncoder` or `FoldedTranslator` -> Model, for one picture at a
+time: on a CPU a batch gains nothing, and each picture is the same to the bit whatever is drawn with
+it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import openvino.opset13 as op
 import torch
 from torch import Tensor
 
+from dsgcli.inference.translator import FoldedConv as FixedConv
+from dsgcli.inference.translator import FoldedTranslator
 from dsgcli.models.bound_encoder import (
     BoundEncoder,
     BoundExcite,
@@ -28,6 +31,7 @@ from dsgcli.models.bound_encoder import (
 from dsgcli.models.bound_layers import INSTANCE_EPSILON
 from dsgcli.models.ops import LEAKY_SLOPE
 from dsgcli.models.steered import SteeredBend, SteeredConv, SteeredGenerator, SteeredToRGB
+from dsgcli.models.translator import SLOPE
 
 Node = Any
 """A node of the graph, or one of its outputs."""
@@ -111,6 +115,51 @@ def _to_rgb(layer: SteeredToRGB, x: Node, rgb: Node | None, scales: Node) -> Nod
     larger = op.group_convolution_backprop_data(rgb, fir, [2, 2], None, [1, 1], [1, 1])
     return op.add(larger, y)
 
+
+# ── the translator ───────────────────────────────────────────────────────────────────────────────
+
+
+def translator_model(network: FoldedTranslator, size_px: int) -> ov.Model:
+    """Crop (1, 3, S, S) in [-1, 1] -> change (1, 3, S, S): the portrait minus the crop, which must
+    not be rounded to what maps are multiplied in."""
+    crop = op.parameter([1, 3, size_px, size_px], np.float32, name="crop")
+    x: Node = crop
+    skips = []
+    for stage in network.content:
+        for layer in cast(Any, stage):
+            x = _fixed(layer, x)
+        skips.append(x)
+    x1, x2, x3, x = skips
+    for block in network.blocks:
+        x = _residual(block, x)
+    x = op.add(_doubled(_fixed(network.narrow[0], x)), x3)
+    x = _fixed(network.wide[0], leaky(_residual(network.last_block, x), SLOPE))
+    for level, skip in ((1, x2), (2, x1)):
+        x = leaky(op.add(_doubled(_fixed(network.narrow[level], x)), skip), SLOPE)
+        x = _fixed(network.wide[level], x)
+    change = op.depth_to_space(_fixed(network.to_rgb, x), "depth_first", 2)
+    return ov.Model([op.result(change)], [crop], "translator")
+
+
+def _fixed(layer: Any, x: Node) -> Node:
+    layer = cast(FixedConv, layer)
+    y = convolve(x, cast(Tensor, layer.kernel), layer.stride, layer.padding)
+    y = op.add(y, per_channel(cast(Tensor, layer.bias)))
+    return leaky(y, SLOPE) if layer.activate else y
+
+
+def _residual(block: Any, x: Node) -> Node:
+    return op.add(_fixed(block[1], _fixed(block[0], x)), x)
+
+
+def _doubled(x: Node) -> Node:
+    """(1, C, H, W) -> (1, C, 2H, 2W), bilinear about the centers of pixels."""
+    scales = op.constant(np.array([2.0, 2.0], np.float32))
+    axes = op.constant(MAP_AXES)
+    return op.interpolate(x, scales, "linear_onnx", "scales", axes=axes, **_CENTERED)
+
+
+_CENTERED = {"coordinate_transformation_mode": "half_pixel"}
 
 # ── the encoder ──────────────────────────────────────────────────────────────────────────────────
 

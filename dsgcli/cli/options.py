@@ -103,7 +103,8 @@ Size = Annotated[
     int | None,
     typer.Option(
         metavar="PX",
-        help="Side of the portraits, a power of two up to the model's own.",
+        help="Side of the portraits: a power of two up to the model's own, or of a translator a "
+        "multiple of 32.",
         show_default="the model's own",
         rich_help_panel=STYLE_GROUP,
     ),

@@ -66,6 +66,12 @@ def ffhq_quad(eyes: Points, mouth: Points) -> Points:
     )
 
 
+def crop_side(face: Face) -> float:
+    """Side of the crop that FFHQ alignment would cut, in frame pixels."""
+    upper_left, _, _, upper_right = ffhq_quad(face.eyes, face.mouth)
+    return float(np.hypot(*(upper_right - upper_left)))
+
+
 def face_transform(face: Face, size_px: int) -> CropTransform:
     """Where FFHQ alignment would cut this face, at this resolution."""
     return CropTransform(quad=ffhq_quad(face.eyes, face.mouth), size_px=size_px)

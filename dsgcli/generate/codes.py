@@ -24,6 +24,7 @@ from dsgcli.store.files import written_whole
 
 if TYPE_CHECKING:
     from dsgcli.models.style_sampler import StyleSampler
+    from dsgcli.types import LatentLayout
 
 MAX_SEED = (1 << 60) - 1
 """Three numbers are made of each seed, and these have 64 bits."""
@@ -82,17 +83,42 @@ class SampleCodes:
         return len(self.names)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ExemplarMixture:
+    """Random mixtures of exemplars, for a style without a sampling network: a few of them in
+    structure, and other ones in color."""
+
+    codes: Tensor
+    """(N, L, D)."""
+    layout: LatentLayout
+    sharpness: float = 2.0
+    """0 mixes all exemplars alike; the larger, the fewer count."""
+
+    @property
+    def noise_dim(self) -> int:
+        """Numbers that a mixture is drawn from, for structure and color each."""
+        return len(self.codes)
+
+    def __call__(self, structure_noise: Tensor, color_noise: Tensor) -> Tensor:
+        """N(0, 1) twice, (B, N) each -> codes (B, L, D)."""
+        structure, color = (
+            torch.einsum("bn,nld->bld", (self.sharpness * noise).softmax(dim=1), self.codes)
+            for noise in (structure_noise, color_noise)
+        )
+        return torch.cat([structure[:, self.layout.structure], color[:, self.layout.color]], dim=1)
+
+
 def draw_codes(
     seeds: Sequence[int],
     style_dim: int,
-    style: Tensor | StyleSampler,
+    style: Tensor | StyleSampler | ExemplarMixture,
     *,
     fixed: frozenset[Part] = frozenset(),
 ) -> SampleCodes:
     """Codes of one picture a seed.
 
     Args:
-        style: (L, D) z+ of an exemplar, or the network that draws one a picture.
+        style: (L, D) of an exemplar, or what draws one a picture.
         fixed: parts that all pictures take from the first seed.
     """
 
@@ -104,7 +130,7 @@ def draw_codes(
     instyle = noise("content", style_dim)
     if isinstance(style, Tensor):
         return SampleCodes(instyle, style.expand(len(seeds), -1, -1), names, one_style=True)
-    width = style.config.noise_dim
+    width = style.noise_dim if isinstance(style, ExemplarMixture) else style.config.noise_dim
     pairs = zip(noise("structure", width), noise("color", width), strict=True)
     with torch.inference_mode():  # one by one: the last bit depends on the size of a batch
         drawn = [style(structure[None], color[None])[0] for structure, color in pairs]

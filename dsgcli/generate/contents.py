@@ -18,7 +18,8 @@ from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.generate.codes import MAX_SEED, seeded_normal
 from dsgcli.media.files import check_input
 from dsgcli.media.images import read_image
-from dsgcli.portraits import Portraits
+from dsgcli.pipeline import TranslatorPipeline
+from dsgcli.portraits import Portraits, area_resize, to_images
 from dsgcli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -36,15 +37,17 @@ class Person:
 
     label: str
     code: Tensor
-    """(L, D) intrinsic code."""
+    """(L, D) intrinsic code; (3, S, S) in [-1, 1], the photograph itself, for a translator."""
     space: CodeSpace
     """Where the code lies."""
     photograph: Pixels | None = None
     """(S, S, 3) the aligned face it was encoded from; None for a seed."""
 
-    def ws(self, portraits: Portraits, truncation: float) -> Tensor:
-        """(L, D) w+ that drives the intrinsic path."""
-        network = portraits.generator.generator
+    def ws(self, portraits: Portraits | TranslatorPipeline, truncation: float) -> Tensor:
+        """(L, D) w+ that drives the intrinsic path; a photograph for a translator is what it is."""
+        if self.code.ndim == 3:
+            return self.code
+        network = portraits.network
         code = self.code[None].to(portraits.device)
         ws = network.map_plus(code) if self.space == "z+" else code
         return network.truncate(ws, truncation)[0]
@@ -77,13 +80,18 @@ def check_contents(contents: Sequence[str]) -> bool:
 
 def find_people(
     contents: Sequence[str],
-    portraits: Portraits,
+    portraits: Portraits | TranslatorPipeline,
     store: ModelStore,
     *,
     aligned: Aligned = "auto",
+    moving: bool = False,
     progress: Progress = SILENT,
 ) -> list[Person]:
     """Encode photographs and draw seeds, in the order given.
+
+    Args:
+        moving: a way leads from person to person, so that a translator, too, needs their codes and
+            not their pictures.
 
     Raises:
         NoFaceError: a photograph without a face. MediaError: one that cannot be read.
@@ -94,22 +102,33 @@ def find_people(
         for content in contents:
             seed = seed_of(content)
             if seed is None:
-                people.append(_photographed(Path(content), portraits, cutter))
+                people.append(_photographed(Path(content), portraits, cutter, moving))
             else:
                 people.append(random_person(seed, portraits))
     return people
 
 
-def random_person(seed: int, portraits: Portraits) -> Person:
+def random_person(seed: int, portraits: Portraits | TranslatorPipeline) -> Person:
     """The person that `dsg sample` draws from this seed."""
-    network = portraits.generator.generator
+    network = portraits.network
     z = seeded_normal(seed, "content", network.config.style_dim)
     code = network.spread(z[None].to(portraits.device))[0]
     return Person(label=f"seed {seed}", code=code, space="z+")
 
 
-def _photographed(path: Path, portraits: Portraits, cutter: FaceCutter) -> Person:
+def _photographed(
+    path: Path, portraits: Portraits | TranslatorPipeline, cutter: FaceCutter, moving: bool
+) -> Person:
     crop = cutter.crop(read_image(path), str(path), portraits.crop_px)
+    if isinstance(portraits, TranslatorPipeline):
+        image = to_images([crop.pixels], portraits.device)
+        code, space = image[0], portraits.space
+        if moving:
+            assert portraits.people_encoder is not None
+            encoder = portraits.people_encoder().eval().requires_grad_(False)
+            code = encoder(area_resize(image, encoder.config.input_px))[0]
+            space = encoder.config.latent_space
+        return Person(label=path.stem, code=code, space=space, photograph=crop.pixels)
     code = portraits.encode([crop.pixels])[0]
     return Person(label=path.stem, code=code, space=portraits.space, photograph=crop.pixels)
 

@@ -1,5 +1,7 @@
 """A picture -> one more exemplar of a style, without training: `dsg styles add`.
 
+A translator's style encoder makes the code in one pass. What follows is for a DualStyleGAN.
+
 Data flow: picture -> crop -> encoder -> extrinsic code -> refined against the picture -> store.
 
 This is destylization and refinement (Yang et al., arXiv:2203.13248, section 3) of one picture, with
@@ -22,7 +24,8 @@ from dsgcli.errors import ModelMismatchError, ModelMissingError, RecipeError, Us
 from dsgcli.generate.contents import Aligned, FaceCutter
 from dsgcli.media.images import read_image
 from dsgcli.models.features import VGG19
-from dsgcli.portraits import Portraits, load_portraits, to_images
+from dsgcli.pipeline import USUAL_PX, TranslatorPipeline, load_pipeline
+from dsgcli.portraits import Portraits, to_images
 from dsgcli.progress import SILENT, Progress
 from dsgcli.recipe import RefineRecipe
 from dsgcli.store import ModelStore
@@ -101,10 +104,14 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
             f"pass --overwrite to replace it"
         )
     frame = read_image(options.picture)
-    portraits = load_portraits(
+    portraits = load_pipeline(
         store, options.name, encoder="z+", device=options.device, precision="fp32"
     )
     with FaceCutter(store, options.aligned, progress) as cutter:
+        if isinstance(portraits, TranslatorPipeline):
+            crop = cutter.crop(frame, str(options.picture), USUAL_PX)
+            code = portraits.encode_style([crop.pixels]).cpu()
+            return _keep(store, options, Codes(names=(options.exemplar,), exstyle=code), {})
         crop = cutter.crop(frame, str(options.picture), portraits.crop_px)
     exstyle, instyle = first_codes(portraits, crop.pixels)
     refined: Tensor | None = None
@@ -120,6 +127,13 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
         refined=None if refined is None else refined.cpu(),
         instyle=instyle.cpu(),
     )
+    return _keep(store, options, codes, {"steps": options.refine, **fitted})
+
+
+def _keep(
+    store: ModelStore, options: AddOptions, codes: Codes, made: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the new exemplar; what it is called, where it is kept, and how it was made."""
     kept = store.add_exemplar(options.name, codes)
     number = store.style(options.name).names.index(options.exemplar)
     return {
@@ -127,8 +141,8 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
         "exemplar": options.exemplar,
         "number": number,
         "file": str(kept),
-        "steps": options.refine,
-        **fitted,
+        "steps": 0,
+        **made,
     }
 
 

@@ -19,23 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from dsgcli.errors import UsageError
 from dsgcli.generate.figures import exemplar_scene
-from dsgcli.generate.scenes import Painter, Scene
+from dsgcli.generate.scenes import AnyPainter, Scene, make_painter
 from dsgcli.generate.sheets import check_sheet, is_sheet, near_square
 from dsgcli.generate.stops import StyleStop
 from dsgcli.media.files import Beside, check_output, sink_error
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.portraits import load_portraits, to_pixels
+from dsgcli.pipeline import TranslatorPipeline, load_pipeline
+from dsgcli.portraits import Portraits, to_pixels
 from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.types import StyleRef, StyleTerm
 
 if TYPE_CHECKING:
-    from dsgcli.models.dualstylegan import DualStyleGAN
     from dsgcli.store import Style, StyleInfo
     from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
@@ -81,7 +82,7 @@ class Gallery:
     title: str
     scenes: list[tuple[str, Scene]]
     """Captions, and what to draw above them."""
-    painter: Painter
+    painter: AnyPainter
     large: bool
     """One exemplar: the first scene is it, the others its weights; else all exemplars."""
     numbers: list[int]
@@ -161,7 +162,7 @@ def plan_gallery(options: ShowOptions) -> Gallery:
     style = store.style(ref.style)
     whole = ref.terms == (StyleTerm(ref.style),)
     resolved = store.resolve(ref)
-    portraits = load_portraits(
+    portraits = load_pipeline(
         store,
         ref.style,
         encoder=None,
@@ -170,12 +171,12 @@ def plan_gallery(options: ShowOptions) -> Gallery:
         backend=options.backend,
         size=min(style.info.size_px or THUMBNAIL_PX, THUMBNAIL_PX) if whole else None,
     )
-    model, shown = portraits.generator, style.names if whole else resolved.exemplars
+    shown = style.names if whole else resolved.exemplars
     return Gallery(
         info=style.info,
         title=style.name if whole else resolved.label,
-        scenes=_all_exemplars(style, model) if whole else _one_exemplar(resolved, model),
-        painter=Painter(portraits, options.batch_size),
+        scenes=_all_exemplars(style, portraits) if whole else _one_exemplar(resolved, portraits),
+        painter=make_painter(portraits, options.batch_size),
         large=not whole,
         numbers=[style.names.index(name) for name in shown],
     )
@@ -192,21 +193,28 @@ def draw_gallery(gallery: Gallery, progress: Progress = SILENT) -> list[Shown]:
     return drawn
 
 
-def _one_exemplar(resolved: ResolvedStyle, model: DualStyleGAN) -> list[tuple[str, Scene]]:
-    stop = StyleStop.resolved(resolved, model)
+def _one_exemplar(
+    resolved: ResolvedStyle, portraits: Portraits | TranslatorPipeline
+) -> list[tuple[str, Scene]]:
+    stop = StyleStop.resolved(resolved, portraits.model, portraits)
     weighed = [(f"weight {weight:g}", exemplar_scene(stop, weight)) for weight in WEIGHTS]
     return [(stop.label, exemplar_scene(stop)), *weighed]
 
 
-def _all_exemplars(style: Style, model: DualStyleGAN) -> list[tuple[str, Scene]]:
+def _all_exemplars(
+    style: Style, portraits: Portraits | TranslatorPipeline
+) -> list[tuple[str, Scene]]:
     """Each called by its number and name, which may begin with digits."""
     instyle = style.default if style.instyle is None else style.instyle
+
+    def stop(name: str, exstyle: Tensor, intrinsic: Tensor) -> StyleStop:
+        if isinstance(portraits, TranslatorPipeline):
+            return StyleStop.translated(name, portraits, exstyle)
+        return StyleStop.of(name, portraits.generator, exstyle, intrinsic)
+
     codes = zip(style.names, style.default, instyle, strict=True)
     return [
-        (
-            f"{number}: {Path(name).stem}",
-            exemplar_scene(StyleStop.of(name, model, exstyle, intrinsic)),
-        )
+        (f"{number}: {Path(name).stem}", exemplar_scene(stop(name, exstyle, intrinsic)))
         for number, (name, exstyle, intrinsic) in enumerate(codes)
     ]
 

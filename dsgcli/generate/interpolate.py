@@ -100,7 +100,7 @@ def _people_path(options: InterpolateOptions, stops: Stops) -> Callable[[float],
             f"--space z+ needs an encoder into z+, and the one here puts {foreign[0]} into w+; "
             f"drop --space"
         )
-    network, device = stops.portraits.generator.generator, stops.painter.device
+    network, device = stops.portraits.network, stops.painter.device
     codes = [person.code.to(device) for person in people]
 
     def mapped(position: float) -> Tensor:

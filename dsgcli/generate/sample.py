@@ -12,6 +12,7 @@ from torch import Tensor
 from dsgcli.errors import OutputExistsError, RecipeError, UsageError
 from dsgcli.generate.codes import (
     MAX_SEED,
+    ExemplarMixture,
     Part,
     SampleCodes,
     draw_codes,
@@ -19,12 +20,13 @@ from dsgcli.generate.codes import (
     parse_seeds,
     save_codes,
 )
-from dsgcli.generate.scenes import Painter, Pull, Scene
+from dsgcli.generate.scenes import AnyPainter, Pull, Scene, make_painter
 from dsgcli.generate.sheets import MOVING_SUFFIXES, check_sheet, is_sheet, near_square
 from dsgcli.media.files import make_folder
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.portraits import Look, Portraits, load_portraits, pick_weights, to_pixels
+from dsgcli.pipeline import TranslatorPipeline, load_pipeline
+from dsgcli.portraits import Look, Portraits, pick_weights, to_pixels
 from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
@@ -33,6 +35,7 @@ from dsgcli.types import StyleRef, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.backends.base import Run
+    from dsgcli.models.style_sampler import StyleSampler
     from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
 
@@ -181,7 +184,7 @@ def sit(options: SampleOptions) -> Sitting:
     seeds = () if options.codes else options.chosen_seeds()
     store = ModelStore.open(options.pretrained)
     resolved = store.resolve(StyleRef.parse(options.style))
-    portraits = load_portraits(
+    portraits = load_pipeline(
         store,
         resolved.style,
         encoder=None,
@@ -192,7 +195,7 @@ def sit(options: SampleOptions) -> Sitting:
     )
     codes = _codes(options, seeds, store, resolved, portraits)
     images = draw_samples(
-        Painter(portraits, options.batch_size),
+        make_painter(portraits, options.batch_size),
         codes,
         weights=_weights(options, portraits),
         truncation=options.truncation,
@@ -232,7 +235,7 @@ def _write(
 
 
 def draw_samples(
-    painter: Painter,
+    painter: AnyPainter,
     codes: SampleCodes,
     *,
     weights: StyleWeights,
@@ -247,8 +250,8 @@ def draw_samples(
     Args:
         bound: draws all of them, where they share a style or have none; else each has its own.
     """
-    model = painter.portraits.generator
-    network = model.generator
+    portraits = painter.portraits
+    network = portraits.network
 
     def ws_of(code: Tensor) -> Tensor:
         code = code[None].to(painter.device)
@@ -256,7 +259,8 @@ def draw_samples(
         return network.truncate(ws, truncation)[0]
 
     def scene_of(instyle: Tensor, exstyle: Tensor) -> Scene:
-        pull = (Pull(model, network.map_plus(exstyle[None].to(painter.device))[0]),)
+        ws = portraits.style_ws(exstyle[None].to(painter.device))[0]
+        pull = (Pull(portraits.model, ws),)
         return Scene(ws=ws_of(instyle), structure=pull, color=pull, weights=weights)
 
     if bound is not None:
@@ -269,16 +273,20 @@ def _codes(
     seeds: tuple[int, ...],
     store: ModelStore,
     resolved: ResolvedStyle,
-    portraits: Portraits,
+    portraits: Portraits | TranslatorPipeline,
 ) -> SampleCodes:
-    width = portraits.generator.config.generator.style_dim
+    people_width = portraits.network.config.style_dim
     if options.codes is None:
-        source = store.sampler(resolved.style) if options.style_random else resolved.exstyle
-        return draw_codes(seeds, width, source, fixed=options.fixed)
+        source = _random_styles(store, resolved) if options.style_random else resolved.exstyle
+        return draw_codes(seeds, people_width, source, fixed=options.fixed)
     codes = load_codes(options.codes)
-    rows = portraits.layout.num_latents
+    rows, width = portraits.layout.num_latents, resolved.exstyle.shape[-1]
+    people_rows = portraits.network.layout.num_latents
     people = codes.instyle.shape[1:]
-    if codes.exstyle.shape[1:] != (rows, width) or people not in ((width,), (rows, width)):
+    if codes.exstyle.shape[1:] != (rows, width) or people not in (
+        (people_width,),
+        (people_rows, people_width),
+    ):
         raise UsageError(
             f"{options.codes} holds codes of {' x '.join(map(str, codes.exstyle.shape[1:]))} "
             f"numbers, and {resolved.style} takes {rows} x {width}; draw them in the style that "
@@ -287,17 +295,36 @@ def _codes(
     return codes
 
 
+def _random_styles(store: ModelStore, resolved: ResolvedStyle) -> StyleSampler | ExemplarMixture:
+    """What draws a code for each picture: the sampling network of the style; for a style of a
+    translator that has none, mixtures of its exemplars.
+
+    Raises:
+        ModelMissingError: a style of a DualStyleGAN has none.
+    """
+    info = store.info(resolved.style)
+    if info.of_translator and not info.has_sampler:
+        assert info.layout is not None, "a style's codes have a layout"
+        return ExemplarMixture(store.style(resolved.style).codes.default, info.layout)
+    return store.sampler(resolved.style)
+
+
 def _bound(
     options: SampleOptions,
     store: ModelStore,
     resolved: ResolvedStyle,
     codes: SampleCodes,
-    portraits: Portraits,
+    portraits: Portraits | TranslatorPipeline,
 ) -> Run | None:
     """The generator of all pictures, where one style, or none, draws all."""
     if options.plain:
         return portraits.bound(None)
     if options.layer_swap:
+        if isinstance(portraits, TranslatorPipeline):
+            raise UsageError(
+                f"--layer-swap mixes the generators of a DualStyleGAN, and {resolved.style} is a "
+                f"style of a translator; {store.dual_hint()}"
+            )
         finetuned = store.finetuned(resolved.style, portraits.device)
         blend = swapped(portraits.generator.generator, finetuned, SWAP_FROM_PX)
         return blend.bind(dtype=portraits.dtype, size_px=portraits.size_px)
@@ -306,13 +333,14 @@ def _bound(
     return portraits.bound(Look(exstyle=codes.exstyle[0], weights=_weights(options, portraits)))
 
 
-def _weights(options: SampleOptions, portraits: Portraits) -> StyleWeights:
+def _weights(options: SampleOptions, portraits: Portraits | TranslatorPipeline) -> StyleWeights:
     return pick_weights(
         portraits.layout,
         structure=options.structure,
         color=options.color,
         weights=options.weights,
         preset=options.preset,
+        usual=portraits.usual_weight,
     )
 
 

@@ -7,6 +7,9 @@ photographic generator, each with its share. Structure and color can be pulled b
     color row l       ws_l <- weight_l * sum_k share_k * T_c,k,l(exstyle_k,l)
                               + (1 - weight_l) * ws_l
 
+A translator draws a scene from a picture: of the person whom the photographic generator draws from
+the code, or a photograph itself. Its pulls are mixtures of codes (L, D), row by row.
+
 With one exemplar this is DualStyleGAN as it is (`models/dualstylegan.py`). With two models it mixes
 what they do, not their weights, so that each end of a way between them is exactly one of them.
 
@@ -17,19 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from dsgcli.backends.base import Run, Style
-from dsgcli.portraits import Portraits
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.pipeline import TranslatorPipeline
+from dsgcli.portraits import Portraits, area_resize
 from dsgcli.runtime import batched
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
-    from dsgcli.models.dualstylegan import DualStyleGAN
+    from dsgcli.models.translator import Translator
 
 GPU_BATCH = 4
 """Pictures drawn together on a GPU: enough to fill it, small enough for any."""
@@ -39,9 +45,9 @@ GPU_BATCH = 4
 class Pull:
     """One exemplar that draws a face towards itself."""
 
-    model: DualStyleGAN
+    model: DualStyleGAN | Translator
     exstyle_ws: Tensor
-    """(L, D), extrinsic code in W+."""
+    """(L, D), extrinsic code in W+; a translator's code as it is."""
     share: float = 1.0
     """Of all pulls of a scene's structure, or color; these add up to 1."""
 
@@ -51,7 +57,8 @@ class Scene:
     """One picture to draw."""
 
     ws: Tensor
-    """(L, D), intrinsic code in W+, truncated."""
+    """(L, D), intrinsic code in W+, truncated; (3, S, S) in [-1, 1], a photograph's crop, where a
+    translator draws it."""
     structure: tuple[Pull, ...] = ()
     color: tuple[Pull, ...] = ()
     """None of either draws the photographic generator's own picture."""
@@ -73,6 +80,7 @@ class Scene:
         (structure,), (color,) = self.structure, self.color
         if structure.model is not color.model or (structure.share, color.share) != (1.0, 1.0):
             return None
+        assert isinstance(structure.model, DualStyleGAN)
         rows = structure.exstyle_ws[layout.structure], color.exstyle_ws[layout.color]
         exstyle_ws = torch.cat(rows)[None]
         return structure.model, Style(exstyle_ws=exstyle_ws, weights=self.weights.layers)
@@ -152,7 +160,7 @@ class Painter:
         """The pulls of several scenes, one model after the other."""
         return [
             (
-                several[0].model,
+                cast("DualStyleGAN", several[0].model),
                 torch.stack([pull.exstyle_ws for pull in several]).to(self.device),
                 self._numbers([pull.share for pull in several]),
             )
@@ -164,6 +172,71 @@ class Painter:
         if len(set(values)) == 1:
             return values[0]
         return torch.tensor(values, device=self.device)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class TranslatorPainter:
+    """Draws scenes with a translator; see `Painter`, of which it has the interface."""
+
+    portraits: TranslatorPipeline
+    batch_size: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.portraits.device
+
+    @property
+    def num_together(self) -> int:
+        return 1 if self.device.type == "cpu" else self.batch_size or GPU_BATCH
+
+    @cached_property
+    def _draw_people(self) -> Run:
+        return self.portraits.network.bind(dtype=self.portraits.dtype)
+
+    @torch.inference_mode()
+    def content(self, ws: Tensor) -> Tensor:
+        """(B, 3, S, S) that the translator starts from, of codes (B, L, D) in W+ or of photographs
+        (B, 3, S', S')."""
+        images = self._draw_people(ws.to(self.device)) if ws.ndim == 3 else ws.to(self.device)
+        return area_resize(images.float().clamp(-1.0, 1.0), self.portraits.size_px)
+
+    def faces(self, bound: Run, ws: Iterable[Tensor]) -> Iterator[Tensor]:
+        """(3, S, S) in about [-1, 1] of each person, all in the style that `bound` is bound to."""
+        for code in ws:
+            with torch.inference_mode():
+                yield bound(self.content(code[None]))[0]
+
+    def images(self, scenes: Iterable[Scene]) -> Iterator[Tensor]:
+        """(3, S, S) in about [-1, 1], not clamped; one after the other."""
+        return map(self._image, scenes)
+
+    @torch.inference_mode()
+    def _image(self, scene: Scene) -> Tensor:
+        content = self.content(scene.ws[None])
+        if not scene.structure or not scene.color:
+            return content[0]
+        layout = self.portraits.layout
+        code = torch.cat(
+            [_mixed(scene.structure)[layout.structure], _mixed(scene.color)[layout.color]]
+        )
+        return self.portraits.bound_once(code, scene.weights.layers)(content)[0]
+
+
+def _mixed(pulls: Sequence[Pull]) -> Tensor:
+    """(L, D): the codes of several exemplars, each with its share."""
+    return torch.stack([pull.share * pull.exstyle_ws for pull in pulls]).sum(dim=0)
+
+
+AnyPainter = Painter | TranslatorPainter
+
+
+def make_painter(
+    portraits: Portraits | TranslatorPipeline, batch_size: int | None = None
+) -> AnyPainter:
+    """What draws scenes with these networks."""
+    if isinstance(portraits, TranslatorPipeline):
+        return TranslatorPainter(portraits, batch_size)
+    return Painter(portraits, batch_size)
 
 
 Number = float | Tensor

@@ -13,18 +13,26 @@ import torch
 from torch import Tensor
 
 from dsgcli.errors import ModelMismatchError, StyleRefError
+from dsgcli.generate.codes import seeded_normal
 from dsgcli.generate.contents import Person, check_contents, find_people
 from dsgcli.generate.interpolate_options import InterpolateOptions
 from dsgcli.generate.paths import leg, lerp, slerp
-from dsgcli.generate.scenes import Painter, Pull
-from dsgcli.portraits import Portraits, load_portraits, pick_weights
+from dsgcli.generate.scenes import AnyPainter, Pull, make_painter
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.pipeline import TranslatorPipeline, load_pipeline
+from dsgcli.portraits import Portraits, pick_weights
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store import ModelStore
 from dsgcli.types import StyleRef, StyleTerm, StyleWeights
 
 if TYPE_CHECKING:
-    from dsgcli.models.dualstylegan import DualStyleGAN
+    from dsgcli.models.translator import Translator
     from dsgcli.store.codes import ResolvedStyle
+
+
+AnyPipeline = Portraits | TranslatorPipeline
+SITTER, SITTER_TRUNCATION = 0, 0.7
+"""Seed of the random person on whom a translator's exemplars are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,13 +40,14 @@ class StyleStop:
     """One exemplar, with the model it belongs to."""
 
     label: str
-    model: DualStyleGAN
+    model: DualStyleGAN | Translator
     exstyle: Tensor
-    """(L, D) z+."""
+    """(L, D) z+, or a translator's code."""
     exstyle_ws: Tensor
-    """(L, D) w+."""
+    """(L, D) w+; a translator's code as it is."""
     instyle_ws: Tensor
-    """(L, D) w+: the intrinsic code behind the exemplar, or its extrinsic one if there is none."""
+    """(L, D) w+: the intrinsic code behind the exemplar, or its extrinsic one if there is none; of
+    a translator, whose exemplars have none, a random person's."""
 
     def pull(self, share: float = 1.0) -> Pull:
         """At this exemplar."""
@@ -62,8 +71,22 @@ class StyleStop:
         )
 
     @classmethod
-    def resolved(cls, style: ResolvedStyle, model: DualStyleGAN) -> StyleStop:
+    def translated(cls, label: str, portraits: TranslatorPipeline, code: Tensor) -> StyleStop:
+        """From a translator's code (L, D) of an exemplar, to be shown on `SITTER`."""
+        code, network = code.to(portraits.device), portraits.network
+        z = seeded_normal(SITTER, "content", network.config.style_dim).to(portraits.device)
+        with torch.inference_mode():
+            ws = network.truncate(network.random_ws(z[None]), SITTER_TRUNCATION)[0]
+        return cls(label=label, model=portraits.model, exstyle=code, exstyle_ws=code, instyle_ws=ws)
+
+    @classmethod
+    def resolved(
+        cls, style: ResolvedStyle, model: DualStyleGAN | Translator, portraits: AnyPipeline
+    ) -> StyleStop:
         """From what a style reference stands for."""
+        if isinstance(portraits, TranslatorPipeline):
+            return cls.translated(style.label, portraits, style.exstyle)
+        assert isinstance(model, DualStyleGAN)
         return cls.of(style.label, model, style.exstyle, style.instyle)
 
 
@@ -71,14 +94,14 @@ class StyleStop:
 class Stops:
     """Everything that is drawn from."""
 
-    painter: Painter
+    painter: AnyPainter
     people: list[Person]
     styles: list[StyleStop]
     weights: StyleWeights
     truncation: float
 
     @property
-    def portraits(self) -> Portraits:
+    def portraits(self) -> AnyPipeline:
         return self.painter.portraits
 
     def ws(self, person: Person) -> Tensor:
@@ -96,7 +119,7 @@ def load_stops(options: InterpolateOptions, progress: Progress = SILENT) -> Stop
     store = ModelStore.open(options.pretrained)
     styles = resolve_styles(store, options)
     check_related(store, [style.style for style in styles])
-    portraits = load_portraits(
+    portraits = load_pipeline(
         store,
         styles[0].style,
         encoder="auto" if photographs else None,
@@ -111,15 +134,21 @@ def load_stops(options: InterpolateOptions, progress: Progress = SILENT) -> Stop
         color=options.color,
         weights=options.weights,
         preset=options.preset,
+        usual=portraits.usual_weight,
     )
     models = load_models(store, [style.style for style in styles], portraits)
     people = find_people(
-        options.people, portraits, store, aligned=options.aligned, progress=progress
+        options.people,
+        portraits,
+        store,
+        aligned=options.aligned,
+        moving=options.kind == "path" and len(options.people) > 1,
+        progress=progress,
     )
     return Stops(
-        painter=Painter(portraits, options.batch_size),
+        painter=make_painter(portraits, options.batch_size),
         people=people,
-        styles=[StyleStop.resolved(style, models[style.style]) for style in styles],
+        styles=[StyleStop.resolved(style, models[style.style], portraits) for style in styles],
         weights=weights,
         truncation=options.truncation,
     )
@@ -168,15 +197,18 @@ def check_related(store: ModelStore, styles: Sequence[str]) -> None:
 
 
 def load_models(
-    store: ModelStore, styles: Sequence[str], portraits: Portraits
-) -> dict[str, DualStyleGAN]:
-    """The model of each style, all with one photographic generator in memory.
+    store: ModelStore, styles: Sequence[str], portraits: AnyPipeline
+) -> dict[str, DualStyleGAN | Translator]:
+    """The model of each style, all with one photographic generator in memory; of translators there
+    is one.
 
     Raises:
         ModelError: missing, damaged, or of another layout than the first.
     """
     first = styles[0]
-    models = {first: portraits.generator}
+    if isinstance(portraits, TranslatorPipeline):
+        return dict.fromkeys(styles, portraits.model)
+    models: dict[str, DualStyleGAN | Translator] = {first: portraits.generator}
     for style in styles:
         if style not in models:
             model = store.generator(style, portraits.device).requires_grad_(False)
@@ -208,6 +240,8 @@ def pulls_at(
         return (one.pull(1.0 - share), other.pull(share))
     if not spherical:
         return (Pull(one.model, lerp(one.exstyle_ws, other.exstyle_ws, share)),)
+    if not isinstance(one.model, DualStyleGAN):  # the lengths of its codes mean something
+        return (Pull(one.model, lerp(one.exstyle, other.exstyle, share)),)
     code = slerp(one.exstyle, other.exstyle, share)
     return (Pull(one.model, one.model.generator.map_plus(code[None])[0]),)
 

@@ -162,7 +162,8 @@ class Lookup:
         what = "translator" if info.of_translator else "base"
         raise ModelMissingError(
             f"the {what} {info.base.name!r} ({info.base.sha256[:12]}) of {info.path} is missing: "
-            f"put its file into {info.path.parent}, or make the style again on a {what} that is there"
+            f"put its file into {info.path.parent}, or make the style again on a {what} that is "
+            f"there"
         )
 
     def people_of(self, info: StyleInfo) -> Path:

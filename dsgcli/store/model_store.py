@@ -312,6 +312,26 @@ class ModelStore:
         path = self.lookup.people_of(self.info(style))
         return networks.load_generator(path, device or networks.CPU)
 
+    def people_encoder(self, style: str, device: torch.device | None = None) -> Encoder:
+        """The encoder of photographs into the codes of the generator that `people` gives.
+
+        Raises:
+            ModelMissingError: there is none.
+        """
+        from dataclasses import replace
+
+        from dsgcli.store import networks
+        from dsgcli.store.header import BaseRef, read_header
+
+        info = self.info(style)
+        header, _ = read_header(self.lookup.people_of(info))
+        assert header.layout is not None, "a generator's file says its size"
+        base = BaseRef(name=header.name, sha256=header.sha256)
+        path = self.lookup.encoder_for(replace(info, base=base, of_translator=False), "auto")
+        return networks.load_encoder(
+            path, device or networks.CPU, num_latents=header.layout.num_latents
+        )
+
     def plain_generator(self, name: str, device: torch.device | None = None) -> Generator:
         """The StyleGAN2 of that name, or the one inside the style of that name.
 

@@ -26,7 +26,8 @@ from dsgcli.stylize.studio import open_studio
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
-    from dsgcli.portraits import Look, Portraits
+    from dsgcli.pipeline import StylePipeline
+    from dsgcli.portraits import Look
     from dsgcli.stylize.summary import Summary
     from dsgcli.types import Pixels
 
@@ -102,13 +103,13 @@ class Stylizer:
             self._open = stack.pop_all()
 
     @property
-    def portraits(self) -> Portraits:
-        """The networks: `encode` aligned crops, `draw` codes."""
+    def portraits(self) -> StylePipeline:
+        """The networks: `encode` aligned crops, `draw_crops` with their codes."""
         return self._studio.casts[0].role.portraits
 
     @property
     def look(self) -> Look:
-        """The exemplar's code, and how far faces go towards it: for `portraits.draw`."""
+        """The exemplar's code, and how far faces go towards it: for `portraits.draw_crops`."""
         return self._studio.casts[0].role.look
 
     def __call__(self, pixels: Pixels) -> Pixels:

@@ -14,19 +14,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from dsgcli.errors import StyleRefError, UsageError
-from dsgcli.portraits import (
-    PRESERVE_COLOR_PRESETS,
-    Look,
-    Portraits,
-    load_portraits,
-    pick_weights,
-)
+from dsgcli.pipeline import TranslatorPipeline, load_pipeline
+from dsgcli.portraits import PRESERVE_COLOR_PRESETS, Look, Portraits, pick_weights
 from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dsgcli.models.encoder import Encoder
+    from dsgcli.pipeline import StylePipeline
     from dsgcli.store import ModelStore
     from dsgcli.stylize.options import StylizeOptions
 
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
 class Role:
     """How one face is drawn."""
 
-    portraits: Portraits
+    portraits: StylePipeline
     look: Look
 
 
@@ -65,17 +61,26 @@ class Wardrobe:
 
     def __init__(self, store: ModelStore, options: StylizeOptions) -> None:
         self.store, self.options = store, options
-        self._portraits: dict[str, Portraits] = {}
+        self._portraits: dict[str, Portraits | TranslatorPipeline] = {}
 
-    def portraits(self, style: str) -> Portraits:
-        """The networks of a style.
+    def portraits(self, style: str) -> Portraits | TranslatorPipeline:
+        """The networks of a style; those of one translator are one network.
 
         Raises:
-            ModelError, UsageError: as `load_portraits`.
+            ModelError, UsageError: as `load_pipeline`, or an option that only a DualStyleGAN has.
         """
+        info = self.store.info(style)
+        if info.of_translator:
+            if self.options.refine:
+                raise UsageError(
+                    f"--refine fits the code of a face, and {info.name} draws from the photograph "
+                    f"itself; drop --refine"
+                )
+            style = self._same_translator(style)
+
         if style not in self._portraits:
             options = self.options
-            loaded = load_portraits(
+            loaded = load_pipeline(
                 self.store,
                 style,
                 encoder=options.encoder,
@@ -84,15 +89,24 @@ class Wardrobe:
                 backend=options.backend,
                 size=options.size,
             )
-            self._share_encoder(loaded)
+            if isinstance(loaded, Portraits):
+                self._share_encoder(loaded)
             self._portraits[style] = loaded
         return self._portraits[style]
+
+    def _same_translator(self, style: str) -> str:
+        """A style that is loaded and has the translator of this one; this one, if none has."""
+        base = self.store.info(style).base
+        for other, loaded in self._portraits.items():
+            if isinstance(loaded, TranslatorPipeline) and self.store.info(other).base == base:
+                return other
+        return style
 
     def _share_encoder(self, loaded: Portraits) -> None:
         """Take the encoder of a style that is there already, if it is the same network: a face is
         then encoded once for both."""
         for other in self._portraits.values():
-            if _same_weights(loaded.encoder, other.encoder):
+            if isinstance(other, Portraits) and _same_weights(loaded.encoder, other.encoder):
                 loaded.encoder = other.encoder
 
     def style_of(self, text: str) -> str:
@@ -116,6 +130,7 @@ class Wardrobe:
                 color=options.color,
                 weights=options.weights,
                 preset=options.preset,
+                usual=portraits.usual_weight,
             ),
             preserve_color=options.preserve_color or options.preset in PRESERVE_COLOR_PRESETS,
             truncation=options.truncation,

@@ -1,7 +1,8 @@
 """A picture of the user's as exemplar: picture -> face -> crop -> extrinsic code.
 
-The method makes an extrinsic code by optimisation (`dsg destylize`); the encoder's z+ code of the
-picture is where that starts, and often close enough (Yang et al., arXiv:2203.13248, section 3.2).
+A translator has a style encoder for this. For a DualStyleGAN, the method makes an extrinsic code by
+optimisation (`dsg destylize`); the encoder's z+ code of the picture is where that starts, and often
+close enough (Yang et al., arXiv:2203.13248, section 3.2).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from dsgcli.errors import UsageError
 from dsgcli.faces.align import crop_face, crop_whole, looks_aligned
 from dsgcli.media.images import read_image
+from dsgcli.pipeline import USUAL_PX, TranslatorPipeline
 from dsgcli.portraits import load_portraits
 from dsgcli.stylize.refine import find_perceptual, loss_note, refine_codes
 
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
 def encode_exemplar(
     path: Path,
     style: str,
-    portraits: Portraits,
+    portraits: Portraits | TranslatorPipeline,
     store: ModelStore,
     options: StylizeOptions,
     detector: FaceDetector,
     progress: Progress,
 ) -> Tensor:
-    """(L, D) z+ code of the largest face in a picture, refined if the options say so.
+    """(L, D) code of the largest face in a picture: of a translator's style encoder, else the
+    encoder's z+, refined if the options say so.
 
     Args:
         style: by its name in the store.
@@ -46,6 +49,8 @@ def encode_exemplar(
         SourceError: no picture.
         ModelMissingError: the style has no z+ encoder.
     """
+    if isinstance(portraits, TranslatorPipeline):
+        return portraits.encode_style([_cut_face(path, USUAL_PX, detector)])[0]
     if portraits.space != "z+":  # as extrinsic codes are, whatever photographs are encoded to
         portraits = load_portraits(
             store,

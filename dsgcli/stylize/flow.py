@@ -19,6 +19,8 @@ from torch import Tensor
 
 from dsgcli.faces.align import crop_face, crop_whole
 from dsgcli.faces.track import Sight, see
+from dsgcli.pipeline import by_group
+from dsgcli.portraits import Portraits
 from dsgcli.runtime import prefetch
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.memory import Memory
@@ -31,7 +33,7 @@ from dsgcli.types import Frame, Portrait
 if TYPE_CHECKING:
     from dsgcli.faces.detect import FaceDetector
     from dsgcli.faces.search import Effort
-    from dsgcli.portraits import Portraits
+    from dsgcli.pipeline import StylePipeline
     from dsgcli.stylize.cast import Cast, Role
     from dsgcli.stylize.known import Known
     from dsgcli.stylize.options import StylizeOptions
@@ -59,8 +61,8 @@ class Crew:
     """Everything that works on one source: what finds, encodes, draws and pastes."""
 
     detector: FaceDetector
-    encoders: Sequence[Portraits]
-    """One for each encoder that the casts use."""
+    encoders: Sequence[StylePipeline]
+    """One for each encoder that the casts use, and one for all that need none."""
     face_rows: Sequence[int]
     """How many rows of its codes they draw with; later ones are not computed."""
     paster: Paster
@@ -72,6 +74,9 @@ class Crew:
     """For refining, where its weights are at hand."""
     aligned: bool = False
     """Frames are FFHQ crops themselves: nothing is looked for."""
+    one_side: float | None = None
+    """Choose the size of every portrait as for a face whose crop has this side, where all frames
+    have to be of one size; None chooses for each face."""
     batches: Batches
     clock: Stopwatch
     memory: Memory | None = None
@@ -148,15 +153,25 @@ class Crew:
 
     def align(self, shots: Iterable[Shot]) -> Iterator[Shot]:
         """Cut every face out, at the size that the networks want."""
-        size_px = max(portraits.crop_px for portraits in self.encoders)
         for shot in shots:
             if shot.frame is not None:
                 with self.clock.stage("align"):
                     if self.aligned:
-                        shot.crops = [crop_whole(shot.frame, size_px)]
+                        shot.sides = [float(min(shot.frame.size_px))]
+                        shot.crops = [crop_whole(shot.frame, self._crop_px(shot, 0))]
                     else:
-                        shot.crops = [crop_face(shot.frame, face, size_px) for face in shot.faces]
+                        shot.crops = [
+                            crop_face(shot.frame, face, self._crop_px(shot, number))
+                            for number, face in enumerate(shot.faces)
+                        ]
             yield shot
+
+    def _crop_px(self, shot: Shot, number: int) -> int:
+        """Side of a face's crop: the largest that one of the networks wants."""
+        return max(pipeline.crop_size(self._side(shot, number)) for pipeline in self.encoders)
+
+    def _side(self, shot: Shot, number: int) -> float:
+        return shot.sides[number] if self.one_side is None else self.one_side
 
     def encode(self, shots: Iterable[Shot]) -> Iterator[Shot]:
         """The code of every face, by every encoder."""
@@ -164,27 +179,48 @@ class Crew:
             pixels = [crop.pixels for shot in batch if not shot.encoded for crop in shot.crops]
             with self.clock.stage("encode"):
                 found = [
-                    iter(self._codes(portraits, rows, pixels))
-                    for portraits, rows in zip(self.encoders, self.face_rows, strict=True)
+                    iter(self._codes(pipeline, rows, pixels))
+                    for pipeline, rows in zip(self.encoders, self.face_rows, strict=True)
                 ]
             for shot in batch:
                 if not shot.encoded:
                     shot.encoded = [[next(codes) for _ in shot.crops] for codes in found]
                 yield shot
 
-    def _codes(self, portraits: Portraits, rows: int, pixels: Sequence[Pixels]) -> list[Tensor]:
+    def _codes(self, pipeline: StylePipeline, rows: int, pixels: Sequence[Pixels]) -> list[Tensor]:
+        """One code (L, D) a crop; crops of one size go through the network together."""
+        codes: dict[int, Tensor] = {}
+        for group in by_group([len(crop) for crop in pixels]):
+            crops = [pixels[number] for number in group]
+            codes |= zip(group, self._codes_of_one_size(pipeline, rows, crops), strict=True)
+        return [codes[number] for number in range(len(pixels))]
+
+    def _codes_of_one_size(
+        self, pipeline: StylePipeline, rows: int, pixels: Sequence[Pixels]
+    ) -> list[Tensor]:
         wanted = None if self.refine_steps else rows  # refining draws the photograph
-        codes = self.batches.run(lambda part: list(portraits.encode(part, wanted)), pixels)
-        if not self.refine_steps or not codes:
+        codes = self.batches.run(lambda part: list(pipeline.encode(part, wanted)), pixels)
+        if not self.refine_steps:
             return codes
+        assert isinstance(pipeline, Portraits), "others have no codes of faces"
         stacked = torch.stack(codes)
-        return list(refine_codes(portraits, pixels, stacked, self.refine_steps, self.perceptual))
+        return list(refine_codes(pipeline, pixels, stacked, self.refine_steps, self.perceptual))
 
     def steady_codes(self, shots: Iterable[Shot]) -> Iterator[Shot]:
         """Smooth the codes of each track over time."""
         return steadied(
-            shots, _codes_by_track, _put_codes, seconds=self.smooth_s, guessed=_guessed_codes
+            shots,
+            _codes_by_track,
+            _put_codes,
+            seconds=self.codes_smooth_s,
+            guessed=_guessed_codes,
         )
+
+    @property
+    def codes_smooth_s(self) -> float:
+        """Reach of the smoothing of codes, in seconds; 0 where crops are the content."""
+        has_codes = any(pipeline.encoder is not None for pipeline in self.encoders)
+        return self.smooth_s if has_codes else 0.0
 
     # ── latents -> portraits -> frames ───────────────────────────────────────────────────────────
 
@@ -199,16 +235,22 @@ class Crew:
                 yield shot, [portraits[number] for portraits in by_cast]
 
     def _draw_cast(self, batch: Sequence[Shot], cast: Cast) -> list[list[Portrait]]:
-        """Portraits of one cast, by shot: all faces of one role go through the network together."""
-        places: dict[Role, list[tuple[int, int]]] = defaultdict(list)
+        """Portraits of one cast, by shot: all faces of one role, and of one size, go through the
+        network together."""
+        places: dict[tuple[Role, int, int], list[tuple[int, int]]] = defaultdict(list)
         for number, shot in enumerate(batch):
             for crop, track in enumerate(shot.tracks):
-                places[cast.role_of(track)].append((number, crop))
+                role = cast.role_of(track)
+                size_px = role.portraits.crop_size(self._side(shot, crop))
+                places[role, size_px, len(shot.crops[crop].pixels)].append((number, crop))
         drawn: list[list[Portrait | None]] = [[None] * len(shot.crops) for shot in batch]
-        for role, found in places.items():
+        for (role, size_px, _), found in places.items():
             encoder = self._encoder_of(role.portraits)
-            codes = [batch[number].codes[encoder][crop] for number, crop in found]
-            pixels = self.batches.run(_drawing(role), codes)
+            faces = [
+                (batch[number].crops[crop].pixels, batch[number].codes[encoder][crop])
+                for number, crop in found
+            ]
+            pixels = self.batches.run(_drawing(role, size_px), faces)
             for (number, crop), portrait in zip(found, pixels, strict=True):
                 shot = batch[number]
                 opacity = shot.opacity[crop] if shot.opacity else 1.0
@@ -217,7 +259,7 @@ class Crew:
                 )
         return [[p for p in portraits if p is not None] for portraits in drawn]
 
-    def _encoder_of(self, portraits: Portraits) -> int:
+    def _encoder_of(self, portraits: StylePipeline) -> int:
         """Which of `encoders` made the codes for these networks."""
         return next(
             number
@@ -244,9 +286,16 @@ def _with_frames(shots: Iterable[Shot]) -> Iterator[Shot]:
     return (shot for shot in shots if shot.frame is not None)
 
 
-def _drawing(role: Role) -> Callable[[Sequence[Tensor]], Sequence[Pixels]]:
-    """Codes (L, D) to portraits (S, S, 3) in this role."""
-    return lambda codes: list(role.portraits.draw(torch.stack(list(codes)), role.look))
+def _drawing(
+    role: Role, size_px: int
+) -> Callable[[Sequence[tuple[Pixels, Tensor]]], Sequence[Pixels]]:
+    """Crops with their codes (L, D) to portraits (S, S, 3) in this role."""
+
+    def draw(faces: Sequence[tuple[Pixels, Tensor]]) -> Sequence[Pixels]:
+        crops, codes = [crop for crop, _ in faces], torch.stack([code for _, code in faces])
+        return list(role.portraits.draw_crops(crops, codes, role.look, size_px))
+
+    return draw
 
 
 def _key(encoder: int, track: int) -> int:

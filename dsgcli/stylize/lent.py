@@ -43,8 +43,10 @@ def needed_files(store: ModelStore, options: StylizeOptions) -> list[LentFile]:
     found: dict[str, Path] = {}
     for reference in references:
         info = store.info(StyleRef.parse(reference).style)
-        paths = [*info.files.values(), store.lookup.encoder_for(info, options.encoder)]
-        if options.exemplar is not None:
+        paths = [*info.files.values()]
+        if not info.of_translator:
+            paths.append(store.lookup.encoder_for(info, options.encoder))
+        if options.exemplar is not None and not info.of_translator:
             paths.append(store.lookup.encoder_for(info, "z+"))
         if info.base is not None:
             paths.append(store.lookup.base_of(info))

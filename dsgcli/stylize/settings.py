@@ -72,8 +72,8 @@ def _role_key(role: Role) -> str:
     digest = hashlib.sha256()
     digest.update(repr((role.look.weights.layers, role.look.truncation)).encode())
     digest.update(_bytes(role.look.exstyle))
-    for network in (role.portraits.generator, role.portraits.encoder):
-        for name, tensor in network.state_dict().items() if network is not None else ():
+    for network in role.portraits.networks:
+        for name, tensor in network.state_dict().items():
             digest.update(name.encode())
             digest.update(_bytes(tensor.flatten()[:64]))
     return digest.hexdigest()

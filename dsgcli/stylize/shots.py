@@ -32,12 +32,16 @@ class Shot:
     """Faces to draw, as they were found."""
     opacity: list[float] = field(default_factory=list)
     """One a face: below 1 while it fades in or out."""
+    sides: list[float] = field(default_factory=list)
+    """One a face: about the side of its crop in frame pixels, the same over most of a track; what
+    the size of its portrait is chosen by."""
     faces: list[Face] = field(default_factory=list)
-    """The same, steadied."""
+    """The same as `seen`, steadied."""
     crops: list[Crop] = field(default_factory=list)
     """One a face; one without a face where the frame is a crop itself."""
     encoded: list[list[Tensor]] = field(default_factory=list)
-    """By encoder, then one a crop: codes (L, D) as they were encoded."""
+    """By encoder, then one a crop: codes (L, D) as they were encoded; (0, D) without an encoder,
+    where the crops themselves are the content."""
     codes: list[list[Tensor]] = field(default_factory=list)
     """The same, steadied."""
 

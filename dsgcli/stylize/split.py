@@ -262,7 +262,7 @@ class SplitVideo:
         low, high = self.shots.since(at_s - reach_s), self.shots.until(at_s + reach_s)
         steadied = self.crew.steady_faces(self.shots.between(low, high))
         faces = next(shot.faces for shot in steadied if shot.index == last)
-        size_px = max(portraits.crop_px for portraits in self.crew.encoders)
+        size_px = max(pipeline.size_px for pipeline in self.crew.encoders)
         return largest([face_transform(face, size_px) for face in faces])
 
 

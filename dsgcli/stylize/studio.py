@@ -30,7 +30,7 @@ from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
     from dsgcli.media.sources import FrameSource, SourceInfo
-    from dsgcli.portraits import Portraits
+    from dsgcli.pipeline import StylePipeline
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions
 
@@ -65,15 +65,15 @@ class Studio:
         object.__setattr__(self, "batches", Batches(self.options.batch_size or usual))
 
     @property
-    def encoders(self) -> list[Portraits]:
-        """One for each encoder that the casts use."""
-        found: dict[int, Portraits] = {}
+    def encoders(self) -> list[StylePipeline]:
+        """One for each encoder that the casts use, and one for all that need none."""
+        found: dict[int, StylePipeline] = {}
         for cast in self.casts:
             for role in cast.roles:
                 found.setdefault(id(role.portraits.encoder), role.portraits)
         return list(found.values())
 
-    def face_rows(self, encoder: Portraits) -> int:
+    def face_rows(self, encoder: StylePipeline) -> int:
         """How many rows of its codes the casts draw with."""
         return max(
             role.portraits.face_rows(role.look)
@@ -103,17 +103,25 @@ class Studio:
                 color_match=options.match_color,
                 alpha=options.alpha,
                 crop=options.crop or aligned,
-                size_px=[cast.role.portraits.size_px for cast in self.casts],
+                size_px=[self._portrait_px(cast, info, aligned) for cast in self.casts],
             ),
             options=options,
             smooth_s=0.0 if still else smooth_s,
             refine_steps=steps,
             perceptual=perceptual,
             aligned=aligned,
+            one_side=self._one_side(info, aligned) if moving else None,
             batches=self.batches,
             clock=self.clock,
             source=str(job.source.path),
         )
+
+    def _one_side(self, info: SourceInfo, aligned: bool) -> float | None:
+        """What the size of all portraits of a moving input is chosen by, if they are its frames and
+        must be of one size: faces in a large picture are taken to be large."""
+        if aligned:
+            return float(min(info.size_px))
+        return float(min(info.size_px)) / 2 if self.options.crop else None
 
     @property
     def machine(self) -> dict[str, str]:
@@ -127,6 +135,13 @@ class Studio:
             "mask": self.mask,
             "cpus": str(num_cpus()),
         }
+
+    def _portrait_px(self, cast: Cast, info: SourceInfo, aligned: bool) -> int:
+        """Side of a cast's portraits where a frame is cut that has no face to choose by."""
+        side, pipeline = self._one_side(info, aligned), cast.role.portraits
+        if pipeline.encoder is not None or side is None:
+            return pipeline.size_px
+        return pipeline.crop_size(side)
 
     @property
     def is_small(self) -> bool:
@@ -217,10 +232,12 @@ def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter
 
 
 def _drawn_px(options: StylizeOptions, store: ModelStore) -> int:
-    """Side of the first style's portraits; a style that is not there is told by who loads it."""
+    """Side of the first style's portraits, for which a translator's, which are as sharp as the
+    photograph, count as large; a style that is not there is told by who loads it."""
     with suppress(DsgError):
-        layout = store.info(StyleRef.parse(options.style[0]).style).layout
-        if layout is not None:
+        info = store.info(StyleRef.parse(options.style[0]).style)
+        layout = info.layout
+        if layout is not None and not info.of_translator:
             return min(layout.size_px, options.size or layout.size_px)
     return LEAST_HEAD_PX
 

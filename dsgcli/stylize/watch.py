@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import NoFaceError
+from dsgcli.faces.align import crop_side
 from dsgcli.faces.track import FaceChoice, Sight, Tracker
 from dsgcli.stylize.shots import Shot
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 SEARCHES_PER_S = 2
 """How often a video without a face is searched thoroughly; between, frames get a glance."""
+
+
+GROWN = 2.0
+"""A track's size is chosen anew when its face is so many times as large as when it was chosen last:
+so the sharpness of a face jumps rarely, and never back and forth."""
 
 
 class Watcher:
@@ -49,8 +55,11 @@ class Watcher:
         self.tracker = Tracker(hold=options.on_missing == "hold")
         self.choice = FaceChoice.parse(options.faces)
         self.last: Shot | None = None
+        self.sides: dict[str, float] = {}
+        """By track: side of the crop, when it was last chosen."""
         if memory is not None:
-            self.tracker.restore(memory.tracker)
+            self.tracker.restore({k: v for k, v in memory.tracker.items() if k != "sides"})
+            self.sides = dict(memory.tracker.get("sides", {}))
             self.last = memory.recent[-1] if memory.recent else None
 
     def shot(self, index: int, time_s: float, look: Look, frame: Frame | None = None) -> Shot:
@@ -61,7 +70,7 @@ class Watcher:
         """
         shot = Shot(frame=frame, index=index, time_s=time_s)
         if shot.begins_segment:
-            shot.tracker = self.tracker.state()
+            shot.tracker = self.tracker.state() | {"sides": dict(self.sides)}
         if not self.aligned:
             self._follow(shot, look)
         self.last = shot
@@ -74,9 +83,17 @@ class Watcher:
         drawn = set() if last is None else {face.track for face in last.seen}
         shot.seen = self.choice.choose(faces, drawn)
         shot.opacity = [tracker.opacity(face.track) for face in shot.seen]
+        shot.sides = [self._side(face) for face in shot.seen]
         lost = drawn.intersection(hint.track for hint in tracker.hints)
         if self.options.on_missing == "fail" and lost.difference(face.track for face in faces):
             raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector)
+
+    def _side(self, face: Face) -> float:
+        """Side of a face's crop in the frame, held while it has not grown much."""
+        side, track = crop_side(face), str(face.track)
+        if side > GROWN * self.sides.get(track, 0.0):
+            self.sides[track] = side
+        return self.sides[track]
 
 
 def _is_due(last: Shot | None, now: Shot) -> bool:

@@ -41,7 +41,7 @@ def stage(tiny_store, tmp_path, monkeypatch, load_once):
     """`stage(play)` lets the run's detector see the play; `stage.run(...)` is `dsg stylize` with
     the tiny models and small portraits, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dsgcli.stylize.cast.load_portraits", load_once)
+    monkeypatch.setattr("dsgcli.pipeline.load_portraits", load_once)
     monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DSG_PRETRAINED", raising=False)
     monkeypatch.delenv("DSG_FACE_LANDMARKER", raising=False)

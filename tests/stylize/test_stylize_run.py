@@ -190,8 +190,8 @@ def test_an_exemplar_of_a_style_that_encodes_to_w_plus_needs_a_z_plus_encoder(
 
     from dsgcli.stylize import cast, exemplar
 
-    usual = cast.load_portraits
-    monkeypatch.setattr(cast, "load_portraits", load)
+    usual = pipeline.load_portraits
+    monkeypatch.setattr(pipeline, "load_portraits", load)
     monkeypatch.setattr(exemplar, "load_portraits", load)
     monkeypatch.setattr(
         Portraits, "space", property(lambda self: "w+" if spaces == ["w+"] else "z+")
