@@ -402,7 +402,7 @@ def test_folder_of_pairs_becomes_a_style_that_the_store_has(portrait, tmp_path):
     notes = json.loads((tmp_path / "run/distill/pairs/pairs-0000.json").read_text())
     assert len(notes["exemplars"]) == 12
     store = ModelStore.open(tmp_path / "run" / "pretrained")
-    assert "swap" in {info.name for info in store.styles}
+    assert "swap" in {info.name for info in store.styles()}
     translator = load_translator(tmp_path / "run/pretrained/swap/translator.safetensors")
     crop = torch.zeros(1, 3, 64, 64)
     codes = open_model(tmp_path / "run/pretrained/swap/swap.safetensors").part("codes")["exstyle"]
