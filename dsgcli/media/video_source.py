@@ -28,6 +28,10 @@ from dsgcli.types import Frame
 
 USUAL_RATE = Fraction(25)
 """Frames per second where a stream does not say."""
+MAX_JITTER = Fraction(1, 5)
+"""Largest difference of a step between two frames from whole frames that still counts as even."""
+MIN_EVEN_STEPS = 4
+"""Even steps for each gap, so that the gap is an exception."""
 TRUNCATION_SLACK_FRAMES = 3
 """A video that ends this many frames before the end its header gives is called truncated; writers
 round, and count the last frame differently."""
@@ -169,16 +173,20 @@ class VideoSource(ContextManaged):
                 decoder.close()
                 decoder = self._decoder()
             first = last = None
-            count = 0
+            count, holes = 0, _Holes(1 / (self._info.rate or USUAL_RATE))
             for picture in self._timed(decoder):
                 if self._info.end is not None and picture.time >= self._info.end:
                     return
+                if last is not None:
+                    holes.look(last.time, picture.time)
                 first, last, count = first or picture, picture, count + 1
                 if picture.time >= begin:
                     yield picture
             if first is not None and last is not None and not decoder.closed:
                 spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
                 self._conclude(decoder, last, spacing)
+                if hole := holes.described():
+                    self._info.warn(hole)
         finally:
             self.irregular |= bool(decoder.damage.packets or decoder.damage.frames)
             decoder.close()
@@ -239,6 +247,44 @@ class VideoSource(ContextManaged):
             self._info.truncated = True
             told = f", where its header promises {float(promised):.2f} s" if short else ""
             self._info.warn(f"it ends at {float(reached):.2f} s{told}: the file is cut off")
+
+
+class _Holes:
+    """Watches for frames that are missing in the middle of a video whose frames come evenly.
+
+    A file that lost a piece may decode without an error: the frames of that piece are just not
+    there. Videos whose frames come unevenly have gaps by nature, and nothing is said of those.
+
+    Args:
+        nominal: seconds from frame to frame.
+    """
+
+    def __init__(self, nominal: Fraction) -> None:
+        self._nominal = nominal
+        self._even = self._uneven = self._gaps = self._missing = 0
+        self._first: tuple[Fraction, Fraction] | None = None
+
+    def look(self, before: Fraction, after: Fraction) -> None:
+        """Take the times of two frames in a row, in seconds."""
+        steps = (after - before) / self._nominal
+        if abs(steps - 1) <= MAX_JITTER:
+            self._even += 1
+        elif steps > 1 and abs(steps - round(steps)) <= MAX_JITTER:
+            self._gaps += 1
+            self._missing += round(steps) - 1
+            self._first = self._first or (before, after)
+        else:
+            self._uneven += 1
+
+    def described(self) -> str:
+        """A sentence about the missing frames; empty if there are none."""
+        if self._first is None or self._uneven or self._gaps * MIN_EVEN_STEPS > self._even:
+            return ""
+        places = "" if self._gaps == 1 else f", and at {self._gaps - 1} more places"
+        return (
+            f"{self._missing} frames are missing, from {float(self._first[0]):.2f} to "
+            f"{float(self._first[1]):.2f} s{places}: the file may have lost a piece"
+        )
 
 
 class _Deinterlacer:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dsgcli.errors import ModelMismatchError, ModelMissingError, UsageError
+from dsgcli.names import place_below
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
 from dsgcli.store.lookup import Lookup, Space
 from dsgcli.store.places import USER_ORIGIN, Root, named_landmarker, search_roots, user_folder
@@ -187,7 +188,7 @@ class ModelStore:
 
         info = self.info(name)
         assert info.layout is not None
-        path = user_folder() / OVERLAYS / f"{info.name}.safetensors"
+        path = place_below(user_folder(), OVERLAYS, f"{info.name}.safetensors")
         check_code_size(added.exstyle, info.layout, info.style_dim, path)
         if path.is_file():
             before = open_model(path)

@@ -7,7 +7,7 @@ with the hash that was seen when they were fetched (`hashes.json` in the user's 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,9 @@ def verify(
         One entry a file. Nothing is raised for a file that is wrong; its `problem` says what it is.
     """
     found = []
-    bases = {f.header.sha256 for f in (*files, *known) if f.header and f.kind == "generator"}
+    bases = {
+        f.header.sha256: f.path for f in (*files, *known) if f.header and f.kind == "generator"
+    }
     total = sum(file.num_bytes for file in files)
     with progress.task("Verifying", total / MB, unit="MB") as task:
         for file in files:
@@ -65,7 +67,7 @@ def verify(
     return found
 
 
-def _verify_one(file: ModelFile, bases: Collection[str]) -> Verified:
+def _verify_one(file: ModelFile, bases: Mapping[str, Path]) -> Verified:
     state: HashState = "unknown"
     problem, sha256 = file.problem, ""
     if not problem:
@@ -120,8 +122,8 @@ def _published(file: ModelFile) -> tuple[HashState, str, str]:
     return "changed", sha256, problem
 
 
-def _load(file: ModelFile, bases: Collection[str]) -> str:
-    """Read every part, which must be finite, and build the network; what is wrong is raised.
+def _load(file: ModelFile, bases: Mapping[str, Path]) -> str:
+    """Read every part, which must be finite, build the network and run it; what is wrong is raised.
 
     Returns:
         What is missing beside the file; empty if nothing is.
@@ -134,9 +136,10 @@ def _load(file: ModelFile, bases: Collection[str]) -> str:
     model = open_model(file.path)
     for part in model.parts:
         model.part(part)
-    networks.check_structure(model)
     base = model.header.base
-    if base is not None and base.sha256 not in bases:
+    place = bases.get(base.sha256) if base is not None else None
+    networks.check_model(model, place)
+    if base is not None and place is None:
         return f"the base {base.name!r} ({base.sha256[:12]}) of {file.path} is missing"
     return ""
 

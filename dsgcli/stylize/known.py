@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import SourceError
+from dsgcli.media.sinks import abort_quietly
 
 if TYPE_CHECKING:
     from dsgcli.media.sinks import FrameSink
@@ -114,7 +115,7 @@ def draw_segment(
             sinks.pop(0)
     except BaseException:
         for sink in sinks:
-            sink.abort()
+            abort_quietly(sink)
         raise
     return drew
 
