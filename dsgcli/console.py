@@ -160,7 +160,7 @@ def _print_table(table: Table) -> None:
 
     console = rich_console(sys.stdout)
     drawn = RichTable(
-        title=table.title or None,
+        title=visible(table.title) or None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -169,7 +169,7 @@ def _print_table(table: Table) -> None:
     for index, name in enumerate(table.columns):
         cells = [row[index] for row in table.rows if row[index] is not None]
         numeric = bool(cells) and all(map(_is_number, cells))
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(_cell_text(cell) for cell in row))
     for line in _without_trailing_spaces(console, drawn):

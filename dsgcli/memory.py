@@ -54,7 +54,7 @@ def shortage(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error itself says that memory has run out, on whatever device."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
@@ -101,6 +101,13 @@ def check_memory(error: BaseException) -> None:
     told = shortage(error)
     if told or is_short():
         raise MemoryShortError(told or sentence(PROBE_BYTES)) from error
+
+
+def require_memory() -> None:
+    """Raise MemoryShortError where this process is limited and has little left: native code would
+    end it without a word."""
+    if limit_bytes() and is_short():
+        raise MemoryShortError(sentence(PROBE_BYTES))
 
 
 def _size_text(num_bytes: int) -> str:

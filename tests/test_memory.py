@@ -100,7 +100,7 @@ sys.exit(main(sys.argv[2:]))
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 @pytest.mark.parametrize("num_bytes", [400_000_000, 600_000_000, 1_000_000_000])
 def test_command_under_a_limit_of_memory_says_that_memory_is_short(tmp_path, tiny_store, num_bytes):
-    words = ("sample", "-n", "64", "--pretrained", tiny_store, "-o", tmp_path / "x")
+    words = ("sample", "--n", "4", "--pretrained", tiny_store, "-o", tmp_path / "x.png")
     command = [sys.executable, "-c", LIMITED, str(num_bytes), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr

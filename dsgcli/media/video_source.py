@@ -7,7 +7,7 @@ Data flow of one pass, each step holding a bounded number of pictures:
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import islice
@@ -30,7 +30,9 @@ USUAL_RATE = Fraction(25)
 """Frames per second where a stream does not say."""
 MAX_JITTER = Fraction(1, 5)
 """Largest difference of a step between two frames from whole frames that still counts as even."""
-MIN_EVEN_STEPS = 4
+MAX_STEPS = 64
+"""Different steps between frames; a video with more has no even rate."""
+MIN_EVEN_STEPS = 2
 """Even steps for each gap, so that the gap is an exception."""
 TRUNCATION_SLACK_FRAMES = 3
 """A video that ends this many frames before the end its header gives is called truncated; writers
@@ -173,7 +175,7 @@ class VideoSource(ContextManaged):
                 decoder.close()
                 decoder = self._decoder()
             first = last = None
-            count, holes = 0, _Holes(1 / (self._info.rate or USUAL_RATE))
+            count, holes = 0, _Holes()
             for picture in self._timed(decoder):
                 if self._info.end is not None and picture.time >= self._info.end:
                     return
@@ -254,36 +256,39 @@ class _Holes:
 
     A file that lost a piece may decode without an error: the frames of that piece are just not
     there. Videos whose frames come unevenly have gaps by nature, and nothing is said of those.
-
-    Args:
-        nominal: seconds from frame to frame.
     """
 
-    def __init__(self, nominal: Fraction) -> None:
-        self._nominal = nominal
-        self._even = self._uneven = self._gaps = self._missing = 0
-        self._first: tuple[Fraction, Fraction] | None = None
+    def __init__(self) -> None:
+        self._counts: Counter[Fraction] = Counter()
+        self._first: dict[Fraction, tuple[Fraction, Fraction]] = {}
 
     def look(self, before: Fraction, after: Fraction) -> None:
         """Take the times of two frames in a row, in seconds."""
-        steps = (after - before) / self._nominal
-        if abs(steps - 1) <= MAX_JITTER:
-            self._even += 1
-        elif steps > 1 and abs(steps - round(steps)) <= MAX_JITTER:
-            self._gaps += 1
-            self._missing += round(steps) - 1
-            self._first = self._first or (before, after)
-        else:
-            self._uneven += 1
+        step = after - before
+        if step in self._first or len(self._first) < MAX_STEPS:
+            self._counts[step] += 1
+            self._first.setdefault(step, (before, after))
 
     def described(self) -> str:
         """A sentence about the missing frames; empty if there are none."""
-        if self._first is None or self._uneven or self._gaps * MIN_EVEN_STEPS > self._even:
+        usual = next((step for step, _ in self._counts.most_common(1) if step > 0), None)
+        if usual is None or len(self._first) == MAX_STEPS:
             return ""
-        places = "" if self._gaps == 1 else f", and at {self._gaps - 1} more places"
+        even, gaps = 0, dict[Fraction, int]()
+        for step, times in self._counts.items():
+            frames = round(step / usual)
+            if abs(step / usual - frames) > MAX_JITTER or frames < 1:
+                return ""
+            even += times if frames == 1 else 0
+            gaps |= {step: times * (frames - 1)} if frames > 1 else {}
+        places = sum(self._counts[step] for step in gaps)
+        if not gaps or places * MIN_EVEN_STEPS > even:
+            return ""
+        before, after = min(self._first[step] for step in gaps)
+        others = "" if places == 1 else f", and at {places - 1} more places"
         return (
-            f"{self._missing} frames are missing, from {float(self._first[0]):.2f} to "
-            f"{float(self._first[1]):.2f} s{places}: the file may have lost a piece"
+            f"{sum(gaps.values())} frames are missing, from {float(before):.2f} to "
+            f"{float(after):.2f} s{others}: the file may have lost a piece"
         )
 
 

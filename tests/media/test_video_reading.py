@@ -486,14 +486,12 @@ def without_packets(path, target, lost):
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
 def test_frames_that_are_missing_in_the_middle_are_mentioned(tmp_path, name):
     """A file of 12 frames with a hole gave 8, and nothing was said."""
-    whole = write_clip(tmp_path / f"whole-{name}", codec="mjpeg")
+    whole = write_clip(tmp_path / f"whole-{name}", codec="mjpeg", pix_fmt="yuvj444p")
     path = without_packets(whole, tmp_path / name, lost=range(5, 9))
     found, info = read(path)
     assert len(found) == COUNT - 4
-    told = [warning for warning in info.warnings if "frames are missing" in warning]
-    assert told == [
-        "4 frames are missing, from 0.16 to 0.36 s: the file may have lost a piece"
-    ] or any("damaged" in warning for warning in info.warnings)
+    told = "4 frames are missing, from 0.16 to 0.36 s: the file may have lost a piece"
+    assert told in info.warnings
 
 
 def test_frames_that_come_unevenly_by_nature_are_not_called_missing(tmp_path):
