@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 
 LAYERS = [  # bottom first; a unit may import those below it
     {"errors"},
-    {"types", "progress"},
+    {"types", "progress", "names", "memory", "toml"},
     {"recipe", "runtime", "workers", "models", "media", "faces"},  # know nothing of each other
     {"store"},
     {"inference"},

@@ -15,6 +15,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import SourceError
+from dsgcli.media.sinks import abort_quietly
+from dsgcli.runtime import return_freed_memory
 
 if TYPE_CHECKING:
     from dsgcli.media.sinks import FrameSink
@@ -112,9 +114,10 @@ def draw_segment(
         while sinks:
             sinks[0].close()
             sinks.pop(0)
+        return_freed_memory()
     except BaseException:
         for sink in sinks:
-            sink.abort()
+            abort_quietly(sink)
         raise
     return drew
 

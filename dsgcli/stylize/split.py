@@ -14,7 +14,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ class SplitVideo:
     """A video in the making by several workers: what is to be done next, and what was done.
 
     Args:
-        source: of the whole video; it is closed with this.
+        source: of the whole video; `held` closes it, and lets go of the locks on the outputs.
         workers: how many there are, about.
 
     Raises:
@@ -73,6 +73,7 @@ class SplitVideo:
         workers: int,
     ) -> None:
         self.job, self.keys, self.source, self.studio = job, tuple(keys), source, studio
+        self.held = ExitStack()
         self.started = time.monotonic()
         options = sink_options(studio, keys)
         for path, sink in zip(job.outputs, options, strict=True):
@@ -191,8 +192,8 @@ class SplitVideo:
         """Let go of everything; the number of the first frame that a later run draws."""
         with suppress(AttributeError):
             self._task.__exit__(None, None, None)
-        self.source.close()
-        return self.segments.stop() if self.segments.folder.exists() else 0
+        with self.held:
+            return self.segments.stop() if self.segments.folder.is_dir() else 0
 
     # ── segments ─────────────────────────────────────────────────────────────────────────────────
 

@@ -15,6 +15,7 @@ from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
 from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
+from dsgcli.memory import require_memory
 from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus, set_threads
 from dsgcli.store import ModelStore
@@ -186,6 +187,7 @@ def open_studio(
         with clock.stage("load"):
             casts = _casts(store, options, lambda: opening.result()[0], progress)
         detector, segmenter, mask = opening.result()
+        require_memory()
         yield Studio(
             detector=detector,
             segmenter=segmenter,
