@@ -155,10 +155,7 @@ def translator_config(shapes: Shapes, path: Path) -> TranslatorConfig:
     """
 
     def side(key: str, axis: int = 0) -> int:
-        shape = _shape(shapes, key, path)
-        if len(shape) <= axis:
-            raise ModelMismatchError(f"{path} is damaged: {key!r} is {_sides(shape)}")
-        return shape[axis]
+        return _side(shapes, key, axis, path)
 
     # of the style encoder's body, each level is two convolutions and two activations
     levels = _count(shapes, "style_encoder.body.{}.weight", step=4)
