@@ -31,6 +31,7 @@ LAYERS = [  # bottom first; a unit may import those below it
 OWNERS = {  # who may import what, at any depth
     "av": {"media/video"},
     "mediapipe": {"faces/mediapipe_"},
+    "cv2": {"faces/grade.py", "faces/masks.py", "training/teachers/"},
     "typer": {"cli/", "console.py"},
     "rich": {"console.py", "bars.py"},
     "joblib": {"runtime.py", "workers/"},
@@ -42,7 +43,7 @@ OWNERS = {  # who may import what, at any depth
 PURE = {"torch", "math", "itertools", "functools", "typing", "collections", "dataclasses"}
 PURE |= {"dsgcli", "__future__"}
 
-MAX_FILES = 206
+MAX_FILES = 220
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 """Of a body: a signature of flags is a list, not code."""

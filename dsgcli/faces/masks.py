@@ -171,11 +171,14 @@ def _points(portrait: Portrait) -> Points | None:
 def _edge(portrait: Portrait, side: int, blend: float) -> Mask:
     """The whole square, fading out towards its edge."""
     distance, points = _square_distance(side), _points(portrait)
-    if not portrait.keeps_content or points is None:
+    if not portrait.keeps_content:
         return _soft(distance, blend)
+    wide = _soft(distance, KEPT_BLEND * blend)
+    if points is None:
+        return wide
     face = _soft(hull_distance(points, side) + AROUND_FACE, AROUND_FACE)
     face = np.minimum(face, _soft(distance, min(blend, LEAST_EDGE)))
-    return np.maximum(face, _soft(distance, KEPT_BLEND * blend))
+    return np.maximum(face, wide)
 
 
 def _with_face(found: Mask, points: Points | None, inset: float = 0.0) -> Mask:

@@ -243,13 +243,13 @@ INK, PAPER, PERSON = (40, 30, 30), (220, 225, 230), 0.28
 
 
 class RoughSegmenter:
-    """Finds a round person, and is unsure of its edge by an eighth of the picture."""
+    """Finds a round person, and is unsure of its edge by a sixteenth of the picture."""
 
     name = "rough"
 
     def segment(self, pixels):
         y, x = (np.mgrid[0 : len(pixels), 0 : len(pixels)] + 0.5) / len(pixels) - 0.5
-        share = np.clip((PERSON - np.hypot(x, y)) * 8 + 0.5, 0, 1)
+        share = np.clip((PERSON - np.hypot(x, y)) * 16 + 0.5, 0, 1)
         return Segments(person=share.astype(np.float32))
 
     def close(self):
