@@ -204,7 +204,11 @@ class SplitVideo:
         stop = min(first + sizes.SEGMENT_FRAMES, shots.stop)
         if stop <= first or (stop < first + sizes.SEGMENT_FRAMES and not self.ended):
             return None
-        coded = self._coded(first, stop, reach_s)
+        graded = range(first, stop)
+        if self.crew.grade_s > 0.0:
+            graded = self._around(first, stop, self.crew.grade_s + EDGE_S)
+        graded = range(graded.start, min(graded.stop, shots.stop))
+        coded = self._around(graded.start, graded.stop, reach_s)
         last_s = shots.at(min(coded.stop, shots.stop) - 1).time_s + reach_s
         if not self.ended and (coded.stop > shots.stop or shots.last_s <= last_s):
             return None
@@ -216,6 +220,7 @@ class SplitVideo:
             number=number,
             shots=around,
             coded=coded,
+            graded=graded,
             drawn=range(first, stop),
             times=shots.times(max(coded.start, self.point.frame), coded.stop),
             memory=Memory(
@@ -227,8 +232,8 @@ class SplitVideo:
         self._move_on(work, drawn, low)
         return work
 
-    def _coded(self, first: int, stop: int, reach_s: float) -> range:
-        """Frames whose codes matter to frames `first` to `stop`, in whole batches."""
+    def _around(self, first: int, stop: int, reach_s: float) -> range:
+        """Frames that matter to frames `first` to `stop`, in whole batches."""
         shots = self.shots
         begin = shots.since(shots.at(first).time_s - reach_s)
         end = shots.until(shots.at(stop - 1).time_s + reach_s)
