@@ -94,7 +94,7 @@ def small_translator(seed: int = 3, code_dim: int = 8) -> Translator:
         translator = Translator(config).eval()
         with torch.no_grad():
             for block in translator.structure:
-                block.conv2.conv.weight.mul_(60.0)
+                block.conv2.conv.weight.mul_(3.0)
             translator.color[-1].conv.weight.mul_(30.0)
             for name, parameter in translator.named_parameters():
                 if name.endswith("bias"):

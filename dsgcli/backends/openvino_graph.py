@@ -137,7 +137,8 @@ def translator_model(network: FoldedTranslator, size_px: int) -> ov.Model:
     for level, skip in ((1, x2), (2, x1)):
         x = leaky(op.add(_doubled(_fixed(network.narrow[level], x)), skip), SLOPE)
         x = _fixed(network.wide[level], x)
-    change = op.depth_to_space(_fixed(network.to_rgb, x), "depth_first", 2)
+    residual = op.add(_fixed(network.to_rgb, x), _fixed(network.own_colors, crop))
+    change = op.depth_to_space(residual, "depth_first", 2)
     return ov.Model([op.result(change)], [crop], "translator")
 
 

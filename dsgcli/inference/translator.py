@@ -161,13 +161,19 @@ class FoldedTranslator(nn.Module):
             [styled(color[2 * k + 1], 8 + 2 * k, activate=True) for k in range(3)]
         )
         """3x3, after it."""
-        self.to_rgb = styled(color[6], 13, times=strength)
+        both = styled(color[6], 13, times=strength)  # of features and of the crop's own pixels
+        kernel, bias = cast(Tensor, both.kernel).float(), cast(Tensor, both.bias)
+        width = translator.config.widths[0]
+        self.to_rgb = FoldedConv(kernel[:, :width], bias, dtype)
+        own = over_pixels(kernel[:, width:])
+        self.own_colors = FoldedConv(own, torch.zeros_like(bias), dtype, stride=2)
+        """Together the last layer: 12 maps at half the size, which are the residual's pixels."""
 
     def forward(self, crops: Tensor) -> Tensor:
         """Portraits (B, 3, H, W) float32 of crops (B, 3, H, W) in [-1, 1]."""
         if self.is_identity:
             return crops
-        x = crops.to(self.dtype, memory_format=torch.channels_last)
+        x = pixels = crops.to(self.dtype, memory_format=torch.channels_last)
         skips = []
         for stage in self.content:
             for layer in cast(nn.ModuleList, stage):
@@ -182,7 +188,8 @@ class FoldedTranslator(nn.Module):
         for level, skip in ((1, x2), (2, x1)):
             x = enlarge(self.narrow[level](x)).add_(skip)
             x = self.wide[level](F.leaky_relu_(x, SLOPE))
-        return crops + F.pixel_shuffle(self.to_rgb(x).float(), 2)
+        residual = self.to_rgb(x).float() + self.own_colors(pixels).float()
+        return crops + F.pixel_shuffle(residual, 2)
 
 
 def over_pixels(kernel: Tensor) -> Tensor:
