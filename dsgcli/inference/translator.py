@@ -36,7 +36,7 @@ from dsgcli.models.translator import (
 
 WINOGRAD_CHANNELS = 128
 """From so many channels on, Winograd's form of a 3x3 convolution is the faster one on a CPU in
-float32 (benchmarks/translator.md)."""
+float32 (benchmarks/translator.py)."""
 
 
 class FoldedConv(nn.Module):
