@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--styles", nargs="+", default=["neon", "noir", "doll", "grit"])
     parser.add_argument("--base", default="base-256", help="name of the base's run folder")
     parser.add_argument("--exemplars", type=int, default=140, help="most of a style")
-    parser.add_argument("--keep-names", action="store_true", help="for quality.py --exemplars")
+    parser.add_argument("--keep-names", action="store_true", help="of pictures, for quality.py")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "pretrained" / "default")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
