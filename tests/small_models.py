@@ -96,6 +96,7 @@ def small_translator(seed: int = 3, code_dim: int = 8) -> Translator:
             for block in translator.structure:
                 block.conv2.conv.weight.mul_(3.0)
             translator.color[-1].conv.weight.mul_(30.0)
+            translator.shape.field.weight.mul_(100.0)
             for name, parameter in translator.named_parameters():
                 if name.endswith("bias"):
                     parameter.add_(0.1 * torch.randn_like(parameter))

@@ -46,7 +46,7 @@ ELSEWHERE = {
 """Lines that are not run here, and what runs them."""
 STYLES = {
     "noir": tuple(f"portrait_{number:02}.png" for number in range(13)),
-    "doll": tuple(f"face_{number:02}.png" for number in range(6)),
+    "toon": tuple(f"face_{number:02}.png" for number in range(6)),
 }
 
 

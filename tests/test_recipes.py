@@ -200,7 +200,7 @@ def test_shipped_recipe_is_found_by_name_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("tiny", "recipes/tiny.toml", "tiny.toml"):
         assert read_recipe(Path(name)).run.name == "tiny"
-    assert read_recipe(Path("default/noir")).run.name == "noir"
+    assert read_recipe(Path("default/neon-dual")).run.name == "neon-dual"
     with pytest.raises(SourceMissingError, match="did you mean 'cartoon'"):
         read_recipe(Path("cartoons"))
 

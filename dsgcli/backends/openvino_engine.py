@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from dsgcli.backends.batches import BySide
-from dsgcli.backends.openvino_graph import encoder_model, generator_model, translator_model
+from dsgcli.backends.openvino_graph import (
+    encoder_model,
+    field_model,
+    generator_model,
+    translator_model,
+)
+from dsgcli.models.translator import warp
 
 if TYPE_CHECKING:
     from dsgcli.backends.base import Run
@@ -51,8 +57,14 @@ class OpenVinoEngine:
 
     def translator(self, network: FoldedTranslator) -> Run:
         def prepare(side_px: int) -> Run:
+            field = OneRequest(self._compiled(field_model(network, side_px)))
             change = OneRequest(self._compiled(translator_model(network, side_px)))
-            return lambda crops: crops + change(crops)
+
+            def draw(crops: Tensor) -> Tensor:
+                warped = warp(crops, field(crops))
+                return warped + change(warped)
+
+            return draw
 
         return BySide(prepare)
 

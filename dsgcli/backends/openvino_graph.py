@@ -119,9 +119,21 @@ def _to_rgb(layer: SteeredToRGB, x: Node, rgb: Node | None, scales: Node) -> Nod
 # ── the translator ───────────────────────────────────────────────────────────────────────────────
 
 
+def field_model(network: FoldedTranslator, size_px: int) -> ov.Model:
+    """Crop (1, 3, S, S) in [-1, 1] -> the coarse field (1, 2, S/8, S/8) that it is warped by."""
+    crop = op.parameter([1, 3, size_px, size_px], np.float32, name="crop")
+    x = _fixed(network.shape_content[0], crop)
+    y = _fixed(network.shape_content[1], x)
+    for block in network.shape_blocks:
+        y = _residual(block, y)
+    up, merge, field = network.shape_head
+    x = leaky(op.add(_doubled(_fixed(up, y)), x), SLOPE)
+    return ov.Model([op.result(_fixed(field, _fixed(merge, x)))], [crop], "field")
+
+
 def translator_model(network: FoldedTranslator, size_px: int) -> ov.Model:
-    """Crop (1, 3, S, S) in [-1, 1] -> change (1, 3, S, S): the portrait minus the crop, which must
-    not be rounded to what maps are multiplied in."""
+    """Warped crop (1, 3, S, S) in [-1, 1] -> change (1, 3, S, S): the portrait minus the warped
+    crop, which must not be rounded to what maps are multiplied in."""
     crop = op.parameter([1, 3, size_px, size_px], np.float32, name="crop")
     x: Node = crop
     skips = []
@@ -137,7 +149,8 @@ def translator_model(network: FoldedTranslator, size_px: int) -> ov.Model:
     for level, skip in ((1, x2), (2, x1)):
         x = leaky(op.add(_doubled(_fixed(network.narrow[level], x)), skip), SLOPE)
         x = _fixed(network.wide[level], x)
-    change = op.depth_to_space(_fixed(network.to_rgb, x), "depth_first", 2)
+    last = op.add(_fixed(network.to_rgb, x), _fixed(network.own_colors, crop))
+    change = op.depth_to_space(last, "depth_first", 2)
     return ov.Model([op.result(change)], [crop], "translator")
 
 

@@ -13,8 +13,8 @@ from dsgcli.cli.options import STYLE_GROUP, Machine, Overwrite, Seed, Talk, outp
 
 EXAMPLES = """
 Examples:
-  dsg destylize portrait.png --style noir          the photograph behind it
-  dsg destylize portraits/ --style noir -o codes/  codes of a whole folder
+  dsg destylize portrait.png --style neon-dual     the photograph behind it
+  dsg destylize portraits/ --style neon-dual -o codes/  codes of a whole folder
 """
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
   dsg interpolate --style noir:1 --style noir:4 -o blend.mp4
-  dsg interpolate --content me.jpg -s noir:1 -s doll:5 --loop -o me.gif
+  dsg interpolate --content me.jpg -s noir:1 -s toon:5 --loop -o me.gif
   dsg interpolate --content 3 --content 8 --axis content --frames 7 -o strip.png
   dsg interpolate --matrix 4 6 -o figure.png
   dsg interpolate --content me.jpg --sweep structure,color -o weights.png

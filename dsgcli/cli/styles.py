@@ -251,4 +251,4 @@ add(
 )
 add(styles, add_, "Examples:\n  dsg styles add noir mine.jpg --as me", name="add")
 add(styles, export, "Examples:\n  dsg styles export noir -o noir.safetensors")
-add(styles, diff, "Examples:\n  dsg styles diff noir grit")
+add(styles, diff, "Examples:\n  dsg styles diff noir comic")

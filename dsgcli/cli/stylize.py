@@ -30,12 +30,12 @@ EXAMPLES = """
 Examples:
   dsg stylize portrait.jpg                     with the model that comes along
   dsg stylize holiday.mp4 --style noir:3 -o drawn.mp4
-  dsg stylize photos/ -r -o drawn/ --style doll:3 --style noir
+  dsg stylize photos/ -r -o drawn/ --style toon:3 --style noir
   dsg stylize me.jpg --style noir --structure 0.5 --color 0.3
   dsg stylize me.jpg --exemplar painting.jpg   take the style from your picture
   dsg stylize photos/ -o toons/ --workers auto
   dsg stylize long.mp4 --preview 8             look at 8 frames first
-  dsg stylize two.mp4 --face-style 0=noir:3 --face-style 1=doll:5
+  dsg stylize two.mp4 --face-style 0=noir:3 --face-style 1=toon:5
 """
 
 

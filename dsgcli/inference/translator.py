@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dsgcli.models import winograd
 from dsgcli.models.translator import (
+    SHAPE_ROWS,
     SLOPE,
     ModConv,
     ModResBlock,
@@ -32,6 +33,7 @@ from dsgcli.models.translator import (
     Translator,
     enlarge,
     gate,
+    warp,
 )
 
 WINOGRAD_CHANNELS = 128
@@ -45,6 +47,7 @@ class FoldedConv(nn.Module):
     Args:
         weight: (O, I, k, k).
         bias: (O,).
+        padding: zeros around the input; None is half the kernel.
         activate: apply the leaky ReLU to the result.
     """
 
@@ -55,11 +58,12 @@ class FoldedConv(nn.Module):
         dtype: torch.dtype,
         *,
         stride: int = 1,
+        padding: int | None = None,
         activate: bool = False,
     ) -> None:
         super().__init__()
         self.stride, self.activate = stride, activate
-        self.padding = (weight.shape[-1] - 1) // 2
+        self.padding = (weight.shape[-1] - 1) // 2 if padding is None else padding
         self.register_buffer("kernel", weight.to(dtype, memory_format=torch.channels_last))
         self.register_buffer("bias", bias.to(dtype))
         self.quick: Tensor | None = None  # (36, I, O)
@@ -111,9 +115,13 @@ class FoldedTranslator(nn.Module):
                 layer.weight, layer.bias, dtype, stride=layer.stride[0], activate=activate
             )
 
-        stem = translator.stem
-        assert stem.bias is not None
-        first = FoldedConv(over_pixels(stem.weight), stem.bias, dtype, stride=2, activate=True)
+        def over_crop(layer: nn.Conv2d, stride: int) -> FoldedConv:
+            assert layer.bias is not None
+            step = stride // layer.stride[0]
+            kernel = over_pixels(layer.weight, step)
+            return FoldedConv(kernel, layer.bias, dtype, stride=stride, padding=step, activate=True)
+
+        first = over_crop(translator.stem, 2)
 
         def styled(
             layer: nn.Module, row: int, *, times: Tensor | float = 1.0, activate: bool = False
@@ -131,6 +139,20 @@ class FoldedTranslator(nn.Module):
             last = styled(block.conv2, second, times=amounts[second])
             return nn.ModuleList([styled(block.conv1, first, activate=True), last])
 
+        shape = translator.shape
+        self.shape_content = nn.ModuleList(
+            [over_crop(shape.stem, 8), plain(shape.down, activate=True)]
+        )
+        self.shape_blocks = nn.ModuleList(
+            [residual(shape.blocks[k], 2 * k, 2 * k + 1) for k in range(2)]
+        )
+        moved = plain(shape.field)
+        strength_of_shape = amounts[:SHAPE_ROWS].mean()
+        moved.kernel, moved.bias = (
+            (strength_of_shape * value).to(dtype) for value in (moved.kernel, moved.bias)
+        )
+        self.shape_head = nn.ModuleList([plain(shape.up), plain(shape.merge, activate=True), moved])
+        """At an eighth and a sixteenth of the crop's side, blocks there, the field at an eighth."""
         waist, color = translator.waist, translator.color
         assert isinstance(waist, ResBlock)
         self.content = nn.ModuleList(
@@ -169,10 +191,22 @@ class FoldedTranslator(nn.Module):
         self.own_colors = FoldedConv(own, torch.zeros_like(bias), dtype, stride=2)
         """Together the last layer: 12 maps at half the size, which are the residual's pixels."""
 
+    def field(self, crops: Tensor) -> Tensor:
+        """Crops (B, 3, H, W) -> (B, 2, H/8, W/8) float32, see `Shape`."""
+        x = self.shape_content[0](crops.to(self.dtype, memory_format=torch.channels_last))
+        y = self.shape_content[1](x)
+        for block in self.shape_blocks:
+            y = _with_residual(cast(nn.ModuleList, block), y)
+        up, merge, field = self.shape_head
+        x = F.leaky_relu_(enlarge(up(y)).add_(x), SLOPE)
+        result: Tensor = field(merge(x)).float()
+        return result
+
     def forward(self, crops: Tensor) -> Tensor:
         """Portraits (B, 3, H, W) float32 of crops (B, 3, H, W) in [-1, 1]."""
         if self.is_identity:
             return crops
+        crops = warp(crops, self.field(crops))
         x = pixels = crops.to(self.dtype, memory_format=torch.channels_last)
         skips = []
         for stage in self.content:
@@ -192,12 +226,17 @@ class FoldedTranslator(nn.Module):
         return crops + F.pixel_shuffle(residual, 2)
 
 
-def over_pixels(kernel: Tensor) -> Tensor:
-    """The kernel (O, C, 2k, 2k) of stride 2 and padding k - 1 that does to a picture what a kernel
-    (O, 4C, k, k) does to the picture with its 2x2 pixels unshuffled into channels."""
+def over_pixels(kernel: Tensor, step: int = 2) -> Tensor:
+    """The kernel (O, C, nk, nk) that does to a picture what a kernel (O, n * n * C, k, k) does to
+    the picture with its n x n pixels unshuffled into channels.
+
+    Args:
+        step: n.
+    """
     outputs, channels, side, _ = kernel.shape
-    parts = kernel.view(outputs, channels // 4, 2, 2, side, side)  # row and column within 2x2
-    return parts.permute(0, 1, 4, 2, 5, 3).reshape(outputs, channels // 4, 2 * side, 2 * side)
+    inside = channels // step**2
+    parts = kernel.view(outputs, inside, step, step, side, side)  # row and column within n x n
+    return parts.permute(0, 1, 4, 2, 5, 3).reshape(outputs, inside, step * side, step * side)
 
 
 def _with_residual(block: nn.ModuleList, x: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 """The translator: a photograph's crop and an exemplar's code to a portrait, in one pass.
 
-    crop ──▶ content encoder ──▶ ModRes blocks (structure rows) ──▶ decoder (color rows)
-         ──▶ crop + residual
+    crop ──▶ shape (structure rows) ──▶ warped crop
+    warped crop ──▶ content encoder ──▶ ModRes blocks (structure rows) ──▶ decoder (color rows)
+                ──▶ warped crop + residual
     exemplar ──▶ style encoder ──▶ code (L, D) ──▶ T_s, T_c
 
 The two style paths are DualStyleGAN's (Yang et al., arXiv:2203.13248, section 3.1): structure rows
 drive modulative residual blocks at the inner resolutions, color rows modulate the outer layers, and
 each row has a weight. The content comes from the crop itself, through skips at every scale, so that
-glasses, hats and hands stay, as in VToonify (Yang et al., arXiv:2209.11224, section 4). With all
-weights 0 the portrait is the photograph.
+glasses, hats and hands stay, as in VToonify (Yang et al., arXiv:2209.11224, section 4). What moves
+(larger eyes, a smaller chin) is warped first, by a coarse field that the structure rows drive: it
+stays as sharp as it was, at every size. With all weights 0 the portrait is the photograph.
 
 Every style-dependent number is a scale of a convolution's input or a shift of its output, so that
 one style folds into plain convolutions (`inference/`).
@@ -179,6 +181,61 @@ class StyleMapping(nn.Module):
         return result
 
 
+class Shape(nn.Module):
+    """Where each pixel of the portrait is taken from: a coarse field that the structure rows drive.
+
+    Two blocks see an area of a third of the crop about each place, which is enough to tell an eye
+    from a mouth.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        narrow, wide = SHAPE_WIDTHS
+        self.stem, self.down = conv(48, narrow, 2), conv(narrow, wide, 2)
+        self.blocks = nn.ModuleList([ModResBlock(wide, hidden) for _ in range(2)])
+        self.up, self.merge = nn.Conv2d(wide, narrow, 1), conv(narrow, narrow)
+        self.field = conv(narrow, 2)
+        nn.init.normal_(self.field.weight, std=1e-3)  # begins without a warp
+
+    def forward(self, crops: Tensor, styles: Tensor, weights: Tensor) -> Tensor:
+        """Crops (B, 3, H, W) -> (B, 2, H/8, W/8): x and y of the displacement, in pixels of that
+        coarse field, at weights of 1 or less.
+
+        Args:
+            styles: (B, 4, hidden) of the rows of the two blocks.
+            weights: (B, 4); their mean scales the field.
+        """
+        x = F.leaky_relu(self.stem(F.pixel_unshuffle(crops, 4)), SLOPE)  # (B, 48, H/8, W/8)
+        y = F.leaky_relu(self.down(x), SLOPE)  # (B, 64, H/16, W/16)
+        for k, block in enumerate(self.blocks):
+            rows = slice(2 * k, 2 * k + 2)
+            y = block(y, tuple(styles[:, rows].unbind(1)), tuple(weights[:, rows].unbind(1)))
+        x = F.leaky_relu(enlarge(self.up(y)) + x, SLOPE)
+        field: Tensor = self.field(F.leaky_relu(self.merge(x), SLOPE))
+        return weights.mean(dim=1)[:, None, None, None] * field
+
+
+SHAPE_WIDTHS, SHAPE_ROWS, SHAPE_STRIDE = (48, 64), 4, 8
+"""Channels at an eighth and a sixteenth of the crop's side; rows of the code that drive the shape;
+pixels of the crop from one value of its field to the next."""
+
+
+def warp(crops: Tensor, field: Tensor) -> Tensor:
+    """Crops (B, C, H, W), each pixel taken from where a coarse field (B, 2, H/8, W/8) says."""
+    height, width = crops.shape[2:]
+    fine = F.interpolate(field, (height, width), mode="bilinear", align_corners=False)
+    # a displacement of one coarse pixel is 8 pixels, 16 / W of grid_sample's -1 to 1
+    x = base_grid(width, crops).view(1, 1, width) + fine[:, 0] * (2 * SHAPE_STRIDE / width)
+    y = base_grid(height, crops).view(1, height, 1) + fine[:, 1] * (2 * SHAPE_STRIDE / height)
+    grid = torch.stack([x, y], dim=3)  # (B, H, W, 2)
+    return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+
+
+def base_grid(count: int, like: Tensor) -> Tensor:
+    """(count,): centers of pixels in -1 to 1."""
+    return (torch.arange(count, device=like.device, dtype=like.dtype) * 2 + 1) / count - 1
+
+
 class StyleEncoder(nn.Module):
     """An exemplar's picture to the rows of its code, all in one pass."""
 
@@ -219,6 +276,7 @@ class Translator(nn.Module):
         self.config = config
         w1, w2, w3, w4 = config.widths
         hidden = config.style_hidden
+        self.shape = Shape(hidden)
         # content: crop -> 1/2 -> 1/4 -> 1/8 -> 1/16
         self.stem = conv(12, w1)
         self.down2, self.conv2 = conv(w1, w2, 2), conv(w2, w2)
@@ -276,6 +334,8 @@ class Translator(nn.Module):
         def row(index: int) -> tuple[Tensor, Tensor]:
             return styles[:, index], weights[:, index]
 
+        # shape
+        crops = warp(crops, self.shape(crops, styles[:, :SHAPE_ROWS], weights[:, :SHAPE_ROWS]))
         # content
         pixels = F.pixel_unshuffle(crops, 2)  # (B, 12, H/2, W/2)
         x1 = F.leaky_relu(self.stem(pixels), SLOPE)  # (B, w1, H/2, W/2)

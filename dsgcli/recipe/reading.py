@@ -102,7 +102,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file; `overrides` are `table.key=value`, as `--set` takes them.
 
     Args:
-        path: a file, or the name of a recipe that is shipped: `tiny`, `default/noir`.
+        path: a file, or the name of a recipe that is shipped: `tiny`, `default/translator`.
 
     Raises:
         SourceMissingError: no such file.
