@@ -38,6 +38,7 @@ from quality_distance import Sketch, distance, sketch, toned_distance
 from quality_models import (
     Painter,
     TranslatorPainter,
+    find_by_codes,
     open_painter,
     open_translator,
     step_of,
@@ -312,10 +313,14 @@ def subjects(options: argparse.Namespace, store: ModelStore) -> Iterator[Subject
         chosen = [style.names[i] for i in spread_numbers(len(style.names), count)]
         folder = data / "styles" / style.name
         exemplars = named_exemplars(folder, chosen, options.size_px)
-        reals = ()
+        paths = pictures_of([folder]) if folder.is_dir() else []
+        if paths and isinstance(painter, TranslatorPainter) and exemplars[0].pixels is None:
+            pictures = read_exemplars(paths, options.size_px)
+            exemplars = find_by_codes(painter, chosen, pictures)
+        reals: tuple[Pixels, ...] = ()
         if all(exemplar.pixels is not None for exemplar in exemplars):
-            paths = spread(pictures_of([folder]), REALS)
-            reals = tuple(e.shown for e in read_exemplars(paths, options.size_px))
+            shown = read_exemplars(spread(paths, REALS), options.size_px)
+            reals = tuple(exemplar.shown for exemplar in shown)
         yield Subject(name, painter, tuple(exemplars), reals, command=name)
 
 

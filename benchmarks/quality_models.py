@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BATCH = 8
 AVERAGE = "modules/average/"
 """Where a checkpoint of the stage `distill` keeps the averaged translator."""
+SAME_CODE = 0.05
+"""Rounding to half precision moves codes by less, in standard deviations."""
 CPU = torch.device("cpu")
 
 
@@ -75,6 +77,21 @@ class TranslatorPainter:
             picture = to_images([exemplar.pixels], CPU)
             self.codes[exemplar.name] = self.translator.encode_style(picture)[0]
         return self.codes[exemplar.name]
+
+
+def find_by_codes(
+    painter: TranslatorPainter, names: Sequence[str], pictures: Sequence[Exemplar]
+) -> list[Exemplar]:
+    """Exemplars that go by other names than their pictures: the picture whose code is the nearest,
+    or none where that is no more alike than other pictures are."""
+    theirs = torch.stack([painter.code(picture) for picture in pictures]).flatten(1)  # (M, L * D)
+    found = []
+    for name in names:
+        apart = (theirs - painter.codes[name].flatten()).square().mean(dim=1).sqrt()
+        nearest = int(apart.argmin())
+        same = float(apart[nearest]) < SAME_CODE * float(theirs.std())
+        found.append(Exemplar(name, pictures[nearest].pixels if same else None))
+    return found
 
 
 class StylePainter:

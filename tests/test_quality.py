@@ -304,6 +304,16 @@ def test_a_translator_draws_by_degrees_and_after_codes_where_there_are_such(tran
     assert (known.draw(crops, one) == painter.draw(crops, other)).all()
 
 
+def test_pictures_of_numbered_exemplars_are_found_by_their_codes(translator):
+    pictures = [photos.Exemplar(f"{seed}", texture(64, seed)) for seed in range(4)]
+    coder = models.TranslatorPainter(translator, {})
+    codes = {"000": coder.code(pictures[2]).half().float(), "001": -coder.code(pictures[1])}
+    painter = models.TranslatorPainter(translator, codes)
+    found = models.find_by_codes(painter, ["000", "001"], pictures)
+    assert (found[0].pixels == pictures[2].pixels).all()
+    assert found[1].pixels is None
+
+
 # ── the report ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -344,6 +354,8 @@ def test_script_measures_a_translator_and_a_style_beside_it(
     words = ["--translator", str(tmp_path / "t.safetensors"), "--photos", str(people)]
     words += ["--style", "default/toon", "--style", "default/ink", "--pretrained", str(tiny_store)]
     words += ["--styles-data", str(tmp_path / "data"), "--count", "2"]
+    words += ["--size-px", "128"]
+    monkeypatch.setattr(far, "DIRECTIONS", 8)
     run(quality, monkeypatch, *words, "--output", str(tmp_path / "out"))
     report = json.loads((tmp_path / "out" / "quality.json").read_text("utf-8"))
     assert list(report) == ["toon", "default/toon", "default/ink"]
