@@ -1,24 +1,21 @@
-"""How good a model is on photographs that it has never seen: likeness, faces found, style.
+"""How good a model is on photographs that it has never seen.
 
-    python benchmarks/quality.py PHOTOS... [--held-out RUN [--folder base/photos]]
-                                 [--pretrained DIR] [--style NAME ...]
-                                 [--base FILE --encoder FILE | --checkpoint FILE]
-                                 [--exemplars DIR] [--per-style 8]
-                                 [--json FILE] [--markdown FILE] [--sheets DIR]
+    python benchmarks/quality.py --translator FILE [--style NAME ...] [--output DIR]
+    python benchmarks/quality.py --style NAME ... [--pretrained DIR] [--output DIR]
 
-PHOTOS are pictures, or folders of such; --held-out RUN --folder base/photos adds those of a
-training run's data that were kept out. Without --style, all styles of the first folder of the store
-are measured; with --base and --encoder, a base alone; with --checkpoint, a base in training,
-RUN/base/checkpoints/base-2-128px.safetensors with RUN/recipe.toml. --exemplars is a folder with the
-exemplars' pictures, DIR/STYLE/NAME or DIR/NAME; without it, what the base makes of their codes
-stands for them. --sheets writes a picture a style: a row a person, the plain reconstruction first.
+FILE is a translator, or a checkpoint of the stage `distill`
+(RUN/distill/checkpoints/distill-192px-1.safetensors), of which the average is taken; its styles are
+the folders of --styles-data/styles, encoded by its own style encoder. --style measures styles of
+the store, of either kind, with their own codes; a DualStyleGAN can so stand beside a translator.
 
-Everything is measured on aligned crops, lengths in percent of the crop's width. Landmarks are
-MediaPipe's, found in the whole crop and in the whole output in the same way, both at 256 px or
-more. Yaw is where the tip of the nose lies between the sides of the face, mouth opening the
-distance of the inner lips in face heights: both follow the pose, neither is an angle. "The best"
-is what a perfect reconstruction of the model's size would get: the photograph, shrunk. Colors are
-means of whole pictures in Lab. "wanted" is what the shipped model is held to.
+People are those of --photos and, in columns of their own, the photographs of --styles-data that
+training held out. With a translator, two more columns are drawn after painted portraits: `painted`
+after some that it was trained on, `unseen` after some that were held out.
+
+Everything is measured on aligned crops, of 256 px unless --size-px says otherwise; what each figure
+is, quality_figures.py says. Correlations over people are taken for each exemplar by itself, and the
+mean over exemplars is told. --output gets quality.md, quality.json and a sheet for each column:
+exemplars on top, a row a person, the photograph first. --video measures flicker as well.
 """
 
 from __future__ import annotations
@@ -26,373 +23,406 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from quality_figures import (
-    NEAR,
-    correlation,
-    decibels,
-    differ,
-    features_off,
-    mean_lab,
-    mouth_opening,
-    table,
-    yaw,
+import quality_figures as figures
+import quality_video
+from quality_distance import Sketch, distance, sketch, toned_distance
+from quality_models import (
+    Painter,
+    TranslatorPainter,
+    find_by_codes,
+    open_painter,
+    open_translator,
+    step_of,
 )
 from quality_photos import (
-    LOOK_PX,
+    Exemplar,
     Find,
     Photograph,
     finder,
-    held_out,
+    named_exemplars,
     pictures_of,
+    read_exemplars,
     read_photographs,
+    split,
+    spread,
 )
-from safetensors.torch import load_file
 
-from dsgcli.errors import UsageError
-from dsgcli.faces.align import crop_whole
 from dsgcli.faces.detect import open_detector
 from dsgcli.faces.masks import hull_distance
-from dsgcli.media.images import read_image, write_image
+from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
-from dsgcli.models.encoder import Encoder
-from dsgcli.models.stylegan2 import Generator
-from dsgcli.portraits import (
-    Look,
-    Portraits,
-    area_resize,
-    load_portraits,
-    pick_weights,
-    to_images,
-    to_pixels,
-)
-from dsgcli.recipe import read_recipe
-from dsgcli.runtime import pick_precision
-from dsgcli.store import ModelStore, Style
-from dsgcli.store.networks import load_encoder
-from dsgcli.training.stages.base import encoder_config, generator_config
+from dsgcli.store import ModelStore
 
 if TYPE_CHECKING:
-    from dsgcli.types import Pixels, Points
+    from numpy.typing import NDArray
 
-BATCH, SHOWN = 8, 8
+    from dsgcli.types import Face, Frame, Pixels, Points
 
-
-def shrunk(pixels: Pixels, size_px: int) -> Pixels:
-    """As large as the model draws."""
-    small: Pixels = to_pixels(area_resize(to_images([pixels], torch.device("cpu")), size_px))[0]
-    return small
-
-
-def in_batches(draw: Callable[[torch.Tensor], Pixels], codes: torch.Tensor) -> Pixels:
-    return np.concatenate([draw(part) for part in codes.split(BATCH)])
-
-
-# ── a base ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def encode(portraits: Portraits, photographs: Sequence[Photograph]) -> torch.Tensor:
-    """(N, L, D)."""
-    parts = [
-        portraits.encode([p.pixels for p in photographs[start : start + BATCH]])
-        for start in range(0, len(photographs), BATCH)
-    ]
-    return torch.cat(parts)
+STYLES = ("toon", "comic", "noir", "neon")
+PHOTOS, PAINTED = "base/photos", "base/painted"
+"""Folders of the training data."""
+HELD_OUT_SHARE = 0.04
+"""As in the recipes of the default model."""
+CLIPS, CLIP_NAMES = Path("../shared/media/clips"), ("one_person.mp4", "real_man.mp4")
+GENERAL = ("painted", "unseen")
+"""Columns of painted portraits: some that were trained on, some held out."""
+REALS = 96
+"""Pictures that stand for a style."""
+DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0)
+OWN_PATCHES = 4096
+"""Patches of each level where one exemplar is compared."""
+SHOWN = 12
+"""People on a sheet."""
 
 
-def judge_base(
-    portraits: Portraits, photographs: Sequence[Photograph], codes: torch.Tensor, find: Find
-) -> dict[str, float]:
-    """How alike the plain reconstructions are."""
-    plain = in_batches(lambda part: portraits.draw_plain(part), codes)
-    size_px, face_db, crop_db = portraits.size_px, [], []
-    found: list[tuple[Points, Points]] = []
-    best: list[tuple[Points, Points]] = []
-    for photograph, picture in zip(photographs, plain, strict=True):
-        original = shrunk(photograph.pixels, size_px)
-        face = hull_distance(photograph.points, size_px) >= 0
-        face_db.append(decibels(original, picture, face))
-        crop_db.append(decibels(original, picture))
-        for pixels, pairs in ((picture, found), (original, best)):
-            points = find(pixels)
-            if points is not None:
-                pairs.append((photograph.points, points))
-    off = [float(100 * np.hypot(*(a - b).T).mean()) for a, b in found]
-    return {
-        "photographs": len(photographs),
-        "reconstruction: faces found, %": 100 * len(found) / len(photographs),
-        "reconstruction: landmarks off, %": float(np.mean(off)) if off else math.nan,
-        "reconstruction: PSNR of the face, dB": float(np.mean(face_db)),
-        "reconstruction: PSNR of the crop, dB": float(np.mean(crop_db)),
-        "reconstruction: yaw, correlation": alike(yaw, found),
-        "  the best for yaw": alike(yaw, best),
-        "reconstruction: mouth opening, correlation": alike(mouth_opening, found),
-        "  the best for mouth opening": alike(mouth_opening, best),
-    }
+@dataclass(frozen=True, eq=False)
+class People:
+    """Those who are drawn: of --photos, or held out of the training data."""
+
+    name: str
+    """Empty, or `held out`."""
+    photographs: tuple[Photograph, ...]
+
+    @cached_property
+    def crops(self) -> list[Pixels]:
+        return [photograph.pixels for photograph in self.photographs]
+
+    @cached_property
+    def faces(self) -> list[NDArray[np.bool_]]:
+        """(S, S): inside the face."""
+        return [hull_distance(p.points, p.pixels.shape[0]) >= 0 for p in self.photographs]
+
+    @cached_property
+    def sketch(self) -> Sketch:
+        return sketch(self.crops)
+
+    def measured(self, measure: Callable[[Photograph], float]) -> figures.Array:
+        """(N,)."""
+        return np.array([measure(photograph) for photograph in self.photographs])
 
 
-def alike(measure: Callable[[Points], float], pairs: Sequence[tuple[Points, Points]]) -> float:
-    """Correlation of what is measured on the first and on the second of each pair."""
-    sides = zip(*pairs, strict=True) if pairs else ((), ())
-    ours, theirs = (np.array([measure(points) for points in side]) for side in sides)
-    return correlation(ours, theirs) if pairs else math.nan
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A style to measure."""
+
+    name: str
+    painter: Painter
+    exemplars: tuple[Exemplar, ...]
+    """Those that are drawn after."""
+    reals: tuple[Pixels, ...]
+    """More of the style's real exemplars; none where their pictures are not here."""
+    command: str = ""
+    """NAME as `dsg stylize --style` takes it; empty for a translator that is in no store."""
+
+    @cached_property
+    def sketch(self) -> Sketch:
+        return sketch(self.reals)
 
 
-# ── a style ──────────────────────────────────────────────────────────────────────────────────────
+# ── one style ────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Drawn:
-    """What a style makes of the photographs: (E, N, S, S, 3), E exemplars of N photographs."""
+    """What a style makes of some people, and where the faces are: E exemplars, N people."""
 
-    default: Pixels
-    halved: Pixels
-    """At --structure 0.5."""
-    exemplars: tuple[Pixels, ...]
-    """Their pictures."""
+    pictures: Pixels
+    """(E, N, S, S, 3)."""
+    points: tuple[tuple[Points | None, ...], ...]
+    """Landmarks (478, 2) of each, in widths."""
 
-
-def draw_style(
-    portraits: Portraits,
-    style: Style,
-    codes: torch.Tensor,
-    numbers: Sequence[int],
-    root: Path | None,
-) -> Drawn:
-    """All photographs after these exemplars."""
-    default: list[Pixels] = []
-    halved: list[Pixels] = []
-    for number in numbers:
-        exstyle = style.default[number]
-        for drawn, structure in ((default, None), (halved, 0.5)):
-            weights = pick_weights(portraits.layout, structure=structure)
-            drawn.append(draw_look(portraits, Look(exstyle=exstyle, weights=weights), codes))
-    if root is None:
-        exemplars = tuple(redrawn(portraits, style.exstyle[list(numbers)]))
-    else:
-        exemplars = tuple(exemplar_picture(root, style, n, portraits.size_px) for n in numbers)
-    return Drawn(np.stack(default), np.stack(halved), exemplars)
+    def measured(self, measure: Callable[[Pixels, Points], float]) -> figures.Array:
+        """(E, N), nan where no face was found."""
+        rows = zip(self.pictures, self.points, strict=True)
+        return np.array(
+            [
+                [
+                    math.nan if p is None else measure(picture, p)
+                    for picture, p in zip(*row, strict=True)
+                ]
+                for row in rows
+            ]
+        )
 
 
-@torch.inference_mode()
-def redrawn(portraits: Portraits, exstyle: torch.Tensor) -> Pixels:
-    """(N, S, S, 3): what the base makes of the codes (N, L, D) of exemplars, which are z+."""
-    network, bound = portraits.generator.generator, portraits.bound(None)
-    codes = exstyle.to(portraits.device)
-    return in_batches(lambda part: to_pixels(bound(network.map_plus(part))), codes)
+def draw(subject: Subject, people: People, find: Find) -> Drawn:
+    pictures = np.stack([subject.painter.draw(people.crops, e) for e in subject.exemplars])
+    points = tuple(tuple(find(picture) for picture in row) for row in pictures)
+    return Drawn(pictures, points)
 
 
-def draw_look(portraits: Portraits, look: Look, codes: torch.Tensor) -> Pixels:
-    """(N, S, S, 3). With networks of its own: one value keeps all looks that it has drawn."""
-    once = Portraits(
-        generator=portraits.generator,
-        encoder=portraits.encoder,
-        device=portraits.device,
-        dtype=portraits.dtype,
-        size=portraits.size,
-    )
-    return in_batches(lambda part: once.draw(part, look), codes)
-
-
-def exemplar_picture(root: Path, style: Style, number: int, size_px: int) -> Pixels:
-    """The picture an exemplar was made from."""
-    name = style.names[number]
-    folders = [folder for folder in (root / style.name, root) if folder.is_dir()]
-    for folder in folders:
-        for path in (folder / name, *sorted(folder.glob(f"{Path(name).stem}.*"))):
-            if path.is_file():
-                return crop_whole(read_image(path), size_px).pixels
-    raise UsageError(f"no picture of the exemplar {name!r} of {style.name} in {root}")
-
-
-def judge_style(
-    portraits: Portraits,
-    photographs: Sequence[Photograph],
-    codes: torch.Tensor,
-    drawn: Drawn,
-    exstyle: torch.Tensor,
-    find: Find,
-) -> dict[str, float]:
-    """How well faces survive, and how much of the exemplar shows."""
-    flat = drawn.default.reshape(-1, *drawn.default.shape[2:])
-    seen = [find(picture) is not None for picture in flat]
-    off, lost = [], 0
-    for pictures in drawn.halved:
-        for photograph, picture in zip(photographs, pictures, strict=True):
-            points = find(picture)
-            if points is None:
-                lost += 1
-            else:
-                off.append(features_off(photograph.points, points))
-    tried = len(off) + lost
+def judge(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
+    """Every figure of a style on some people."""
+    found = [points is not None for row in drawn.points for points in row]
     return {
-        "default weights: faces found, %": 100 * float(np.mean(seen)),
-        "structure 0.5: faces found, %": 100 * len(off) / tried,
-        "structure 0.5: eyes and mouth off, %": float(np.mean(off)) if off else math.nan,
-        "  of nineteen in twenty at most": float(np.quantile(off, 0.95)) if off else math.nan,
-        f"  outputs within {NEAR:g} %, %": 100 * sum(d <= NEAR for d in off) / tried,
-        **follow_color(drawn),
-        **differ(drawn.default),
-        "weights 0 against plain, levels of 255": off_against_plain(portraits, codes, exstyle),
+        "people": len(people.photographs),
+        "exemplars": len(subject.exemplars),
+        figures.FOUND: 100 * float(np.mean(found)),
+        **follow_people(people, drawn),
+        **figures.differ(drawn.pictures),
+        **distances(subject, people, drawn),
+        **slide(subject, people, drawn),
     }
 
 
-def follow_color(drawn: Drawn) -> dict[str, float]:
-    """Mean color of outputs, over photographs, against that of the exemplars. The one figure takes
-    the three channels together, each about its own mean, so that those that vary count."""
-    ours = np.array([mean_lab(list(pictures)) for pictures in drawn.default])
-    theirs = np.array([mean_lab([picture]) for picture in drawn.exemplars])
-    channels = {f"  {name}": correlation(ours[:, i], theirs[:, i]) for i, name in enumerate("Lab")}
-    return {"color against the exemplar's, correlation": correlation(ours, theirs), **channels}
+def follow_people(people: People, drawn: Drawn) -> dict[str, float]:
+    """What is still the person's."""
+
+    def follow(
+        alike: Callable[[figures.Array, figures.Array], float],
+        measure: Callable[[Pixels, Points], float],
+    ) -> float:
+        theirs = people.measured(lambda p: measure(p.pixels, p.points))
+        return alike(theirs, drawn.measured(measure))
+
+    def correlated(measure: Callable[[Points], float]) -> float:
+        def alike(theirs: figures.Array, ours: figures.Array) -> float:
+            return figures.over_people(figures.correlation, theirs, ours)
+
+        return follow(alike, lambda _, points: measure(points))
+
+    def ordered(theirs: figures.Array, ours: figures.Array) -> float:
+        return figures.over_people(figures.rank_correlation, theirs, ours)
+
+    pairs = [
+        (photograph, picture, face)
+        for row in drawn.pictures
+        for photograph, picture, face in zip(people.crops, row, people.faces, strict=True)
+    ]
+    sharp = [figures.sharpness(*pair) for pair in pairs]
+    return {
+        figures.MOUTH: correlated(figures.mouth_opening),
+        "eyes' opening follows the person, correlation": correlated(figures.eye_opening),
+        "turn of the head follows the person, correlation": correlated(figures.yaw),
+        figures.EDGES: figures.mean([figures.edges_kept(a, b) for a, b, _ in pairs]),
+        figures.SKIN: follow(ordered, figures.cheek_lightness),
+        figures.EYE: follow(figures.growth, lambda _, points: figures.eye_height(points)),
+        figures.SHARP: float(np.median(sharp)),
+    }
 
 
-def off_against_plain(portraits: Portraits, codes: torch.Tensor, exstyle: torch.Tensor) -> float:
-    """Largest difference of --structure 0 --color 0 to the extrinsic path off."""
-    weights = pick_weights(portraits.layout, structure=0.0, color=0.0)
-    look = Look(exstyle=exstyle, weights=weights)
-    off = draw_look(portraits, look, codes[:BATCH]).astype(np.int16)
-    return float(np.abs(off - portraits.draw_plain(codes[:BATCH], look.truncation)).max())
+def distances(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
+    """To the real exemplars, the photographs' own being 1."""
+    if not subject.reals:
+        return {}
+    ours = sketch(list(drawn.pictures.reshape(-1, *drawn.pictures.shape[2:])))
+    scale = distance(people.sketch, subject.sketch)
+    own = []
+    for exemplar, pictures in zip(subject.exemplars, drawn.pictures, strict=True):
+        theirs = sketch([exemplar.shown], OWN_PATCHES)
+        photographed = distance(people.sketch, theirs)
+        own.append(distance(sketch(list(pictures), OWN_PATCHES), theirs) / photographed)
+    halves = [sketch(subject.reals[start::2]) for start in (0, 1)]
+    toned = toned_distance(ours, subject.sketch) / toned_distance(people.sketch, subject.sketch)
+    return {
+        figures.STYLE: distance(ours, subject.sketch) / scale,
+        "  with light, contrast and color": toned,
+        "  of one half of them to the other": distance(*halves) / scale,
+        figures.OWN: float(np.mean(own)),
+    }
 
 
-def sheet_of(portraits: Portraits, codes: torch.Tensor, drawn: Drawn) -> Pixels:
-    """A row a person: the plain reconstruction, then one portrait an exemplar."""
-    plain = portraits.draw_plain(codes[:SHOWN])
-    rows = [[picture, *drawn.default[:, row]] for row, picture in enumerate(plain)]
+def slide(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
+    """Each person after one exemplar, the exemplars in turn, at degrees between 0 and 1."""
+    count = len(subject.exemplars)
+    far = []
+    for degree in DEGREES:
+        pictures = []
+        for number, crop in enumerate(people.crops):
+            exemplar = subject.exemplars[number % count]
+            if degree == 1.0:
+                pictures.append(drawn.pictures[number % count, number])
+            else:
+                pictures.append(subject.painter.draw([crop], exemplar, degree)[0])
+        if degree == 0.0:
+            pairs = zip(people.crops, pictures, strict=True)
+            kept = figures.mean([figures.decibels(a, b) for a, b in pairs])
+        if subject.reals:
+            far.append(distance(sketch(pictures), subject.sketch))
+    steps = {
+        f"  at {degree:g}": value / far[0] for degree, value in zip(DEGREES, far, strict=bool(far))
+    }
+    if far:
+        steps = {figures.SLIDER: figures.rises(far), **steps}
+    return {figures.ZERO: kept, **steps}
+
+
+def shake(
+    subject: Subject,
+    clips: dict[Path, list[tuple[Frame, Face]]],
+    size_px: int,
+    pretrained: Path | None,
+) -> dict[str, float]:
+    """Flicker of the worst of the clips, after the first exemplar: of what `dsg stylize` makes, or
+    of aligned crops alone for a translator that is in no store."""
+    exemplar, found = subject.exemplars[0], []
+    for clip, seen in clips.items():
+        if subject.command:
+            style = f"{subject.command}:{exemplar.name}"
+            found.append(quality_video.of_command(clip, seen, style, pretrained))
+        else:
+            found.append(quality_video.of_crops(seen, subject.painter, exemplar, size_px))
+    return {name: max(one[name] for one in found) for name in found[0]} if found else {}
+
+
+def sheet_of(subject: Subject, people: People, drawn: Drawn) -> Pixels:
+    """Exemplars on top; a row a person, the photograph first."""
+    blank = np.full_like(people.crops[0], 255)
+    rows = [[blank, *(exemplar.shown for exemplar in subject.exemplars)]]
+    rows += [
+        [people.crops[number], *drawn.pictures[:, number]]
+        for number in spread_numbers(len(people.crops), SHOWN)
+    ]
     return make_sheet([cell for row in rows for cell in row], columns=len(rows[0]))
 
 
-# ── the report ───────────────────────────────────────────────────────────────────────────────────
+def spread_numbers(length: int, count: int) -> list[int]:
+    """At most `count` places of a row, at equal distances."""
+    numbers: list[int] = np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+    return numbers
 
 
-def bare_base(options: argparse.Namespace, store: ModelStore) -> Portraits:
-    """A base and its encoder without a style, finished or in training."""
-    if options.checkpoint:
-        generator, encoder = in_training(options.checkpoint)
-    else:
-        generator, encoder = store.plain_generator(options.base), load_encoder(options.encoder)
-    dual = DualStyleGAN.of(DualConfig(generator=generator.config))
-    dual.generator.load_state_dict(generator.state_dict())
-    dtype = pick_precision(options.precision, torch.device("cpu"))
-    return Portraits(generator=dual, encoder=encoder, dtype=dtype)
+# ── all of them ──────────────────────────────────────────────────────────────────────────────────
 
 
-def in_training(checkpoint: Path) -> tuple[Generator, Encoder]:
-    """The averages of a base that grows as an autoencoder; without its prior, which random codes
-    alone need."""
-    model = read_recipe(checkpoint.parents[2] / "recipe.toml").model
-    tensors = load_file(checkpoint)
+def subjects(options: argparse.Namespace, store: ModelStore) -> Iterator[Subject]:
+    """The styles of a translator's file, what stands for pictures nobody trained on, and the styles
+    of the store."""
+    data, count = options.styles_data, options.count
+    if options.translator:
+        painter = TranslatorPainter(open_translator(options.translator), {})
+        folders = {name: pictures_of([data / "styles" / name]) for name in styles_of(data)}
+        if (data / PAINTED).is_dir():
+            folders |= dict(zip(GENERAL, split(data, PAINTED, HELD_OUT_SHARE), strict=True))
+        for name, paths in folders.items():
+            if wanted(name, options):
+                exemplars = read_exemplars(spread(paths, count), options.size_px)
+                reals = read_exemplars(spread(paths, REALS), options.size_px)
+                yield Subject(name, painter, tuple(exemplars), tuple(e.shown for e in reals))
+    for name in options.style or ():
+        painter, style = open_painter(store, name)
+        chosen = [style.names[i] for i in spread_numbers(len(style.names), count)]
+        folder = data / "styles" / style.name
+        exemplars = named_exemplars(folder, chosen, options.size_px)
+        paths = pictures_of([folder]) if folder.is_dir() else []
+        if paths and isinstance(painter, TranslatorPainter) and exemplars[0].pixels is None:
+            pictures = read_exemplars(paths, options.size_px)
+            exemplars = find_by_codes(painter, chosen, pictures)
+        reals: tuple[Pixels, ...] = ()
+        if all(exemplar.pixels is not None for exemplar in exemplars):
+            shown = read_exemplars(spread(paths, REALS), options.size_px)
+            reals = tuple(exemplar.shown for exemplar in shown)
+        yield Subject(name, painter, tuple(exemplars), reals, command=name)
 
-    def part(name: str) -> dict[str, torch.Tensor]:
-        start = f"modules/{name}/"
-        own = {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
-        return {key: value for key, value in own.items() if not key.startswith("prior.")}
 
-    size_px = int(checkpoint.stem.split(".")[0].rpartition("-")[2].removesuffix("px"))
-    generator, encoder = Generator(generator_config(model, size_px)), Encoder(encoder_config(model))
-    generator.load_state_dict(part("g_ema"))
-    encoder.load_state_dict(part("e_ema"))
-    return generator, encoder
+def styles_of(data: Path) -> list[str]:
+    """Folders of styles, those of the default model first."""
+    folders = [path.name for path in sorted((data / "styles").iterdir()) if path.is_dir()]
+    known = [name for name in STYLES if name in folders]
+    return [*known, *(name for name in folders if name not in known)]
+
+
+def wanted(name: str, options: argparse.Namespace) -> bool:
+    return not options.only or name in options.only
+
+
+def people_of(options: argparse.Namespace, store: ModelStore, find: Find) -> list[People]:
+    """Those of --photos, and those held out."""
+    paths = {"": spread(pictures_of(options.photos), options.people)}
+    if not options.no_held_out and (options.styles_data / PHOTOS).is_dir():
+        _, held_out = split(options.styles_data, PHOTOS, HELD_OUT_SHARE)
+        paths["held out"] = spread(held_out, options.people)
+    return [
+        People(name, tuple(read_photographs(chosen, options.size_px, store, find)))
+        for name, chosen in paths.items()
+        if chosen
+    ]
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """By what was measured: a style, or the base alone."""
-    store, paths = ModelStore.open(options.pretrained), pictures_of(options.photos)
-    if options.held_out:
-        paths += held_out(options.held_out, options.folder)
-    paths = paths[: options.limit]
-    first = store.roots[0]
-    own = [s.qualified for s in store.styles() if s.root == first and not s.problem]
-    alone = options.base or options.checkpoint
-    names = options.style or ([] if alone else own)
-    if not names and not alone:
-        raise UsageError(f"no style in {first.path}; name one, or --base and --encoder")
+    """Figures by column: `toon`, `toon, held out`."""
+    store = ModelStore.open(options.pretrained)
     report: dict[str, dict[str, float]] = {}
     with open_detector(task_file=store.face_landmarker()) as detector:
         find = finder(detector)
-        if alone:
-            networks = bare_base(options, store)
-            photographs = read_photographs(
-                paths, max(networks.crop_px, LOOK_PX), store, options.aligned, find
-            )
-            codes = encode(networks, photographs)
-            report["base"] = judge_base(networks, photographs, codes, find)
-        for name in names:
-            report[name] = measure_style(store, name, paths, find, options)
+        everyone = people_of(options, store, find)
+        clips = {
+            clip: quality_video.follow(quality_video.read_clip(clip), detector)
+            for clip in (options.clips if options.video else ())
+        }
+        for subject in subjects(options, store):
+            for people in everyone[:1] if subject.name in GENERAL else everyone:
+                column = f"{subject.name}, {people.name}".rstrip(", ")
+                drawn = draw(subject, people, find)
+                report[column] = judge(subject, people, drawn)
+                if not people.name:
+                    report[column] |= shake(subject, clips, options.size_px, options.pretrained)
+                if options.output:
+                    write_image(
+                        options.output / f"{re.sub('[^a-z0-9]+', '-', column.lower())}.jpg",
+                        sheet_of(subject, people, drawn),
+                        overwrite=True,
+                    )
+                    write_report(options, report)
+    trained, unseen = (report.get(name, {}) for name in GENERAL)
+    if trained and unseen:
+        unseen[figures.UNSEEN] = unseen[figures.OWN] / trained[figures.OWN]
     return report
-
-
-def measure_style(
-    store: ModelStore, name: str, paths: Sequence[Path], find: Find, options: argparse.Namespace
-) -> dict[str, float]:
-    """All figures of a style, its base's included."""
-    portraits, style = load_portraits(store, name, precision=options.precision), store.style(name)
-    photographs = read_photographs(
-        paths, max(portraits.crop_px, LOOK_PX), store, options.aligned, find
-    )
-    codes = encode(portraits, photographs)
-    count = min(options.per_style, len(style.names))
-    numbers = np.linspace(0, len(style.names) - 1, count).round().astype(int).tolist()
-    drawn = draw_style(portraits, style, codes, numbers, options.exemplars)
-    if options.sheets:
-        options.sheets.mkdir(parents=True, exist_ok=True)
-        sheet = sheet_of(portraits, codes, drawn)
-        write_image(options.sheets / f"{style.name}.jpg", sheet, overwrite=True)
-    exstyle = style.default[numbers[0]]
-    return {
-        **judge_base(portraits, photographs, codes, find),
-        "exemplars": count,
-        **judge_style(portraits, photographs, codes, drawn, exstyle, find),
-    }
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("photos", type=Path, nargs="*", help="pictures, or folders of such")
-    parser.add_argument("--held-out", type=Path, help="a training run, for what it kept out")
-    parser.add_argument("--folder", default="", help="with --held-out: of this folder of its data")
-    parser.add_argument("--pretrained", type=Path, help="folder of models")
-    parser.add_argument("--style", action="append", help="may be given several times")
-    parser.add_argument("--base", help="a generator alone: its name or file")
-    parser.add_argument("--encoder", type=Path, help="with --base: the encoder's file")
-    parser.add_argument("--checkpoint", type=Path, help="a base in training, in its run's folder")
-    parser.add_argument("--exemplars", type=Path, help="folder with the exemplars' pictures")
-    parser.add_argument("--per-style", type=int, default=8, help="exemplars to draw with")
-    parser.add_argument("--limit", type=int, help="at most this many photographs")
-    parser.add_argument("--aligned", choices=("auto", "yes", "no"), default="auto")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--markdown", type=Path, help="write the table here")
-    parser.add_argument("--sheets", type=Path, help="write a picture a style into this folder")
+    add = parser.add_argument
+    add("--translator", type=Path, help="a translator, or a checkpoint of its training")
+    add("--style", action="append", help="a style of the store; may be given several times")
+    add("--pretrained", type=Path, help="folder of models")
+    add("--photos", type=Path, nargs="+", default=[Path("../shared/media/photos")])
+    add("--styles-data", type=Path, default=Path("../shared/data"), help="training data")
+    add("--only", action="append", help="of the translator's columns: toon, painted, unseen ...")
+    add("--count", type=int, default=8, help="exemplars of each style")
+    add("--people", type=int, default=12, help="at most, of each of the two sets")
+    add("--size-px", type=int, default=256, help="side of the crops, a multiple of 32")
+    add("--no-held-out", action="store_true", help="the people of --photos alone")
+    add("--video", action="store_true", help="measure flicker too")
+    add("--clips", type=Path, nargs="+", default=[CLIPS / name for name in CLIP_NAMES])
+    add("--output", type=Path, help="folder for quality.md, quality.json and sheets")
     options = parser.parse_args()
-    if not options.photos and not options.held_out:
-        parser.error("name photographs, or --held-out")
-    if (options.base is None) != (options.encoder is None):
-        parser.error("--base and --encoder go together")
+    if not options.translator and not options.style:
+        parser.error("name a --translator, or a --style of the store")
     return options
 
 
-def main() -> None:
-    options = parse()
-    report = measure(options)
-    text = table(report)
-    print(text)
-    if options.markdown:
-        options.markdown.write_text(f"# Quality\n\n{text}\n", "utf-8")
-    if options.json:
+def write_report(options: argparse.Namespace, report: dict[str, dict[str, float]]) -> str:
+    """The table; into --output, too."""
+    title = step_of(options.translator) if options.translator else ", ".join(options.style)
+    text = f"{title}\n\n{figures.table(report)}\n"
+    if options.output:
+        (options.output / "quality.md").write_text(f"# Quality of {text}", "utf-8")
         known = {
             name: {key.strip(): value if math.isfinite(value) else None for key, value in f.items()}
             for name, f in report.items()
         }
-        options.json.write_text(json.dumps(known, indent=1), "utf-8")
+        (options.output / "quality.json").write_text(json.dumps(known, indent=1), "utf-8")
+    return text
+
+
+def main() -> None:
+    options, started = parse(), time.process_time()
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+    print(write_report(options, measure(options)))
+    print(f"{time.process_time() - started:.0f} s of processor time")
 
 
 if __name__ == "__main__":

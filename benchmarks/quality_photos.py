@@ -1,4 +1,4 @@
-"""Photographs for `quality.py`: files -> aligned crops with landmarks."""
+"""People and exemplars for `quality.py`: files -> aligned crops with landmarks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dsgcli.errors import NoFaceError, UsageError
 from dsgcli.faces import warp
+from dsgcli.faces.align import crop_whole
 from dsgcli.faces.detect import FaceDetector
-from dsgcli.generate.contents import Aligned, FaceCutter
+from dsgcli.generate.contents import FaceCutter
 from dsgcli.media.images import identify, read_image
-from dsgcli.recipe import read_recipe
 from dsgcli.store import ModelStore
-from dsgcli.training.prepare import is_held_out, list_set
+from dsgcli.training.prepare import is_held_out
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
@@ -40,31 +42,53 @@ class Photograph:
     """(478, 2), in widths of the crop."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Exemplar:
+    """A picture that is drawn after."""
+
+    name: str
+    pixels: Pixels | None
+    """(S, S, 3); None where only its code is known."""
+
+    @property
+    def shown(self) -> Pixels:
+        """For sheets: grey where there is no picture."""
+        return np.full((8, 8, 3), 128, np.uint8) if self.pixels is None else self.pixels
+
+
 def pictures_of(places: Sequence[Path]) -> list[Path]:
     """The pictures that files and folders stand for, in order."""
     found = []
     for place in places:
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
         found += [path for path in inside if path.is_file() and identify(path)]
-    if places and not found:
+    if not found:
         raise UsageError(f"no picture in {', '.join(map(str, places))}")
     return found
 
 
-def held_out(run: Path, folder: str) -> list[Path]:
-    """The portraits of a run that training never saw, of one folder of its data."""
-    data = read_recipe(run / "recipe.toml").data
-    listed = list_set(Path(data.root), data, "base")
-    ours = [item for item in listed if item.name.startswith(folder)]
-    return [item.path for item in ours if is_held_out(item.name, data.holdout)]
+def split(data: Path, folder: str, share: float) -> tuple[list[Path], list[Path]]:
+    """Pictures of a folder of training data: those that were trained on, and those held out."""
+    trained, held_out = [], []
+    for path in sorted((data / folder).iterdir()):
+        out = is_held_out(f"{folder}/{path.stem}", share)
+        (held_out if out else trained).append(path)
+    return trained, held_out
+
+
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """`count` of them at equal distances, first and last included; all if they are fewer."""
+    if count >= len(paths):
+        return list(paths)
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
 
 
 def read_photographs(
-    paths: Sequence[Path], size_px: int, store: ModelStore, aligned: Aligned, find: Find
+    paths: Sequence[Path], size_px: int, store: ModelStore, find: Find
 ) -> list[Photograph]:
     """Those with a face; the others are named."""
     found = []
-    with FaceCutter(store, aligned) as cutter:
+    with FaceCutter(store) as cutter:
         for path in paths:
             try:
                 pixels = cutter.crop(read_image(path), str(path), size_px).pixels
@@ -78,6 +102,22 @@ def read_photographs(
                 found.append(Photograph(path.stem, pixels, points))
     if not found:
         raise UsageError("no face in any of the photographs")
+    return found
+
+
+def read_exemplars(paths: Sequence[Path], size_px: int) -> list[Exemplar]:
+    """Pictures that are aligned already."""
+    return [Exemplar(path.name, crop_whole(read_image(path), size_px).pixels) for path in paths]
+
+
+def named_exemplars(folder: Path, names: Sequence[str], size_px: int) -> list[Exemplar]:
+    """Exemplars of a style by their names, pictures of any suffix, where the folder has them."""
+    there = {path.stem: path for path in folder.iterdir()} if folder.is_dir() else {}
+    found = []
+    for name in names:
+        path = there.get(Path(name).stem, there.get(name))
+        pixels = None if path is None else crop_whole(read_image(path), size_px).pixels
+        found.append(Exemplar(name, pixels))
     return found
 
 
