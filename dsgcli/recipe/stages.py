@@ -347,6 +347,9 @@ class DistillPhase(Table):
     """Weight of the adversarial term: strokes, skin and hair of the real exemplars."""
     lambda_perc: NotNegative = 0.0
     """Weight of the distance of the feature maps that [features] names."""
+    lambda_contrast: NotNegative = 0.0
+    """Weight of the distance of local contrast, level by level: pixel distances alone make pictures
+    soft wherever a stroke may lie here or a pixel beside."""
     lambda_shift: NotNegative = 0.0
     """Weight of the distance between what is drawn of a shifted crop and the shifted drawing:
     steadiness in videos. Costs a quarter of a step."""

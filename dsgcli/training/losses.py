@@ -296,6 +296,29 @@ def pyramid_l1(
     return pixel, edge
 
 
+def contrast_distance(a: Tensor, b: Tensor, levels: int = PYRAMID_LEVELS) -> Tensor:
+    """L1 distance of the local contrast of two batches of pictures, (B, 3, S, S), summed over the
+    levels of a Laplacian pyramid of their luma: the root of the mean square of each level over
+    squares of CONTRAST_PX. It says how strong strokes are and leaves open where they lie."""
+    total = a.new_zeros(())
+    x, y = a.mean(dim=1, keepdim=True), b.mean(dim=1, keepdim=True)
+    for _ in range(levels):
+        found = []
+        smaller = [F.avg_pool2d(picture, 2) for picture in (x, y)]
+        for picture, small in zip((x, y), smaller, strict=True):
+            detail = picture - F.interpolate(small, scale_factor=2, mode="bilinear")
+            energy = F.avg_pool2d(detail.square(), CONTRAST_PX, CONTRAST_PX // 2)
+            found.append((energy + CONTRAST_FLOOR).sqrt())
+        total = total + F.l1_loss(*found)
+        x, y = smaller
+    return total
+
+
+CONTRAST_PX = 8
+CONTRAST_FLOOR = 1e-5
+"""Keeps the gradient of the root finite: a contrast of a third of a level of 255."""
+
+
 def face_importance(size_px: int, weight: float, features: float = 1.0) -> Tensor:
     """(1, 1, S, S) of mean 1: an aligned crop's face counts up to `weight` times its corners, its
     eyes and its mouth up to `features` - 1 times more."""

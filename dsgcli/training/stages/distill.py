@@ -33,6 +33,7 @@ from dsgcli.store.write import save_codes, save_translator
 from dsgcli.training.adversary import average_decay, to_device, update_average
 from dsgcli.training.losses import (
     NUM_COMPARED,
+    contrast_distance,
     discriminator_loss,
     face_importance,
     feature_l1,
@@ -245,6 +246,9 @@ class DistillTraining:
             with torch.no_grad():
                 wanted = self.features.maps(example.drawn, NUM_COMPARED)
             terms["perc"] = (phase.lambda_perc, feature_l1(maps, wanted, FEATURE_WEIGHTS))
+        if phase.lambda_contrast > 0:
+            contrast = contrast_distance(portraits.float(), example.drawn)
+            terms["contrast"] = (phase.lambda_contrast, contrast)
         if phase.lambda_adv > 0:
             terms |= self._verdict(example, portraits, codes)
         if phase.lambda_shift > 0:
