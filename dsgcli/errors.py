@@ -17,6 +17,7 @@
     ├── TrainingError           1   a run that cannot start or go on
     ├── WorkerError             1   a process or a cluster that cannot do its share
     │   └── WorkerLostError         it died, or the scheduler is gone
+    ├── StalledError            1   a run that hangs
     ├── PartialBatchError       5   some inputs of a batch failed
     └── InterruptedRunError   130   Ctrl-C
 
@@ -127,6 +128,12 @@ class WorkerError(DsgError):
 
 class WorkerLostError(WorkerError):
     """A worker died with its piece, or the scheduler is gone."""
+
+
+class StalledError(DsgError):
+    """A run in which nothing has moved for minutes."""
+
+    see = "docs/troubleshooting.md#a-run-hangs"
 
 
 class PartialBatchError(DsgError):

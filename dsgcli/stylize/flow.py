@@ -12,14 +12,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from dsgcli.faces.align import crop_face, crop_whole
 from dsgcli.faces.track import Sight, see
-from dsgcli.runtime import prefetch
+from dsgcli.runtime import Prefetch, prefetch
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.refine import PictureLoss, refine_codes
@@ -91,9 +91,12 @@ class Crew:
         steps before it, whose frames it keeps alive, and the source is closed next.
         """
         with ExitStack() as stack:
+            threads: list[Prefetch[Any]] = []
 
             def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-                return stack.enter_context(closing(prefetch(items, depth)))
+                thread = prefetch(items, depth)
+                threads.append(stack.enter_context(closing(thread)))
+                return thread
 
             def cut(placed: Iterable[Shot]) -> Iterator[Shot]:
                 return ahead(self.align(placed), self.batches.size)
@@ -106,7 +109,12 @@ class Crew:
                 found = known.with_pictures(ahead(frames))
                 placed = known.placed(self.steady_faces(ahead(found)))
                 coded = known.to_draw(self.steady_codes(self.encode(cut(placed))))
-            yield from self.paste(ahead(self.draw(coded, casts)), casts)
+            drawn = ahead(self.draw(coded, casts))
+            try:
+                yield from self.paste(drawn, casts)
+            finally:
+                for thread in threads:  # all at once: each may wait for the one before it
+                    thread.stop()
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
 
