@@ -59,7 +59,7 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
                 _draw_still(job, source, crew, studio, sinks, result, task)
             else:
                 _Video(job, source, crew, studio, sinks, result, task).draw(keys)
-    result.notes += dict.fromkeys(source.info.warnings)
+    result.notes += [*faces_note(result, source.info), *dict.fromkeys(source.info.warnings)]
     result.truncated = source.info.truncated
     result.seconds = time.monotonic() - started
     return result
@@ -127,7 +127,18 @@ def _draw_still(
 def _count(result: FileResult, drawn: Drawn, task: Task) -> None:
     result.frames += 1
     result.faces += len(drawn.shot.crops)
+    result.faces_found = max(result.faces_found, drawn.shot.found)
     task.advance(1, faces=result.faces)
+
+
+def faces_note(result: FileResult, info: SourceInfo) -> list[str]:
+    """How many faces were found, where there are several or not all were drawn."""
+    found, drawn = result.faces_found, result.faces
+    if info.kind != "picture":
+        return [f"up to {found} faces found in a frame"] if found > 1 else []
+    if drawn < found:
+        return [f"{found} faces found, {drawn} drawn, as --faces says"]
+    return [f"{found} faces found and drawn"] if found > 1 else []
 
 
 def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import NoFaceError
+from dsgcli.faces.search import Sweep
 from dsgcli.faces.track import FaceChoice, Sight, Tracker
 from dsgcli.stylize.shots import Shot
 
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from dsgcli.types import Face, Frame
 
     Look = Callable[[Sequence[Face], Effort], Sight]
-    """Hints, and how hard to look -> what is seen of the frame at hand."""
+    """Hints, and how hard to look -> what is seen of the frame at hand; may be called twice."""
 
 SEARCHES_PER_S = 2
-"""How often a video without a face is searched thoroughly; between, frames get a glance."""
+"""How often a video without a face is searched thoroughly; between, frames get a glance. Where
+faces are followed, each frame is searched a little (`search.Sweep`)."""
 
 
 class Watcher:
@@ -69,14 +71,24 @@ class Watcher:
 
     def _follow(self, shot: Shot, look: Look) -> None:
         tracker, last = self.tracker, self.last
-        thorough = not tracker.hints and _is_due(last, shot)
-        faces = tracker.follow(look(tracker.hints, "search" if thorough else "glance"))
+        faces = tracker.follow(self._sight(shot, look))
+        shot.found = sum(not face.held for face in faces)
         drawn = set() if last is None else {face.track for face in last.seen}
         shot.seen = self.choice.choose(faces, drawn)
         shot.opacity = [tracker.opacity(face.track) for face in shot.seen]
         lost = drawn.intersection(hint.track for hint in tracker.hints)
         if self.options.on_missing == "fail" and lost.difference(face.track for face in faces):
             raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector)
+
+    def _sight(self, shot: Shot, look: Look) -> Sight:
+        """Looks hard enough: everywhere where a scene begins, at some parts of the frame where
+        faces are followed, now and then everywhere where there is none."""
+        last, hints = self.last, self.tracker.hints
+        if not hints:
+            return look(hints, "search" if _is_due(last, shot) else "glance")
+        begin_s = shot.time_s if last is None else last.time_s
+        sight = look(hints, Sweep(begin_s, shot.time_s))
+        return look((), "search") if self.tracker.begins_scene(sight) else sight
 
 
 def _is_due(last: Shot | None, now: Shot) -> bool:
