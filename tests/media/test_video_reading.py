@@ -466,3 +466,14 @@ def write_raw_stamps(path, stamps):
         data = data[:place] + struct.pack(">h", 40 * stamp) + data[place + 2 :]
     path.write_bytes(data)
     return path
+
+
+def test_frames_of_avi_with_b_frames_come_evenly(tmp_path):
+    """AVI stamps its packets in the order in which they are decoded."""
+    options = {"crf": "5", "bf": "2", "b-adapt": "0", "g": "24"}
+    path = write_clip(tmp_path / "a.avi", count=15, pix_fmt="yuv420p", options=options)
+    found, info = read(path)
+    assert [number_of(frame.pixels) for frame in found] == list(range(15))
+    steps = {later.time - frame.time for frame, later in pairwise(found)}
+    assert steps == {Fraction(1, 25)}
+    assert info.warnings == []
