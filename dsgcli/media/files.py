@@ -14,9 +14,10 @@ import hashlib
 import os
 import shutil
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
-from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
+from dsgcli.errors import MediaError, OutputExistsError, SinkError, SourceError, SourceMissingError
 
 MAX_NAME_BYTES = 255
 """Longest file name that common file systems accept."""
@@ -87,11 +88,52 @@ def ignores_case(folder: Path) -> bool:
     return os.name == "nt"
 
 
+def cut_name(name: str, max_bytes: int) -> str:
+    """The beginning of a file name, in at most so many bytes of the file system; whole letters,
+    and bytes that are no UTF-8 as they are."""
+    raw = os.fsencode(name)
+    for length in range(min(len(raw), max_bytes), -1, -1):
+        if name.startswith(cut := os.fsdecode(raw[:length])):
+            return cut
+    return ""
+
+
+def printable(text: str) -> str:
+    """The same with what is no UTF-8 in a path escaped (`caf\\xe9.jpg`), as text has to be."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace") if not _is_text(text) else text
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reason(error: OSError) -> str:
     """What the operating system says, in its words: 'No space left on device'."""
     if error.errno:
         return os.strerror(error.errno)
     return error.strerror or str(error)
+
+
+@contextlib.contextmanager
+def files_refused() -> Iterator[None]:
+    """What the operating system refuses for a file, as an error for the user.
+
+    Raises:
+        MediaError: with the file that it names.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise MediaError(
+            f"{error.filename} cannot be used: {reason(error)}; rename it, or name another output "
+            f"with -o/--output or --output-pattern"
+        ) from error
 
 
 def sink_error(path: Path, error: OSError) -> SinkError:
@@ -170,8 +212,8 @@ def _umask() -> int:
 
 def _temporary_name(target: Path) -> str:
     tail = f".part{target.suffix}"
-    stem = target.stem.encode()[: MAX_NAME_BYTES - len(tail.encode()) - 1]
-    return f".{stem.decode(errors='ignore')}{tail}"
+    stem = cut_name(target.stem, MAX_NAME_BYTES - len(os.fsencode(tail)) - 1)
+    return f".{stem}{tail}"
 
 
 def _flush(path: Path) -> None:

@@ -17,14 +17,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
 from typing import Literal, Protocol, Self, runtime_checkable
 
-from dsgcli.errors import OutputExistsError, SinkError
+from dsgcli.errors import DsgError, OutputExistsError, SinkError
 from dsgcli.media import images
 from dsgcli.media.files import Beside, check_output, make_folder
 from dsgcli.media.sources import SourceInfo
@@ -119,6 +119,22 @@ class Sink:
             self.abort()
 
 
+def holds_alpha(path: Path, options: SinkOptions) -> bool:
+    """Whether transparency can be written to a target with these options."""
+    suffix = path.suffix.lower()
+    if not suffix or path.is_dir() or suffix in (".png", ".webp", ".gif"):
+        return True
+    if suffix not in VIDEO_SUFFIXES:
+        return False
+    from dsgcli.media.video_codecs import choose_encoder
+
+    try:
+        choose_encoder(path, replace(options, alpha=True))
+    except DsgError:
+        return False
+    return True
+
+
 def open_sink(
     path: Path, options: SinkOptions | None = None, source: SourceInfo | None = None
 ) -> FrameSink:
@@ -152,7 +168,7 @@ def open_sink(
         check_output(path, overwrite=options.overwrite)
         return ThreadedSink(WebPSink(path, options))
     if images.can_write(path):
-        return PictureSink(path, options)
+        return PictureSink(path, options, b"" if source is None else source.exif)
     raise SinkError(
         f"{path}: cannot write {suffix} files; choose one of {' '.join(VIDEO_SUFFIXES)} .gif .webp "
         f".png .jpg, or a folder"
@@ -181,10 +197,10 @@ class HeldSink(Sink):
 class PictureSink(Sink):
     """One picture."""
 
-    def __init__(self, path: Path, options: SinkOptions) -> None:
+    def __init__(self, path: Path, options: SinkOptions, exif: bytes = b"") -> None:
         check_output(path, overwrite=options.overwrite)
         self.path, self.notes, self.num_frames = path, list[str](), 0
-        self._options = options
+        self._options, self._exif = options, exif
         self._frame: Frame | None = None
 
     def write(self, frame: Frame) -> None:
@@ -210,6 +226,7 @@ class PictureSink(Sink):
             alpha=self._frame.alpha if self._options.alpha else None,
             quality=self._options.quality,
             metadata=self._options.metadata,
+            exif=self._exif,
             overwrite=self._options.overwrite,
         )
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, OutputExistsError
+from dsgcli.media.files import files_refused
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.file import stylize_file
 from dsgcli.stylize.preview import write_preview
@@ -52,12 +53,13 @@ def run_job(job: Job, studio: Studio, progress: Progress = SILENT) -> FileResult
     Raises:
         DsgError: it cannot be drawn.
     """
-    settled, keys = settle(job, studio)
-    if settled is not None:
-        return settled
-    if studio.options.preview:
-        return write_preview(job, studio, progress)
-    return stylize_file(job, keys, studio, progress)
+    with files_refused():
+        settled, keys = settle(job, studio)
+        if settled is not None:
+            return settled
+        if studio.options.preview:
+            return write_preview(job, studio, progress)
+        return stylize_file(job, keys, studio, progress)
 
 
 def settle(job: Job, studio: Studio) -> tuple[FileResult | None, list[str]]:

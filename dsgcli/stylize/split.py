@@ -74,7 +74,7 @@ class SplitVideo:
     ) -> None:
         self.job, self.keys, self.source, self.studio = job, tuple(keys), source, studio
         self.started = time.monotonic()
-        options = sink_options(studio, keys)
+        options = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, options, strict=True):
             check_target(path, sink, source.info)
         self.aligned = studio.is_aligned(source)
