@@ -42,7 +42,7 @@ on a terminal only, colors never with `NO_COLOR` set.
 | 3 | no face found |
 | 4 | a model is missing, corrupt, or of the wrong kind |
 | 5 | some files of several failed; the others are done |
-| 130 | interrupted with Ctrl-C |
+| 130 | interrupted with Ctrl-C (143 by SIGTERM, 129 by SIGHUP) |
 
 ## Settings
 

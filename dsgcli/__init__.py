@@ -13,10 +13,17 @@ The command line is `dsg`. From Python, with the same names and defaults (docs/p
 Each is loaded when it is first used, so `import dsgcli` is quick.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+# Pools of linear algebra outside torch have one thread: OpenBLAS (of NumPy, SciPy and OpenCV) hangs
+# now and then when several Python threads use its pool. Libraries read these when they are loaded.
+# Not OMP_NUM_THREADS and MKL_NUM_THREADS: they are the threads of torch.
+for _variable in ("OPENBLAS", "GOTO", "BLIS", "NUMEXPR"):
+    os.environ.setdefault(f"{_variable}_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError

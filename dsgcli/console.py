@@ -17,8 +17,10 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -26,9 +28,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
+from types import FrameType
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from dsgcli.errors import DsgError, InterruptedRunError, MemoryShortError
+from dsgcli.media.files import printable
 from dsgcli.memory import PROBE_BYTES, is_short, sentence, shortage
 from dsgcli.names import is_control, visible
 from dsgcli.progress import Progress
@@ -151,7 +155,7 @@ def _wrapped(text: str, stream: TextIO) -> str:
     wrapper = textwrap.TextWrapper(
         width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-    return "\n".join(map(wrapper.fill, text.splitlines()))
+    return "\n".join(map(wrapper.fill, printable(text).splitlines()))
 
 
 def _print_table(table: Table) -> None:
@@ -194,7 +198,7 @@ def _cell_text(cell: Cell) -> str:
         return "-"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:g}" if isinstance(cell, float) else escape(visible(str(cell)))
+    return f"{cell:g}" if isinstance(cell, float) else escape(visible(printable(str(cell))))
 
 
 def _say(message: str, kind: str = "") -> None:
@@ -239,7 +243,9 @@ def write_json(document: object) -> None:
     """One JSON document and a newline on stdout."""
     _document_written.set(True)
     escape = "utf" not in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    sys.stdout.write(json_text(plain(document), indent=2, ensure_ascii=escape) + "\n")
+    text = json_text(plain(document), indent=2, ensure_ascii=escape)
+    # what is no UTF-8 in a path is written as \\udce9, which reads back as the same path
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
     sys.stdout.flush()
 
 
@@ -290,11 +296,14 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
     _document_written.set(False)
     _print_what_it_can()
     try:
-        return command()
+        with stopped_by_signals():
+            return command()
+    except InterruptedRunError as error:
+        return _fail(error, str(error), _interrupted_code(), as_json)
     except DsgError as error:
         return _fail_expected(error, as_json)
     except KeyboardInterrupt:
-        return _fail(InterruptedRunError(), "interrupted", InterruptedRunError.exit_code, as_json)
+        return _fail(InterruptedRunError(), "interrupted", _interrupted_code(), as_json)
     except BrokenPipeError:
         _discard_stdout()
         return DsgError.exit_code
@@ -311,6 +320,41 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
         return _fail_unexpected(error, as_json)
     finally:
         _erase_starting()
+
+
+_received = signal.SIGINT
+"""What ended the command last: Ctrl-C, or what a scheduler sends."""
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do in this block what Ctrl-C does, unless they are ignored (`nohup`)
+    or somebody else handles them. Outside the main thread signals are left alone."""
+    global _received
+    _received = signal.SIGINT
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        global _received
+        _received = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")
+    taken = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    taken = [number for number in taken if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupted_code() -> int:
+    return 128 + _received
 
 
 def _print_what_it_can() -> None:

@@ -224,7 +224,14 @@ def _models(report: Report, pretrained: Path | None) -> str | None:
         from dsgcli.store import ModelStore
 
         store = ModelStore.open(pretrained)
-        report.models = [_described(model) for model in store.models()]
+        models = store.models()
+        report.models = [_described(model) for model in models]
+        for model in models:
+            if model.kind == "unreadable":
+                advice = (
+                    "get the file again, or delete it; `dsg models verify` looks at all of them"
+                )
+                report.problems.append(Problem(model.problem, advice))
         usable = [style.name for style in store.styles() if not style.problem]
         if usable:
             return usable[0]

@@ -19,6 +19,7 @@
     ├── WorkerError             1   a process or a cluster that cannot do its share
     │   └── WorkerLostError         it died, or the scheduler is gone
     ├── MemoryShortError        1   the system gives no more memory
+    ├── StalledError            1   a run that hangs
     ├── PartialBatchError       5   some inputs of a batch failed
     └── InterruptedRunError   130   Ctrl-C
 
@@ -144,6 +145,12 @@ class MemoryShortError(DsgError):
     """The system gives no more memory to this process, or to its device."""
 
     see = "docs/troubleshooting.md#memory-and-time"
+
+
+class StalledError(DsgError):
+    """A run in which nothing has moved for minutes."""
+
+    see = "docs/troubleshooting.md#a-run-hangs"
 
 
 class PartialBatchError(DsgError):

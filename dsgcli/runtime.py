@@ -5,23 +5,32 @@ The only owner of joblib. Knows nothing of pictures, faces or models.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
+import itertools
+import logging
 import os
 import platform
 import queue
+import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from dsgcli.errors import UsageError
+from dsgcli.errors import StalledError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 BackendName = Literal["auto", "torch", "compile", "openvino", "cuda-graph"]
@@ -112,8 +121,6 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    import ctypes
-
     mallopt = ctypes.CDLL(None).mallopt
     one_arena = mallopt(_M_ARENA_MAX, 1)  # other arenas cannot grow beyond 64 MiB
     threshold = mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
@@ -152,56 +159,202 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+# ── threads of linear algebra ────────────────────────────────────────────────────────────────────
+
+_OPENBLAS_FORMS = ("", "64_", "_64", "64__")
+_OPENBLAS_PREFIXES = ("", "scipy_")
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_before: list[tuple[Callable[[int], None], int]] = []
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let every OpenBLAS of this process compute in the calling thread alone, in this block.
+
+    OpenBLAS has a pool of threads of its own, and when several Python threads use it at once it may
+    wait for itself forever. Where `dsgcli` was imported first, `OPENBLAS_NUM_THREADS` has seen to
+    it already (`dsgcli/__init__`); this is for programs that imported NumPy before. Blocks may
+    overlap; the last to end puts back what was there.
+    """
+    global _blas_users
+    with _blas_lock:
+        _blas_users += 1
+        if _blas_users == 1:
+            for get, put in _openblas_controls():
+                if (count := get()) > 1:
+                    _blas_before.append((put, count))
+                    put(1)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                for put, count in _blas_before:
+                    put(count)
+                _blas_before.clear()
+
+
+def _openblas_controls() -> Iterator[tuple[Callable[[], int], Callable[[int], None]]]:
+    """What reads and sets the number of threads of each OpenBLAS that this process has loaded."""
+    for path in _loaded_openblas():
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(path)  # loaded already: the same one
+            for prefix, form in itertools.product(_OPENBLAS_PREFIXES, _OPENBLAS_FORMS):
+                get = getattr(library, f"{prefix}openblas_get_num_threads{form}", None)
+                put = getattr(library, f"{prefix}openblas_set_num_threads{form}", None)
+                if get is not None and put is not None:
+                    yield get, put
+                    break
+
+
+def _loaded_openblas() -> list[str]:
+    """Files of the OpenBLAS libraries in this process; of NumPy's own where a system does not
+    list them."""
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        lines = maps.read_text("utf-8", "surrogateescape").splitlines()
+        paths = {line.partition("/")[2] for line in lines if "openblas" in line.lower()}
+        return sorted(f"/{path}" for path in paths if path and "(deleted)" not in path)
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not numpy.__file__:
+        return []
+    package = Path(numpy.__file__).parent
+    folders = (package / ".dylibs", package.with_name("numpy.libs"))
+    return sorted(str(path) for folder in folders for path in folder.glob("*openblas*"))
+
+
 # ── overlap ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def prefetch(items: Iterable[T], depth: int = 8) -> Generator[T]:
+STALL_S = 600.0
+"""Seconds without any progress of any step after which a run counts as hung. Compiling a network,
+the slowest single thing that a step does, takes two to five minutes on a slow machine."""
+POLL_S = 0.1
+"""Seconds between two looks at whether a waiting step was closed."""
+
+_moves = itertools.count()
+_last_move = 0
+
+
+def note_progress() -> None:
+    """Tell the watchdog of `prefetch` that a step is at work; for steps that take minutes."""
+    global _last_move
+    _last_move = next(_moves)
+
+
+class Prefetch(Iterator[T]):
     """The same items in the same order, made up to `depth` ahead in a thread of their own.
 
-    An error of the source is raised where its item would have come. Closing the iterator (or
-    leaving the loop) stops the thread, and closes the source if it is a generator.
-    """
-    slots: queue.Queue[tuple[bool, object]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-    end = object()
+    An error of the source is raised where its item would have come. Closing stops the thread, and
+    closes the source if it is a generator.
 
-    def put(ok: bool, item: object) -> bool:
-        while not stop.is_set():
+    Raises:
+        StalledError: from `next`, if no step of any `Prefetch` has moved for `STALL_S` seconds.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int = 8) -> None:
+        self._items = items
+        self._slots: queue.Queue[tuple[bool, object]] = queue.Queue(maxsize=depth)
+        self._stopped = threading.Event()
+        self._ended = False
+        self._blas = one_blas_thread()
+        self._blas.__enter__()
+        self._thread = threading.Thread(target=self._work, name="dsg-prefetch", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> T:
+        if self._ended:
+            raise StopIteration
+        ok, item = self._get()
+        if self._stopped.is_set():
+            raise StopIteration
+        if ok and item is not _END:
+            return item  # type: ignore[return-value]
+        self.close()
+        if not ok:
+            assert isinstance(item, BaseException)
+            raise item
+        raise StopIteration
+
+    def stop(self) -> None:
+        """Ask the thread to end, without waiting; `next` then raises StopIteration."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stop the thread and wait for it; one that hangs is left behind after five seconds."""
+        self._stopped.set()
+        if not self._ended:
+            self._ended = True
+            if self._thread is not threading.current_thread():
+                self._thread.join(timeout=5)
+            self._blas.__exit__(None, None, None)
+
+    def _get(self) -> tuple[bool, object]:
+        """The next slot; polls, so that closing from another thread ends the wait."""
+        seen, waited_s, since = _last_move, 0.0, time.monotonic()
+        while not self._stopped.is_set():
             try:
-                slots.put((ok, item), timeout=0.1)
-                return True
+                slot = self._slots.get(timeout=POLL_S)
+            except queue.Empty:
+                now = time.monotonic()
+                # a process that was paused (Ctrl-Z, a debugger) did not wait meanwhile
+                waited_s += min(now - since, 10 * POLL_S)
+                since = now
+                if _last_move != seen:
+                    seen, waited_s = _last_move, 0.0
+                elif waited_s > STALL_S:
+                    return False, _stalled(waited_s)
+            else:
+                note_progress()
+                return slot
+        return True, _END
+
+    def _put(self, ok: bool, item: object) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._slots.put((ok, item), timeout=POLL_S)
             except queue.Full:
                 continue
+            note_progress()
+            return True
         return False
 
-    def work() -> None:
-        iterator = iter(items)
+    def _work(self) -> None:
+        iterator = iter(self._items)
         try:
             for item in iterator:
-                if not put(True, item):
+                if not self._put(True, item):
                     return
-            put(True, end)
+            self._put(True, _END)
         except BaseException as error:
-            put(False, error)
+            self._put(False, error)
         finally:
             close = getattr(iterator, "close", None)
-            if close is not None and stop.is_set():
+            if close is not None and self._stopped.is_set():
                 close()
 
-    thread = threading.Thread(target=work, name="dsg-prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            ok, item = slots.get()
-            if not ok:
-                assert isinstance(item, BaseException)
-                raise item
-            if item is end:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join(timeout=5)
+
+_END = object()
+
+
+def prefetch(items: Iterable[T], depth: int = 8) -> Prefetch[T]:
+    """The items of an iterable, made up to `depth` ahead by a thread; see `Prefetch`."""
+    return Prefetch(items, depth)
+
+
+def _stalled(waited_s: float) -> StalledError:
+    """The error of a hung run; the stacks of all threads go to the log, which `-v` shows."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for number, frame in sys._current_frames().items():
+        stack = "".join(traceback.format_stack(frame))
+        _log.info("stack of thread %s:\n%s", names.get(number, number), stack)
+    return StalledError(
+        f"the run hangs: no step has moved for {waited_s / 60:.0f} minutes; the same command keeps "
+        f"what is finished, with --backend torch it uses fewer libraries, and with -v it shows "
+        f"where it hangs"
+    )
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

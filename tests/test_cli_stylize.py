@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import os
+import signal
+import subprocess
+import sys
 import threading
 from dataclasses import MISSING, fields
 from fractions import Fraction
@@ -18,6 +23,7 @@ from dsgcli.errors import DsgError, UsageError
 from dsgcli.media.images import write_image
 from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.media.video_source import VideoSource
+from dsgcli.stylize import flow
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.paste import Paster
 from dsgcli.stylize.summary import FileResult, Summary
@@ -191,6 +197,70 @@ def test_ctrl_c_ends_the_threads_before_their_source_is_closed(tmp_path, monkeyp
     assert alive_at_close
     assert not any(alive_at_close)
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.fixture
+def hung_clip(tmp_path, only_tiny_store, monkeypatch):
+    """A clip of whose frames the sixth is never cut out: that step hangs until the test is over."""
+    over, cut = threading.Event(), flow.crop_whole
+
+    def hanging_cut(frame, size_px):
+        if frame.index == 5:
+            over.wait()
+        return cut(frame, size_px)
+
+    monkeypatch.setattr(flow, "crop_whole", hanging_cut)
+    path = tmp_path / "clip.mp4"
+    with open_sink(path, SinkOptions(codec="mpeg4"), None) as sink:
+        for i in range(12):
+            sink.write(Frame(pixels=draw_portrait(3, 128), index=i, time=Fraction(i, 10)))
+    yield path
+    over.set()
+
+
+def test_a_run_that_hangs_ends_with_a_sentence(hung_clip, monkeypatch):
+    monkeypatch.setattr("dsgcli.runtime.STALL_S", 0.5)
+    result = dsg("stylize", hung_clip, "-o", "out.mp4", "--style", "toon", "--aligned", "yes", "-v")
+    assert result.exit_code == 1
+    assert "the run hangs" in result.stderr
+    assert "in hanging_cut" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_ends_a_run_that_hangs(hung_clip):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    pressed = threading.Timer(2.0, _thread.interrupt_main)
+    pressed.start()
+    try:
+        result = dsg("stylize", hung_clip, "-o", "out.mp4", "--style", "toon", "--aligned", "yes")
+    finally:
+        pressed.cancel()
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 130
+    assert "same command" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_many_short_runs_beside_a_busy_machine_all_end(tmp_path, tiny_store):
+    """The threads of OpenBLAS waited for each other in 7 of 102 such runs."""
+    path = tmp_path / "clip.mp4"
+    with open_sink(path, SinkOptions(codec="mpeg4"), None) as sink:
+        for i in range(24):
+            sink.write(Frame(pixels=draw_portrait(3, 128), index=i, time=Fraction(i, 10)))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    words = ["stylize", str(path), "--style", "toon", "--overwrite", "-o", str(tmp_path / "o.mp4")]
+    words += ["--pretrained", str(tiny_store), "--aligned", "yes", "--no-resume"]
+    command = [sys.executable, "-m", "dsgcli", *words]
+    try:
+        for _ in range(20):
+            ran = subprocess.run(command, env=environment, timeout=600, capture_output=True)
+            assert ran.returncode == 0, ran.stderr
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 # ── the summary ──────────────────────────────────────────────────────────────────────────────────

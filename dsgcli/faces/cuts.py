@@ -51,9 +51,16 @@ class CutDetector:
         if last is None:
             return False
         change = difference(last, thumbnail)
-        cut = change > max(CUT, STAND_OUT * self._usual)
+        cut = self._is_cut(change)
         self._usual = 0.0 if cut else MEMORY * self._usual + (1.0 - MEMORY) * change
         return cut
+
+    def would_cut(self, thumbnail: NDArray[np.float32]) -> bool:
+        """What `follow` would return for this frame, without going on to it."""
+        return self._last is not None and self._is_cut(difference(self._last, thumbnail))
+
+    def _is_cut(self, change: float) -> bool:
+        return change > max(CUT, STAND_OUT * self._usual)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on from here."""

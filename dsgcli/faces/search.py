@@ -28,9 +28,28 @@ from dsgcli.types import CropTransform, Face
 if TYPE_CHECKING:
     from dsgcli.types import Pixels, Points
 
-Effort = Literal["glance", "search", "everywhere"]
-"""`glance`: the whole frame, and the hints. `search`: if that finds nothing, parts of the frame and
-turned ones, until something is found. `everywhere`: all parts, whatever is found."""
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A share of a search that is spread over the frames of a video: the whole frame, the hints,
+    and the parts whose turn comes between two times. All of them have had their turn after
+    `SWEEP_S`."""
+
+    begin_s: float
+    """Time of the frame before."""
+    end_s: float
+    """Time of this frame."""
+
+
+Effort = Literal["glance", "any", "search", "everywhere"] | Sweep
+"""`glance`: the whole frame, and the hints. `any`: if that finds nothing, parts of the frame and
+turned ones, until something is found. `search`: all parts, so that small faces beside large ones
+are found, too; the smallest parts are turned only if nothing was found. `everywhere`: all parts,
+all turned, whatever is found. A `Sweep` is a `search` of which each frame does a little."""
+
+SWEEP_S = 3.0
+"""Seconds in which a `Sweep` comes through all parts: a small face that walks in beside a large one
+is found this soon. In a 1080p video at 25 frames a second that is two parts a frame, 15 ms."""
 
 TILE_STEP = 0.6
 """From one part to the next, in sides: a face of up to 0.4 lies wholly in one of them."""
@@ -52,6 +71,9 @@ ODD_SHIFT, ODD_MOUTH = 0.003, 0.15
 narrower by this, in eye distances. Of 196 faces seen both ways, all were decided rightly."""
 SAME_FACE_SHIFT = 0.22
 """Two meshes nearer than this are one face, the same way up; upside down they differ by 0.5."""
+COVERED = 0.4
+"""A mesh whose center is nearer than this to a face's, in sizes of the face, is another mesh of the
+same face: upside down, or of a part of it."""
 SIZE_IN_SPREADS = 3.1
 """Size of a face in root mean squares of its points' distances from their center: makes the size of
 an upright, frontal face the side of the square with its box's area."""
@@ -104,14 +126,43 @@ def find_faces(
 ) -> list[Face]:
     """Find the faces of one picture, from left to right."""
     faces: list[Face] = []
-    for level, views in enumerate(_levels(pixels.shape[1], pixels.shape[0])):
-        if level > 0 and (effort == "glance" or (effort == "search" and faces)):
+    height, width = pixels.shape[:2]
+    whole = View(0, 0, width, height)
+    _add(faces, finder, pixels, _candidates(finder, pixels, whole), hints)
+    _add_hinted(faces, finder, pixels, hints)
+    for views in _further_views(width, height, effort):
+        if effort == "any" and faces:
             break
         for view in views:
             _add(faces, finder, pixels, _candidates(finder, pixels, view), hints)
-        if level == 0:
-            _add_hinted(faces, finder, pixels, hints)
+    if effort == "search" and not faces:
+        smallest = _parts(width, height, max(width, height) >> TILE_LEVELS)
+        for view in _turned(smallest):
+            _add(faces, finder, pixels, _candidates(finder, pixels, view), hints)
     return sorted(faces, key=lambda face: float(face.landmarks[:, 0].mean()))
+
+
+def _further_views(width: int, height: int, effort: Effort) -> Iterator[list[View]]:
+    """What to look at after the whole frame, from likely and cheap to unlikely and dear: the whole
+    turned; ever smaller parts; the same parts turned."""
+    if effort == "glance":
+        return
+    turned_whole = _turned([View(0, 0, width, height)])
+    parts = [_parts(width, height, max(width, height) >> n) for n in range(1, TILE_LEVELS + 1)]
+    if isinstance(effort, Sweep):
+        views = turned_whole + [view for level in parts for view in level]
+        yield _in_turn(views, effort)
+        return
+    yield turned_whole
+    yield from parts
+    yield from (_turned(level) for level in (parts[:-1] if effort == "search" else parts))
+
+
+def _in_turn(views: Sequence[View], sweep: Sweep) -> list[View]:
+    """The views whose turn comes after `sweep.begin_s` and not after `sweep.end_s`."""
+    rate = len(views) / SWEEP_S
+    first, last = int(sweep.begin_s * rate), int(sweep.end_s * rate)
+    return [views[turn % len(views)] for turn in range(first, min(last, first + len(views)))]
 
 
 def as_points(landmarks: Iterable[Any], size_px: tuple[int, int]) -> Points:
@@ -129,17 +180,6 @@ def size_of(points: Points) -> float:
 def shift(points: Points, other: Points) -> float:
     """Mean distance between corresponding points, in sizes of the first face."""
     return float(np.hypot(*(points - other).T).mean()) / max(size_of(points), 1e-9)
-
-
-def _levels(width: int, height: int) -> Iterator[list[View]]:
-    """Views from likely and cheap to unlikely and dear: the whole, also turned; ever smaller parts;
-    the same parts turned."""
-    whole = View(0, 0, width, height)
-    yield [whole]
-    yield _turned([whole])
-    parts = [_parts(width, height, max(width, height) >> n) for n in range(1, TILE_LEVELS + 1)]
-    yield from parts
-    yield from (_turned(views) for views in parts)
 
 
 def _parts(width: int, height: int, side: int) -> list[View]:
@@ -178,7 +218,7 @@ def _add(
 ) -> None:
     """Look at each candidate again and add those that are faces, and new."""
     for points in candidates:
-        if _is_one_of(points, faces):
+        if _is_covered(points, faces):
             continue
         expected = _is_one_of(points, hints)
         face = confirm(finder, pixels, points, expected=expected)
@@ -200,6 +240,15 @@ def _add_hinted(
 def _is_one_of(points: Points, faces: Iterable[Face]) -> bool:
     return any(
         min(shift(face.landmarks, points), shift(points, face.landmarks)) < SAME_FACE_SHIFT
+        for face in faces
+    )
+
+
+def _is_covered(points: Points, faces: Iterable[Face]) -> bool:
+    """Whether a mesh lies on a face that was found, whichever way up."""
+    center = points.mean(0)
+    return any(
+        float(np.hypot(*(face.landmarks.mean(0) - center))) < COVERED * size_of(face.landmarks)
         for face in faces
     )
 

@@ -124,7 +124,8 @@ def zero_phase(
         share = weight / sum_0
     else:
         share = weight * (sum_2 - sum_1 * offset) / determinant
-    steadied: Array = np.tensordot(share, values, axes=1)
+    # not np.tensordot: it calls BLAS, whose threads may hang where several Python threads call it
+    steadied: Array = np.einsum("i,i...->...", share, np.asarray(values, np.float64))
     return steadied
 
 

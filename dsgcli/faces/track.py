@@ -145,6 +145,10 @@ class Tracker:
         self._tracks = [t for t in self._tracks if time_s - t.seen_s <= GAP_S]
         return numbered + [face for face in held if self.opacity(face.track) > 0.0]
 
+    def begins_scene(self, sight: Sight) -> bool:
+        """Whether everybody is numbered anew with this frame, which is not followed yet."""
+        return self._time_s is None or self._cuts.would_cut(sight.thumbnail)
+
     @property
     def hints(self) -> list[Face]:
         """Where to look for faces in the next frame: `FaceDetector.detect` takes them."""

@@ -154,7 +154,7 @@ class FaceCutter:
         if self.aligned == "yes":
             return crop_whole(frame, size_px)
         detector = self._detector = self._detector or self._open()
-        faces = detector.detect(frame)
+        faces = detector.detect(frame, effort="any")
         if not faces:
             raise NoFaceError(name, detector=detector.name)
         if self.aligned == "auto" and looks_aligned(frame, faces):

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsgcli.errors import (
+    MediaError,
     OutputBusyError,
     OutputExistsError,
     SinkError,
@@ -120,11 +121,52 @@ def ignores_case(folder: Path) -> bool:
     return os.name == "nt"
 
 
+def cut_name(name: str, max_bytes: int) -> str:
+    """The beginning of a file name, in at most so many bytes of the file system; whole letters,
+    and bytes that are no UTF-8 as they are."""
+    raw = os.fsencode(name)
+    for length in range(min(len(raw), max_bytes), -1, -1):
+        if name.startswith(cut := os.fsdecode(raw[:length])):
+            return cut
+    return ""
+
+
+def printable(text: str) -> str:
+    """The same with what is no UTF-8 in a path escaped (`caf\\xe9.jpg`), as text has to be."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace") if not _is_text(text) else text
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reason(error: OSError) -> str:
     """What the operating system says, in its words: 'No space left on device'."""
     if error.errno:
         return os.strerror(error.errno)
     return error.strerror or str(error)
+
+
+@contextlib.contextmanager
+def files_refused() -> Iterator[None]:
+    """What the operating system refuses for a file, as an error for the user.
+
+    Raises:
+        MediaError: with the file that it names.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise MediaError(
+            f"{error.filename} cannot be used: {reason(error)}; rename it, or name another output "
+            f"with -o/--output or --output-pattern"
+        ) from error
 
 
 def sink_error(path: Path, error: OSError) -> SinkError:
@@ -221,15 +263,8 @@ def _machine() -> str:
 
 def _temporary_name(target: Path) -> str:
     tail = f".{_machine()}-{os.getpid()}-{next(_numbers)}.part{target.suffix}"
-    return f".{shortened(target.stem, tail)}{tail}"
-
-
-def shortened(stem: str, tail: str) -> str:
-    """As much of a name as a file system accepts, together with a dot and the tail."""
-    room = MAX_NAME_BYTES - len(os.fsencode(tail)) - 1
-    while len(os.fsencode(stem)) > room:
-        stem = stem[:-1]
-    return stem
+    stem = cut_name(target.stem, MAX_NAME_BYTES - len(os.fsencode(tail)) - 1)
+    return f".{stem}{tail}"
 
 
 _swept: set[tuple[int, Path]] = set()
@@ -288,7 +323,8 @@ def locked_outputs(outputs: Sequence[Path]) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(output: Path) -> Iterator[None]:
     ending = ".dsg-lock"
-    path = output.with_name(f".{shortened(output.name, ending)}{ending}")
+    stem = cut_name(output.name, MAX_NAME_BYTES - len(ending) - 1)
+    path = output.with_name(f".{stem}{ending}")
     file = _open_lock(path, output)
     try:
         yield

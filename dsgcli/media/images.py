@@ -64,6 +64,19 @@ _SRGB = ImageCms.createProfile("sRGB")
 _LAB = ImageCms.createProfile("LAB")
 _TEXT_KEY = "dsg"
 _LAST_BYTES = 1 << 16
+_ORIENTATION = ExifTags.Base.Orientation
+_OF_THE_FILE = (
+    *(ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength, ExifTags.Base.Compression),
+    *(ExifTags.Base.JpegIFOffset, ExifTags.Base.JpegIFByteCount, ExifTags.Base.StripOffsets),
+    *(ExifTags.Base.StripByteCounts, ExifTags.Base.RowsPerStrip, ExifTags.Base.BitsPerSample),
+    *(ExifTags.Base.SamplesPerPixel, ExifTags.Base.PhotometricInterpretation),
+    *(ExifTags.Base.PlanarConfiguration, ExifTags.Base.InterColorProfile),
+)
+"""Tags that describe how the old file stores its pixels."""
+_DETAILS_OF_THE_FILE = (
+    *(ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.MakerNote),
+    *(ExifTags.Base.ColorSpace, ExifTags.Base.ComponentsConfiguration),
+)
 _USER_COMMENT, _ASCII = ExifTags.Base.UserComment, b"ASCII\0\0\0"
 
 
@@ -114,6 +127,23 @@ def load_frame(image: Image.Image, path: Path) -> Frame:
         return Frame(pixels=_rgb(upright), alpha=_alpha(upright))
     except BROKEN as error:
         raise SourceError(f"{path} is damaged or cut off ({error}); get the file again") from error
+
+
+def exif_of(image: Image.Image) -> bytes:
+    """EXIF data of an open picture that still hold when it is drawn: date, camera, position; not
+    the orientation, which `load_frame` applies, nor sizes and thumbnails. Empty if there are
+    none."""
+    try:
+        exif = image.getexif()
+        for tag in (_ORIENTATION, *_OF_THE_FILE):
+            exif.pop(tag, None)
+        details = exif.get_ifd(ExifTags.IFD.Exif)
+        for tag in _DETAILS_OF_THE_FILE:
+            details.pop(tag, None)
+        exif.get_ifd(ExifTags.IFD.GPSInfo)
+        return exif.tobytes() if len(exif) else b""
+    except BROKEN:
+        return b""
 
 
 def num_frames(image: Image.Image) -> int:
@@ -256,6 +286,7 @@ def write_image(
     alpha: Pixels | None = None,
     quality: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    exif: bytes = b"",
     overwrite: bool = False,
 ) -> None:
     """Write a PNG, JPEG or WebP, as the name says, whole or not at all.
@@ -266,6 +297,7 @@ def write_image(
         quality: 1 to 100; default 95 for JPEG (without chroma subsampling), 90 for WebP, which is
             lossless at 100. PNG is always lossless.
         metadata: `sources.read_metadata` finds it; a text chunk in PNG, EXIF in the others.
+        exif: of the photograph, as `exif_of` gives it.
 
     Raises:
         OutputExistsError: the file exists and `overwrite` is False.
@@ -275,7 +307,7 @@ def write_image(
     check_output(path, overwrite=overwrite)
     beside = Beside(path)
     try:
-        save(beside.temporary, pixels, alpha=alpha, quality=quality, metadata=metadata)
+        save(beside.temporary, pixels, alpha=alpha, quality=quality, metadata=metadata, exif=exif)
     except BaseException:
         beside.discard()
         raise
@@ -289,9 +321,10 @@ def save(
     alpha: Pixels | None = None,
     quality: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    exif: bytes = b"",
 ) -> None:
     """As `write_image`, straight to its place: for files in a folder that is renamed itself."""
-    options = _save_options(path, quality, dict(metadata or {}))
+    options = _save_options(path, quality, dict(metadata or {}), exif)
     if alpha is not None and options["format"] == "JPEG":
         raise SinkError(f"{path}: a JPEG has no transparency; write a .png or a .webp")
     stored = pixels if alpha is None else np.dstack([pixels, alpha])
@@ -308,25 +341,28 @@ def can_write(path: Path) -> bool:
     return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
 
 
-def _save_options(path: Path, quality: int | None, metadata: dict[str, str]) -> dict[str, Any]:
+def _save_options(
+    path: Path, quality: int | None, metadata: dict[str, str], exif: bytes = b""
+) -> dict[str, Any]:
     """Arguments for Pillow's save."""
     match path.suffix.lower():
         case ".png":
-            return {"format": "PNG", "pnginfo": _text_chunk(metadata)}
+            own = {"exif": exif} if exif else {}
+            return {"format": "PNG", "pnginfo": _text_chunk(metadata), **own}
         case ".jpg" | ".jpeg":
             return {
                 "format": "JPEG",
                 "quality": quality or JPEG_QUALITY,
                 "subsampling": "4:4:4",
                 "optimize": True,
-                **_exif(metadata),
+                **_exif(metadata, exif),
             }
         case ".webp":
             return {
                 "format": "WEBP",
                 "quality": quality or WEBP_QUALITY,
                 "lossless": quality == 100,
-                **_exif(metadata),
+                **_exif(metadata, exif),
             }
         case suffix:
             raise SinkError(
@@ -342,14 +378,17 @@ def _text_chunk(metadata: dict[str, str]) -> PngImagePlugin.PngInfo | None:
     return chunk
 
 
-def _exif(metadata: dict[str, str]) -> dict[str, bytes]:
-    if not metadata:
+def _exif(metadata: dict[str, str], own: bytes) -> dict[str, bytes]:
+    if not metadata and not own:
         return {}
-    return {"exif": exif_bytes(metadata)}
+    return {"exif": exif_bytes(metadata, own) if metadata else own}
 
 
-def exif_bytes(metadata: dict[str, str]) -> bytes:
-    """EXIF data with the metadata as the user's comment."""
+def exif_bytes(metadata: dict[str, str], own: bytes = b"") -> bytes:
+    """EXIF data of a photograph, if any, with the metadata as the user's comment."""
     exif = Image.Exif()
+    if own:
+        exif.load(own)
+        exif.get_ifd(ExifTags.IFD.GPSInfo)
     exif.get_ifd(ExifTags.IFD.Exif)[_USER_COMMENT] = _ASCII + json.dumps(metadata).encode("ascii")
     return exif.tobytes()

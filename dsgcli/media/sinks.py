@@ -18,14 +18,14 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
 from typing import Literal, Protocol, Self, runtime_checkable
 
-from dsgcli.errors import OutputExistsError, SinkError
+from dsgcli.errors import DsgError, OutputExistsError, SinkError
 from dsgcli.media import images
 from dsgcli.media.files import Beside, check_output, make_folder, sink_error
 from dsgcli.media.sources import SourceInfo
@@ -127,6 +127,22 @@ def abort_quietly(sink: FrameSink | Sink) -> None:
         sink.abort()
 
 
+def holds_alpha(path: Path, options: SinkOptions) -> bool:
+    """Whether transparency can be written to a target with these options."""
+    suffix = path.suffix.lower()
+    if not suffix or path.is_dir() or suffix in (".png", ".webp", ".gif"):
+        return True
+    if suffix not in VIDEO_SUFFIXES:
+        return False
+    from dsgcli.media.video_codecs import choose_encoder
+
+    try:
+        choose_encoder(path, replace(options, alpha=True))
+    except DsgError:
+        return False
+    return True
+
+
 def open_sink(
     path: Path, options: SinkOptions | None = None, source: SourceInfo | None = None
 ) -> FrameSink:
@@ -160,7 +176,7 @@ def open_sink(
         check_output(path, overwrite=options.overwrite)
         return ThreadedSink(WebPSink(path, options))
     if images.can_write(path):
-        return PictureSink(path, options)
+        return PictureSink(path, options, b"" if source is None else source.exif)
     raise SinkError(
         f"{path}: cannot write {suffix} files; choose one of {' '.join(VIDEO_SUFFIXES)} .gif .webp "
         f".png .jpg, or a folder"
@@ -189,10 +205,10 @@ class HeldSink(Sink):
 class PictureSink(Sink):
     """One picture."""
 
-    def __init__(self, path: Path, options: SinkOptions) -> None:
+    def __init__(self, path: Path, options: SinkOptions, exif: bytes = b"") -> None:
         check_output(path, overwrite=options.overwrite)
         self.path, self.notes, self.num_frames = path, list[str](), 0
-        self._options = options
+        self._options, self._exif = options, exif
         self._frame: Frame | None = None
 
     def write(self, frame: Frame) -> None:
@@ -218,6 +234,7 @@ class PictureSink(Sink):
             alpha=self._frame.alpha if self._options.alpha else None,
             quality=self._options.quality,
             metadata=self._options.metadata,
+            exif=self._exif,
             overwrite=self._options.overwrite,
         )
 

@@ -89,6 +89,9 @@ class SourceInfo:
     has_alpha: bool = False
     interlaced: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    exif: bytes = b""
+    """Of a photograph: when, where and with what it was taken, without its orientation, which
+    frames have had already, and without its thumbnail."""
     warnings: list[str] = field(default_factory=list)
     """Sentences for the user, without the file's name."""
     truncated: bool = False
@@ -282,6 +285,7 @@ def _picture(path: Path) -> HeldFrames:
             container=(image.format or "").lower(),
             codec=(image.format or "").lower(),
             has_alpha=frame.alpha is not None,
+            exif=images.exif_of(image),
         )
         count = images.num_frames(image)
         if count > 1 and image.format == "TIFF":

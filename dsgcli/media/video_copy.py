@@ -8,12 +8,14 @@ so.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container.output import OutputContainer
 from av.packet import Packet
@@ -27,6 +29,7 @@ from dsgcli.media.video_codecs import Container
 from dsgcli.media.video_decode import open_container
 from dsgcli.media.video_tracks import (
     MILLISECOND,
+    CannotCopyError,
     CopiedTrack,
     EncodedAudio,
     EncodedText,
@@ -40,6 +43,16 @@ UNPLAYABLE = {"mp4": ("pcm_", "vorbis")}
 if TYPE_CHECKING:
     from av.container.core import Chapter  # in its stub only
 
+SPEAKERS = {
+    1: ("mono",),
+    3: ("3.0",),
+    4: ("quad", "4.0"),
+    5: ("5.0",),
+    6: ("5.1",),
+    7: ("6.1",),
+    8: ("7.1",),
+}
+"""Channels -> usual arrangements of speakers, as encoders want them."""
 USUAL_AUDIO_RATE = 48_000
 AUDIO_BITS_PER_CHANNEL = 96_000
 """Bits a second of re-encoded sound: 192 kbit/s in stereo, transparent for AAC and Opus."""
@@ -50,6 +63,7 @@ class Copier:
 
     Args:
         source: a video; its file is read a second time, without its picture.
+        encode: numbers of streams that cannot be copied as they are.
     """
 
     def __init__(
@@ -58,11 +72,12 @@ class Copier:
         options: SinkOptions,
         output: OutputContainer,
         container: Container,
+        encode: Collection[int] = (),
     ) -> None:
         assert source.path is not None
         self.notes: list[str] = []
         self._output, self._container = output, container
-        self._window = Window(source)
+        self._window, self._encode = Window(source), frozenset(encode)
         self._input = open_container(source.path)
         self._tracks: dict[int, Track] = {}
         skipped = {"video", "data"} | ({"audio"} if options.audio == "none" else set())
@@ -80,22 +95,26 @@ class Copier:
             packet, time = self._next
             if until is not None and time > until:
                 return
-            self._mux(self._tracks[packet.stream.index].feed(packet))
+            self._mux(self._tracks[packet.stream.index], packet)
             self._next = next(self._packets, None)
         if until is None:
             for track in self._tracks.values():
-                self._mux(track.flush())
+                self._mux(track, None)
 
     def close(self) -> None:
         self._input.close()
 
-    def _mux(self, packets: Iterator[Packet[Stream]]) -> None:
-        for packet in packets:
+    def _mux(self, track: Track, packet: Packet[Stream] | None) -> None:
+        for made in track.flush() if packet is None else track.feed(packet):
             try:
-                self._output.mux(packet)
+                self._output.mux(made)
             except (av.InvalidDataError, av.PatchWelcomeError):
                 # damaged beyond what the muxer can repack
                 self._note("damaged pieces of sound are left out")
+            except av.ArgumentError as error:
+                if isinstance(track, CopiedTrack) and track.stream.type == "audio":
+                    raise CannotCopyError(track.stream.index) from error
+                raise
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -127,7 +146,8 @@ class Copier:
             yield packet, time
 
     def _add(self, stream: Stream) -> None:
-        track = self._copied(stream) or self._encoded(stream)
+        copied = None if stream.index in self._encode else self._copied(stream)
+        track = copied or self._encoded(stream)
         if track is None:
             codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
             self.notes.append(
@@ -171,18 +191,20 @@ class Copier:
         target = self._output.add_stream(self._container.audio, rate=rate)
         assert isinstance(target, AudioStream)
         channels = stream.codec_context.channels
-        layout = {1: "mono", 6: "5.1"}.get(channels, "stereo")
-        target.codec_context.layout = layout
-        target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * {"mono": 1, "5.1": 6}.get(
-            layout, 2
-        )
+        layout = pick_layout(self._container.audio, stream.codec_context.layout, rate)
+        target.codec_context.layout = layout.name
+        target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * layout.nb_channels
+        if layout.nb_channels != channels:
+            self._note(f"sound of {channels} channels is mixed to {layout.name}")
         return target
 
     def _say_encoded(self, what: str, stream: Stream, target: Stream) -> None:
         old = stream.codec_context.codec.canonical_name
         new = target.codec_context.codec.canonical_name
-        note = f"{what} re-encoded from {old} to {new}: {self._container.format} cannot hold {old}"
-        self._note(note)
+        why = f"{self._container.format} cannot hold {old}"
+        if stream.index in self._encode:
+            why = "it changes in the middle"
+        self._note(f"{what} re-encoded from {old} to {new}: {why}")
 
     def _is_cover(self, source: SourceInfo, stream: Stream) -> bool:
         return any(s.index == stream.index and s.kind == "cover" for s in source.streams)
@@ -208,6 +230,23 @@ class Copier:
                 moved.append(chapter)
         self._output.set_chapters(moved)
         self._output.metadata.update(source.metadata)
+
+
+def pick_layout(encoder: str, wanted: av.AudioLayout, rate: int) -> av.AudioLayout:
+    """The speakers for sound that is encoded anew: those of the source, else another arrangement of
+    as many, else 5.1 or stereo."""
+    alike = SPEAKERS.get(wanted.nb_channels, ())
+    fewer = ("5.1", "stereo") if wanted.nb_channels > 5 else ("stereo",)
+    for name in (wanted.name, *alike, *fewer):
+        with contextlib.suppress(av.FFmpegError, ValueError):
+            layout = av.AudioLayout(name)
+            context = av.CodecContext.create(encoder, "w")
+            assert isinstance(context, AudioCodecContext)
+            formats = av.Codec(encoder, "w").audio_formats or []
+            context.sample_rate, context.layout, context.format = rate, name, formats[0].name
+            context.open(strict=False)
+            return layout
+    return av.AudioLayout("stereo")
 
 
 def _is_text(stream: SubtitleStream) -> bool:

@@ -6,6 +6,8 @@ Data flow: path -> decoded pictures as the codec stores them (YUV, coded size, n
 
 from __future__ import annotations
 
+import heapq
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,6 +38,8 @@ and a video that stands still for minutes helps nobody."""
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these ignore the alpha that WebM keeps beside the picture."""
 
+MAX_REORDER = 16
+"""Frames by which decoding and showing may differ in order: the most that H.264 and H.265 allow."""
 MAX_RATE = 1000
 """What a header says above this is a clock, not a frame rate."""
 MAX_ASPECT = 8
@@ -132,6 +136,27 @@ def planar(frame: VideoFrame) -> VideoFrame:
     return frame if wanted is None else frame.reformat(format=wanted)
 
 
+def _in_display_order(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """The same frames, with the stamps that they have among them given out in rising order."""
+    waiting: deque[VideoFrame] = deque()
+    stamps: list[int] = []
+
+    def released() -> VideoFrame:
+        frame = waiting.popleft()
+        if frame.pts is not None:
+            frame.pts = heapq.heappop(stamps)
+        return frame
+
+    for frame in frames:
+        waiting.append(frame)
+        if frame.pts is not None:
+            heapq.heappush(stamps, frame.pts)
+        if len(waiting) > MAX_REORDER:
+            yield released()
+    while waiting:
+        yield released()
+
+
 class Decoder:
     """The decoded pictures of one pass over a video stream.
 
@@ -191,15 +216,26 @@ class Decoder:
         Raises:
             SourceError: more than `MAX_DAMAGED_IN_A_ROW` packets in a row failed.
         """
-        packets = self._packets()
-        while (pictures := self._decode_next(packets)) is not None:
-            yield from pictures
+        if self._counts_in_decoding_order():
+            yield from _in_display_order(self._decoded())
+        else:
+            yield from self._decoded()
 
     def close(self) -> None:
         """Let go of the file; safe while another thread decodes."""
         with self._lock:
             self.closed = True
             self._container.close()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        packets = self._packets()
+        while (pictures := self._decode_next(packets)) is not None:
+            yield from pictures
+
+    def _counts_in_decoding_order(self) -> bool:
+        """Whether the stamps of the container are the order in which pictures are decoded: AVI has
+        no others."""
+        return self._container.format.name == "avi" and self._context.has_b_frames
 
     def _decode_next(self, packets: Iterator[VideoPacket]) -> list[VideoFrame] | None:
         """The pictures of one packet; None at the end."""

@@ -23,7 +23,7 @@ import heapq
 import json
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -55,6 +55,7 @@ from dsgcli.media.video_codecs import (
 from dsgcli.media.video_color import FrameReader
 from dsgcli.media.video_decode import VideoPacket
 from dsgcli.media.video_sink import FrameEncoder, Muxer, writing
+from dsgcli.media.video_tracks import CannotCopyError
 from dsgcli.types import Frame
 
 MAGIC = b"dsgseg01"
@@ -124,8 +125,30 @@ def join_segments(
     if target.suffix.lower() not in CONTAINERS or target.is_dir():
         return _write_anew(segments, head, target, options, source)
     check_output(target, overwrite=options.overwrite)
+    encode: set[int] = set()
+    while True:  # once more for each stream that turns out not to be copied as it is
+        try:
+            return _join(segments, head, target, options, source, encode)
+        except CannotCopyError as error:
+            assert error.index not in encode, "what is encoded is not copied"
+            encode.add(error.index)
+
+
+def _join(
+    segments: Sequence[Path],
+    head: SegmentHead,
+    target: Path,
+    options: SinkOptions,
+    source: SourceInfo | None,
+    encode: Collection[int],
+) -> list[str]:
+    """`join_segments`, encoding these streams of the source anew.
+
+    Raises:
+        CannotCopyError: another one has to be.
+    """
     with writing(target):
-        muxer = Muxer(target, head.spec, options, source)
+        muxer = Muxer(target, head.spec, options, source, encode)
         try:
             delay = max(tail[0] for tail in map(_read_tail, segments) if tail)
             for packet in _restamped(_all_packets(segments, head.spec), delay, head.spec):

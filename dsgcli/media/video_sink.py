@@ -9,7 +9,7 @@ Every packet carries its frame's time: what comes in at a variable rate goes out
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from dsgcli.media.video_codecs import (
 from dsgcli.media.video_color import FramePainter
 from dsgcli.media.video_copy import Copier
 from dsgcli.media.video_decode import VideoPacket, open_container
+from dsgcli.media.video_tracks import CannotCopyError
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
@@ -100,8 +101,14 @@ class Muxer:
     """Packets of a video, and all that is copied from its source -> a file."""
 
     def __init__(
-        self, path: Path, spec: EncoderSpec, options: SinkOptions, source: SourceInfo | None
+        self,
+        path: Path,
+        spec: EncoderSpec,
+        options: SinkOptions,
+        source: SourceInfo | None,
+        encode: Collection[int] = (),
     ) -> None:
+        """`encode`: numbers of the source's streams that cannot be copied as they are."""
         self.notes: list[str] = []
         self._path = path
         kind = container_of(path)
@@ -115,7 +122,7 @@ class Muxer:
         )
         self.stream = self._add_video(spec)
         if source is not None and source.kind == "video":
-            self._copier = Copier(source, options, self._container, kind)
+            self._copier = Copier(source, options, self._container, kind, encode)
             self.notes = self._copier.notes
         if options.metadata:
             self._add_metadata(kind.metadata_key, json.dumps(dict(options.metadata)))
@@ -188,7 +195,7 @@ class VideoSink(Sink):
         Raises:
             SinkError: the encoder refuses its options, or the disk is full.
         """
-        with writing(self.path):
+        with writing(self.path), _copying(self.path):
             if self._muxer is None or self._encoder is None:
                 self._begin(frame)
             assert self._muxer is not None and self._encoder is not None
@@ -200,7 +207,7 @@ class VideoSink(Sink):
         if self._muxer is None or self._encoder is None:
             raise SinkError(f"{self.path}: there was no frame to write")
         try:
-            with writing(self.path):
+            with writing(self.path), _copying(self.path):
                 for packet in self._encoder.flush():
                     self._muxer.mux(packet)
                 self._muxer.close()
@@ -232,6 +239,18 @@ def writing(path: Path) -> Iterator[None]:
         raise sink_error(path, error) from error
     except av.FFmpegError as error:
         raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _copying(path: Path) -> Iterator[None]:
+    """What has been written cannot be encoded anew here; `join_segments` begins once more."""
+    try:
+        yield
+    except CannotCopyError as error:
+        raise SinkError(
+            f"{path} cannot be written: the sound of its source changes; leave it out "
+            f"with --audio none"
+        ) from error
 
 
 def read_own_texts(path: Path) -> list[str]:

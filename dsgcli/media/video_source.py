@@ -78,6 +78,7 @@ class VideoSource(ContextManaged):
             self._turn = orientation(first)
             self._info = _describe(path, opened, first)
             self._square, self._info.size_px = display_size(first, opened.aspect, self._turn)
+            self._stored_size, self._changed_size = (first.width, first.height), False
             self._promised = _promised_end(opened)
             self._note_decoder(opened.decoder_of(first))
         finally:
@@ -150,6 +151,7 @@ class VideoSource(ContextManaged):
             yield self._frame(picture, index, reader) if index >= self._skip else empty
 
     def _frame(self, picture: Picture, index: int, reader: FrameReader) -> Frame:
+        self._note_size(picture)
         pixels, alpha = reader(picture.stored)
         return Frame(
             pixels=pixels,
@@ -158,6 +160,17 @@ class VideoSource(ContextManaged):
             time=picture.time - self._info.start,
             duration=picture.duration,
         )
+
+    def _note_size(self, picture: Picture) -> None:
+        """Say once that pictures change their size: `FrameReader` scales them to the first's."""
+        size = picture.stored.width, picture.stored.height
+        if size != self._stored_size and not self._changed_size:
+            self._changed_size = True
+            self._info.warn(
+                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
+                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
+                f"size is scaled to it"
+            )
 
     def _pictures(self, begin: Fraction, margin: Fraction = Fraction(0)) -> Iterator[Picture]:
         """Pictures of `begin` <= time < end, with the time of the presentation.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.filter import Graph
@@ -22,6 +23,10 @@ from dsgcli.media.times import JUMP_S
 
 OWN_TAGS = ("duration", "encoder", "handler_name", "vendor_id", "alpha_mode", "filename")
 """Tags that describe a stream in its old file."""
+CHANGING = ("mpegts", "mpeg", "aac", "mp3", "ac3", "eac3")
+"""Containers whose streams may change in the middle: they have no header that says what follows."""
+MAX_LAG_S = Fraction(1, 10)
+"""How far sound may come after its picture; what would be later is left out."""
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -57,8 +62,19 @@ class Track:
         return iter(())
 
 
+class CannotCopyError(Exception):
+    """A stream that has to be encoded anew: what it holds changes, or the muxer refuses it."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"stream {index} cannot be copied")
+        self.index = index
+
+
 class CopiedTrack(Track):
     """Packets as they are, moved in time.
+
+    Raises `CannotCopyError` where sound changes its layout or rate, which a header at the front of
+    the output cannot say.
 
     Args:
         drop_priming: leave out what lies before 0. MP4 says in an edit list that players must not
@@ -72,8 +88,13 @@ class CopiedTrack(Track):
         self._drop_priming = drop_priming
         self._shift = 0
         self._last: int | None = None
+        self._last_out: int | None = None
+        self._sound: tuple[str, int] | None = None
+        changes = stream.container.format.name in CHANGING
+        self._watched = stream if changes and isinstance(stream, AudioStream) else None
 
     def feed(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
+        self._watch(packet)
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.dts is None:
@@ -90,8 +111,39 @@ class CopiedTrack(Track):
         if self._last is not None and packet.dts <= self._last:
             self._mend(packet)
         self._last = packet.dts
+        self._rise(packet)
         packet.stream = self.target
         yield packet
+
+    def _watch(self, packet: Packet[Stream]) -> None:
+        """Decode sound of recordings, which may change in the middle, to see whether it does."""
+        if self._watched is None:
+            return
+        try:
+            frames = self._watched.codec_context.decode(packet)
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            sound = frame.layout.name, frame.sample_rate
+            if self._sound not in (None, sound):
+                raise CannotCopyError(self.stream.index)
+            self._sound = sound
+
+    def _rise(self, packet: Packet[Stream]) -> None:
+        """Let decoding times rise in the clock of the output too, which may be coarser."""
+        base = self.target.time_base
+        assert packet.dts is not None
+        if not base:
+            return
+        out = round(packet.dts * packet.time_base / base)
+        if self._last_out is not None and out <= self._last_out:
+            out = self._last_out + 1
+            shown = packet.dts if packet.pts is None else packet.pts
+            shown_out = max(round(shown * packet.time_base / base), out)
+            lasts = round((packet.duration or 0) * packet.time_base / base)
+            packet.time_base = base
+            packet.dts, packet.pts, packet.duration = out, shown_out, lasts
+        self._last_out = out
 
     def _mend(self, packet: Packet[Stream]) -> None:
         """Muxers refuse clocks that step back: nudge, or go on where the old clock ended."""
@@ -113,7 +165,7 @@ class CopiedTrack(Track):
 
 
 class EncodedAudio(Track):
-    """Sound, decoded and encoded anew."""
+    """Sound, decoded and encoded anew, whose layout and rate may change in the middle."""
 
     stream: AudioStream
     target: AudioStream
@@ -121,6 +173,15 @@ class EncodedAudio(Track):
     def __init__(self, stream: AudioStream, target: AudioStream, window: Window) -> None:
         super().__init__(stream, target, window)
         self._graph: Graph | None = None
+        self._shape: tuple[object, ...] = ()
+        """Rate, format and layout that the graph was made for."""
+        self._fifo: AudioFifo | None = None
+        """Samples in the encoder's format, until there are enough for a frame."""
+        self._begin = self._written = 0
+        """Time of the first sample, and number of samples encoded, in samples of the output."""
+        self._shift = self._end = Fraction(0)
+        """Seconds added to the stream's clock, and where its sound ends by now."""
+        self._started = False
 
     def feed(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         try:
@@ -138,23 +199,49 @@ class EncodedAudio(Track):
         if self._graph is None:
             return
         yield from self.feed(Packet())
-        self._graph.push(None)
-        yield from self._drain()
+        yield from self._end_graph()
+        yield from self._encode_waiting(partial=True)
         yield from self.target.encode(None)
 
     def _encode(self, frame: AudioFrame) -> Iterator[Packet[Stream]]:
-        assert frame.pts is not None and frame.time_base is not None
-        if self._graph is None:
-            self._graph = self._open(frame)
-        offset = round(self.window.begin / frame.time_base)
-        frame.pts -= offset
+        assert frame.time_base is not None
+        time = self._time(frame)
+        if time is None:
+            return
+        shape = (frame.sample_rate, frame.format.name, frame.layout.name)
+        if shape != self._shape:
+            yield from self._end_graph()
+            self._graph, self._shape = self._open(frame), shape
+        assert self._graph is not None
+        frame.pts = round(time / frame.time_base)
         self._graph.push(frame)
         yield from self._drain()
 
+    def _time(self, frame: AudioFrame) -> Fraction | None:
+        """Seconds in the output; None for what would lag behind the picture, where two recordings
+        overlap. Where the clock starts over, it goes on from the old one's end."""
+        assert frame.pts is not None and frame.time_base is not None
+        time = frame.pts * frame.time_base - self.window.begin + self._shift
+        if self._started:
+            lag = self._end - time
+            if lag > JUMP_S:
+                self._shift += lag
+            elif lag > MAX_LAG_S:
+                return None
+            time = max(time, self._end)
+        self._started = True
+        self._end = time + Fraction(frame.samples, frame.sample_rate)
+        return time
+
     def _open(self, frame: AudioFrame) -> Graph:
-        """A graph that fills gaps with silence and cuts the sound into the encoder's frames."""
+        """A graph that fills gaps with silence and converts to the encoder's format."""
         context, graph = self.target.codec_context, Graph()
-        context.open(strict=False)
+        if not context.is_open:
+            context.open(strict=False)
+        fill = "async=1"
+        if self._fifo is not None:  # go on where the graph before ended, with silence if need be
+            reached = Fraction(self._begin + self._written + self._fifo.samples)
+            fill += f":first_pts={round(reached * frame.sample_rate / context.sample_rate)}"
         nodes = [
             graph.add_abuffer(
                 sample_rate=frame.sample_rate,
@@ -162,7 +249,7 @@ class EncodedAudio(Track):
                 layout=frame.layout,
                 time_base=frame.time_base,
             ),
-            graph.add("aresample", "async=1"),
+            graph.add("aresample", fill),
             graph.add(
                 "aformat",
                 f"sample_fmts={context.format.name}:sample_rates={context.sample_rate}"
@@ -172,9 +259,13 @@ class EncodedAudio(Track):
         ]
         graph.link_nodes(*nodes)
         graph.configure()
-        if context.frame_size:
-            graph.set_audio_frame_size(context.frame_size)
         return graph
+
+    def _end_graph(self) -> Iterator[Packet[Stream]]:
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._drain()
+        self._graph = None
 
     def _drain(self) -> Iterator[Packet[Stream]]:
         assert self._graph is not None
@@ -182,8 +273,28 @@ class EncodedAudio(Track):
             try:
                 frame = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
-                return
+                break
             assert isinstance(frame, AudioFrame)
+            if self._fifo is None:
+                self._fifo = AudioFifo()
+                base = frame.time_base or Fraction(1, frame.sample_rate)
+                self._begin = round((frame.pts or 0) * base * frame.sample_rate)
+            frame.pts = None
+            self._fifo.write(frame)
+        yield from self._encode_waiting()
+
+    def _encode_waiting(self, *, partial: bool = False) -> Iterator[Packet[Stream]]:
+        """Encode whole frames; what is left at the end with `partial`."""
+        context = self.target.codec_context
+        while self._fifo is not None and self._fifo.samples:
+            frame = self._fifo.read(context.frame_size or self._fifo.samples, partial)
+            if frame is None:
+                return
+            frame.pts, frame.time_base = (
+                self._begin + self._written,
+                1 / Fraction(frame.sample_rate),
+            )
+            self._written += frame.samples
             yield from self.target.encode(frame)
 
 

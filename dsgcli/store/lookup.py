@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from dsgcli.errors import ModelError, ModelMismatchError, ModelMissingError
+from dsgcli.errors import ModelCorruptError, ModelError, ModelMismatchError, ModelMissingError
 from dsgcli.store.catalog import (
     DEFAULT_SET,
     STYLE_KINDS,
@@ -85,11 +85,26 @@ class Lookup:
             ModelError: it is there and cannot be used.
         """
         style = self.by_name(name) or self._default(name) or self._by_path(name)
+        self._refuse_damaged(name, style)
         if style is None:
             raise ModelMissingError(self._unknown(name))
         if style.problem:
             raise ModelMismatchError(style.problem)
         return style
+
+    def _refuse_damaged(self, name: str, style: StyleInfo | None) -> None:
+        """Make sure that no damaged file of this name lies where it would come first.
+
+        Raises:
+            ModelCorruptError: with the file.
+        """
+        for file in self.files:
+            if style is not None and file.path in style.files.values():
+                return
+            if file.kind == "unreadable" and name in (file.name, file.qualified):
+                raise ModelCorruptError(
+                    f"{file.problem}; {name!r} is not taken from elsewhere while this file is there"
+                )
 
     def by_name(self, name: str) -> StyleInfo | None:
         by_name = (style for style in self.styles if name in (style.name, style.qualified))
@@ -195,6 +210,9 @@ class Lookup:
             ModelMissingError: there is none of that space.
         """
         found = next(self._encoders(info, space), None)
+        damaged = next((f for f in self._damaged_beside(info) if "encoder" in f.path.stem), None)
+        if damaged is not None and (found is None or found.parent != info.path.parent):
+            raise ModelCorruptError(damaged.problem)
         if found is None:
             raise self._missing_encoder(info, space)
         return found
@@ -212,6 +230,11 @@ class Lookup:
         for group in (own, same_base, general):
             for wanted in ("z+", "w+") if space == "auto" else (space,):
                 yield from (f.path for f in group if encoder_space(f) == wanted)
+
+    def _damaged_beside(self, info: StyleInfo) -> list[ModelFile]:
+        """Files in the folder of a style that cannot be read."""
+        folder = info.path.parent
+        return [f for f in self.files if f.kind == "unreadable" and f.path.parent == folder]
 
     def _missing_encoder(self, info: StyleInfo, space: Space) -> ModelMissingError:
         logical = "encoder_wplus" if space == "w+" else "encoder"

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, OutputExistsError
-from dsgcli.media.files import locked_outputs
+from dsgcli.media.files import files_refused, locked_outputs
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.file import stylize_file
 from dsgcli.stylize.preview import write_preview
@@ -54,7 +54,7 @@ def run_job(job: Job, studio: Studio, progress: Progress = SILENT) -> FileResult
         OutputBusyError: another run is writing an output.
         DsgError: it cannot be drawn.
     """
-    with locked_outputs(job.outputs):
+    with files_refused(), locked_outputs(job.outputs):
         settled, keys = settle(job, studio)
         if settled is not None:
             return settled

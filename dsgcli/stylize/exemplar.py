@@ -72,7 +72,7 @@ def encode_exemplar(
 
 def _cut_face(path: Path, size_px: int, detector: FaceDetector) -> Pixels:
     frame = read_image(path)
-    faces = detector.detect(frame)
+    faces = detector.detect(frame, effort="any")
     if not faces:
         raise UsageError(
             f"no face found in the exemplar {path}; choose a picture whose face is larger or less "

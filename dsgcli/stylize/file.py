@@ -6,12 +6,19 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.files import check_output
-from dsgcli.media.sinks import FrameSink, PictureSink, SinkOptions, abort_quietly, open_sink
+from dsgcli.media.sinks import (
+    FrameSink,
+    PictureSink,
+    SinkOptions,
+    abort_quietly,
+    holds_alpha,
+    open_sink,
+)
 from dsgcli.media.sources import FrameSource, SourceInfo, open_source
 from dsgcli.runtime import return_freed_memory
 from dsgcli.stylize.flow import Crew, Drawn
@@ -47,11 +54,13 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     with open_source(
         job.source.path, start=options.start, end=options.end, decoder=options.decoder
     ) as source:
-        sinks = sink_options(studio, keys)
+        sinks = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, sinks, strict=True):
             check_target(path, sink, source.info)
         crew = studio.crew(job, source.info, aligned=studio.is_aligned(source))
         result = FileResult(source=job.source.path, outputs=list(job.outputs))
+        if not options.crop:
+            result.notes += alpha_note(sinks, job.outputs, source.info)
         if crew.refine_steps:
             result.notes.append(loss_note(crew.perceptual))
         name, total = job.source.path.name, source.info.expected_frames
@@ -60,7 +69,7 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
                 _draw_still(job, source, crew, studio, sinks, result, task)
             else:
                 _Video(job, source, crew, studio, sinks, result, task).draw(keys)
-    result.notes += dict.fromkeys(source.info.warnings)
+    result.notes += [*faces_note(result, source.info), *dict.fromkeys(source.info.warnings)]
     result.truncated = source.info.truncated
     result.seconds = time.monotonic() - started
     return result
@@ -82,10 +91,29 @@ def check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
         )
 
 
-def sink_options(studio: Studio, keys: Sequence[str]) -> list[SinkOptions]:
-    """How to write the outputs, one a cast."""
+def sink_options(
+    studio: Studio, keys: Sequence[str], outputs: Sequence[Path], info: SourceInfo
+) -> list[SinkOptions]:
+    """How to write the outputs, one a cast; what is transparent in the input stays so where the
+    output can hold it."""
     pairs = zip(keys, studio.casts, strict=True)
-    return [_sink_options(studio.options, metadata(key, cast)) for key, cast in pairs]
+    options = [_sink_options(studio.options, metadata(key, cast)) for key, cast in pairs]
+    if not info.has_alpha or studio.options.crop:
+        return options
+    return [
+        replace(one, alpha=one.alpha or holds_alpha(path, one))
+        for path, one in zip(outputs, options, strict=True)
+    ]
+
+
+def alpha_note(
+    sinks: Sequence[SinkOptions], outputs: Sequence[Path], info: SourceInfo
+) -> list[str]:
+    """Which outputs lose the transparency of the input."""
+    lost = [path.name for path, one in zip(outputs, sinks, strict=True) if not one.alpha]
+    return [f"{', '.join(lost)} holds no transparency; the input's is left out"] * (
+        info.has_alpha and bool(lost)
+    )
 
 
 def _sink_options(options: StylizeOptions, about: dict[str, str]) -> SinkOptions:
@@ -128,7 +156,18 @@ def _draw_still(
 def _count(result: FileResult, drawn: Drawn, task: Task) -> None:
     result.frames += 1
     result.faces += len(drawn.shot.crops)
+    result.faces_found = max(result.faces_found, drawn.shot.found)
     task.advance(1, faces=result.faces)
+
+
+def faces_note(result: FileResult, info: SourceInfo) -> list[str]:
+    """How many faces were found, where there are several or not all were drawn."""
+    found, drawn = result.faces_found, result.faces
+    if info.kind != "picture":
+        return [f"up to {found} faces found in a frame"] if found > 1 else []
+    if drawn < found:
+        return [f"{found} faces found, {drawn} drawn, as --faces says"]
+    return [f"{found} faces found and drawn"] if found > 1 else []
 
 
 def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str:

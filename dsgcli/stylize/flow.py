@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from dsgcli.faces.align import crop_face, crop_whole
 from dsgcli.faces.track import Sight, see
 from dsgcli.pipeline import by_group
 from dsgcli.portraits import Portraits
-from dsgcli.runtime import prefetch
+from dsgcli.runtime import Prefetch, prefetch
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.grading import GRADE_REACH_S, fit_frame, graded_shots
 from dsgcli.stylize.memory import Memory
@@ -98,9 +98,12 @@ class Crew:
         steps before it, whose frames it keeps alive, and the source is closed next.
         """
         with ExitStack() as stack:
+            threads: list[Prefetch[Any]] = []
 
             def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-                return stack.enter_context(closing(prefetch(items, depth)))
+                thread = prefetch(items, depth)
+                threads.append(stack.enter_context(closing(thread)))
+                return thread
 
             def cut(placed: Iterable[Shot]) -> Iterator[Shot]:
                 return ahead(self.align(placed), self.batches.size)
@@ -115,7 +118,11 @@ class Crew:
                 coded = known.to_draw(self.steady_codes(self.encode(cut(placed))))
             graded = self.grade(ahead(self.draw(coded, casts)))
             written = _with_frames(graded) if known is None else known.to_write(graded)
-            yield from self.paste(written)
+            try:
+                yield from self.paste(written)
+            finally:
+                for thread in threads:  # all at once: each may wait for the one before it
+                    thread.stop()
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
 

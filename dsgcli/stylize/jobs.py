@@ -6,22 +6,27 @@ All that can be known without opening a file is found here, before any work star
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Literal
 
-from dsgcli.errors import SourceMissingError, UsageError
-from dsgcli.media.files import MAX_NAME_BYTES, place_of, shortened
+from dsgcli.errors import DsgError, SourceMissingError, UsageError
+from dsgcli.media import images
+from dsgcli.media.files import MAX_NAME_BYTES, cut_name, place_of
 from dsgcli.names import is_control, visible
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+    | {".jfif", ".jpe", ".jp2", ".tga"}
 )
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv"}
-    | {".flv", ".3gp", ".ogv", ".gif"}
+    | {".flv", ".3gp", ".ogv", ".gif", ".m2ts", ".vob", ".3g2", ".asf", ".mxf", ".m2v", ".divx"}
+    | {".f4v", ".qt", ".y4m", ".h264"}
 )
 """Endings that a folder is searched for; a file named outright may have any."""
 
@@ -126,10 +131,12 @@ def check_pattern(pattern: str) -> None:
         )
 
 
-WRITABLE = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".m4v", ".mov", ".mkv", ".webm"}
-)
-"""Endings that can be written as they are; others become PNG or MP4."""
+WRITABLE_AS = {
+    "picture": (".png", ".jpg", ".jpeg", ".webp", ".gif"),
+    "animation": (".webp", ".gif", ".mp4", ".m4v", ".mov", ".mkv", ".webm"),
+    "video": (".mp4", ".m4v", ".mov", ".mkv", ".webm"),
+}
+"""Endings that can be written as they are, by what is inside; others become the first."""
 TRANSPARENT = {".jpg": ".png", ".jpeg": ".png", ".mp4": ".webm", ".m4v": ".webm", ".mkv": ".webm"}
 """What takes the place of endings that hold no transparency."""
 
@@ -185,25 +192,44 @@ def _names_media(output: Path) -> bool:
 
 
 def _ending(source: Source, preview: bool, alpha: bool) -> str:
+    """The input's own, if what is inside can be written so."""
     ending = _suffix(source.path)
     if preview:
         return ".preview.png"
-    if ending not in WRITABLE:
-        ending = ".mp4" if ending in VIDEO_SUFFIXES else ".png"
+    kind = _kind(source.path)
+    if ending not in WRITABLE_AS[kind]:
+        ending = WRITABLE_AS[kind][0]
     return TRANSPARENT.get(ending, ending) if alpha else ending
+
+
+def _kind(path: Path) -> Literal["picture", "animation", "video"]:
+    """What is inside a file, whatever its ending says; by its ending if it cannot be read."""
+    try:
+        kind = images.identify(path)
+    except (DsgError, OSError):
+        if _suffix(path) == ".gif":
+            return "animation"
+        kind = None if _suffix(path) in VIDEO_SUFFIXES else "picture"
+    return "animation" if kind == "animation" else "picture" if kind else "video"
 
 
 def _named(
     source: Source, output: Path | None, label: str, pattern: str, index: int, ending: str
 ) -> Path:
     ext = ending.lstrip(".")
-    name = pattern.format(
-        stem=source.path.stem,
-        style=label,
-        ext=ext,
-        index=f"{index:05d}",
-        parent=source.path.parent.name,
-    )
+
+    def named(stem: str) -> str:
+        return pattern.format(
+            stem=stem, style=label, ext=ext, index=f"{index:05d}", parent=source.path.parent.name
+        )
+
+    stem = source.path.stem
+    name = named(stem)
+    over = len(os.fsencode(Path(name).name)) - MAX_NAME_BYTES
+    if over > 0:  # what was cut off still tells two names apart
+        mark = f"-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:6]}"
+        kept = max(1, len(os.fsencode(stem)) - over - len(mark))
+        name = named(cut_name(stem, kept) + mark)
     folder = source.path.parent if output is None else output / source.below
     _check_name(name, pattern)
     return folder / name
@@ -231,7 +257,7 @@ def _check_name(name: str, pattern: str) -> None:
 def parts_folder(output: Path) -> Path:
     """Where the parts of a video in the making lie: beside its first output."""
     ending = ".dsg-parts"
-    return output.with_name(f".{shortened(output.name, ending)}{ending}")
+    return output.with_name(f".{cut_name(output.name, MAX_NAME_BYTES - len(ending) - 1)}{ending}")
 
 
 def _check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:

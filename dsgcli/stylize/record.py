@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dsgcli.faces.cuts import thumbnail_of
 from dsgcli.faces.track import GAP_S, see
 from dsgcli.media.sources import DecoderName, open_source
 from dsgcli.media.video_source import VideoSource
@@ -50,9 +51,10 @@ class Note:
     """One frame, as a worker saw it."""
 
     time: Fraction
-    asked: bytes
-    """A digest of where it was told to look, and how hard; empty if it was not asked."""
-    sight: Sight
+    thumbnail: NDArray[np.float32]
+    """Of the whole frame, see `cuts.thumbnail_of`."""
+    answers: dict[bytes, Sight] = field(default_factory=dict)
+    """By a digest of where it was told to look, and how hard; empty if it was not asked."""
 
 
 @dataclass(slots=True)
@@ -93,26 +95,24 @@ def look_over(source: VideoSource, crew: Crew, begin: Fraction, end: Fraction | 
     frames = source.stretch(max(begin - LEAD_S, Fraction(0)), end)
     with closing(prefetch(frames)) as ahead:
         for frame in ahead:
-            notes = [Note(frame.time, b"", see(frame, []))] if crew.aligned else []
+            note = Note(frame.time, thumbnail_of(frame.pixels))
             with crew.clock.stage("find"):
-                watcher.shot(frame.index, float(frame.time), partial(_noted, notes, crew, frame))
-            watched.notes += notes
+                watcher.shot(frame.index, float(frame.time), partial(_noted, note, crew, frame))
+            watched.notes.append(note)
     watched.irregular = source.irregular
     watched.warnings, watched.truncated = source.info.warnings, source.info.truncated
     return watched
 
 
-def _noted(
-    notes: list[Note], crew: Crew, frame: Frame, hints: Sequence[Face], effort: Effort
-) -> Sight:
+def _noted(note: Note, crew: Crew, frame: Frame, hints: Sequence[Face], effort: Effort) -> Sight:
     sight = see(frame, crew.detector.detect(frame, hints=hints, effort=effort))
-    notes.append(Note(frame.time, _digest(hints, effort), sight))
+    note.answers[_digest(hints, effort)] = sight
     return sight
 
 
 def _digest(hints: Sequence[Face], effort: Effort) -> bytes:
     """What a detector's answer depends on besides the picture."""
-    digest = hashlib.blake2b(effort.encode(), digest_size=16)
+    digest = hashlib.blake2b(repr(effort).encode(), digest_size=16)
     for hint in hints:
         digest.update(np.ascontiguousarray(hint.landmarks).tobytes())
     return digest.digest()
@@ -173,13 +173,14 @@ class Follower:
 
     def _remember(self, note: Note) -> None:
         time_s = float(note.time)
-        self._tail.append((time_s, note.sight.thumbnail))
+        self._tail.append((time_s, note.thumbnail))
         while self._tail[0][0] < time_s - float(LEAD_S) - 1.0:
             self._tail.popleft()
 
     def _answer(self, note: Note, hints: Sequence[Face], effort: Effort) -> Sight:
-        if note.asked == _digest(hints, effort):
-            return note.sight
+        answer = note.answers.get(_digest(hints, effort))
+        if answer is not None:
+            return answer
         self.looked_again += 1
         frame = self._frame(note.time)
         return see(frame, self.crew.detector.detect(frame, hints=hints, effort=effort))
@@ -197,5 +198,5 @@ class Follower:
 
 def _agree(known: Known, note: Note) -> bool:
     time_s, thumbnail = known
-    same = thumbnail is None or np.array_equal(thumbnail, note.sight.thumbnail)
+    same = thumbnail is None or np.array_equal(thumbnail, note.thumbnail)
     return time_s == float(note.time) and same

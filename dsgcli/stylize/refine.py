@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dsgcli.errors import ModelMissingError
 from dsgcli.portraits import Portraits, area_resize, to_images
 from dsgcli.progress import SILENT, Progress
+from dsgcli.runtime import note_progress
 from dsgcli.training.losses import ramped_rate
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def refine_codes(
     optimizer = torch.optim.Adam([code], lr=PEAK_RATE)
     with torch.enable_grad(), progress.task("Refining", steps) as task:
         for step in range(steps):
+            note_progress()
             optimizer.param_groups[0]["lr"] = ramped_rate(step / steps, PEAK_RATE)
             drawn = area_resize(_reconstruct(portraits, code), judged_px)
             losses = pyramid_loss(drawn, wanted)

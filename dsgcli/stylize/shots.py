@@ -31,6 +31,8 @@ class Shot:
     """Grows by one at every cut."""
     tracker: dict[str, Any] | None = None
     """What was known of the tracks before this frame, where a segment begins."""
+    found: int = 0
+    """Number of faces that were found, whether they are to be drawn or not."""
     seen: list[Face] = field(default_factory=list)
     """Faces to draw, as they were found."""
     opacity: list[float] = field(default_factory=list)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import face_transform
 from dsgcli.stylize import shots as sizes
-from dsgcli.stylize.file import check_target, sink_options
+from dsgcli.stylize.file import check_target, faces_note, sink_options
 from dsgcli.stylize.known import Drew, SegmentWork
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.paste import largest
@@ -75,7 +75,7 @@ class SplitVideo:
         self.job, self.keys, self.source, self.studio = job, tuple(keys), source, studio
         self.held = ExitStack()
         self.started = time.monotonic()
-        options = sink_options(studio, keys)
+        options = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, options, strict=True):
             check_target(path, sink, source.info)
         self.aligned = studio.is_aligned(source)
@@ -148,7 +148,10 @@ class SplitVideo:
         self._watched[part] = watched
         while self._to_follow and self._to_follow[0] in self._watched:
             now = self._watched.pop(self._to_follow.popleft())
-            self.shots.add(self.follower.follow(now))
+            shots = self.follower.follow(now)
+            self.shots.add(shots)
+            found = [self.result.faces_found, *(shot.found for _, shot in shots)]
+            self.result.faces_found = max(found)
             info = self.source.info
             info.warnings += now.warnings
             info.truncated |= now.truncated
@@ -183,7 +186,8 @@ class SplitVideo:
             raise NoFaceError(str(self.job.source.path), detector=self.studio.detector.name)
         with self.studio.clock.stage("write"):
             result.notes += self.segments.join(self.next_segment)
-        result.notes += dict.fromkeys(self.source.info.warnings)
+        info = self.source.info
+        result.notes += [*faces_note(result, info), *dict.fromkeys(info.warnings)]
         result.truncated = self.source.info.truncated
         result.seconds = time.monotonic() - self.started
         return result

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, InterruptedRunError, WorkerLostError
-from dsgcli.media.files import locked_outputs
+from dsgcli.media.files import files_refused, locked_outputs
 from dsgcli.progress import SILENT
 from dsgcli.stylize import shots as sizes
 from dsgcli.stylize.jobs import VIDEO_SUFFIXES, Job
@@ -120,11 +120,12 @@ class _Batch:
     def _begin(self, job: Job) -> None:
         """See what an input is: one piece, many, or done already."""
         try:
-            source = open_splittable(job, self.desk.options)
-            if source is None:
-                self._in_one.append(job)
-                return
-            self._split_up(job, source)
+            with files_refused():
+                source = open_splittable(job, self.desk.options)
+                if source is None:
+                    self._in_one.append(job)
+                    return
+                self._split_up(job, source)
         except DsgError as error:
             self._fail(job, error)
 

@@ -57,6 +57,8 @@ class FileResult:
     frames: int = 0
     faces: int = 0
     """Faces drawn, summed over frames."""
+    faces_found: int = 0
+    """The most faces found in one frame, drawn or not; of the frames that this run looked at."""
     seconds: float = 0.0
     truncated: bool = False
     """The input ended in the middle; all frames that exist are in the output."""
@@ -71,6 +73,7 @@ class FileResult:
             "outputs": [str(path) for path in self.outputs],
             "frames": self.frames,
             "faces": self.faces,
+            "faces_found": self.faces_found,
             "seconds": round(self.seconds, 3),
             "truncated": self.truncated,
             "notes": self.notes,

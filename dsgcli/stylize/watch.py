@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import crop_side
+from dsgcli.faces.search import Sweep
 from dsgcli.faces.track import FaceChoice, Sight, Tracker
 from dsgcli.stylize.shots import Shot
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from dsgcli.types import Face, Frame
 
     Look = Callable[[Sequence[Face], Effort], Sight]
-    """Hints, and how hard to look -> what is seen of the frame at hand."""
+    """Hints, and how hard to look -> what is seen of the frame at hand; may be called twice."""
 
 SEARCHES_PER_S = 2
-"""How often a video without a face is searched thoroughly; between, frames get a glance."""
+"""How often a video without a face is searched thoroughly; between, frames get a glance. Where
+faces are followed, each frame is searched a little (`search.Sweep`)."""
 
 
 GROWN = 2.0
@@ -78,9 +80,9 @@ class Watcher:
 
     def _follow(self, shot: Shot, look: Look) -> None:
         tracker, last = self.tracker, self.last
-        thorough = not tracker.hints and _is_due(last, shot)
-        faces = tracker.follow(look(tracker.hints, "search" if thorough else "glance"))
+        faces = tracker.follow(self._sight(shot, look))
         shot.scene = tracker.scene
+        shot.found = sum(not face.held for face in faces)
         drawn = set() if last is None else {face.track for face in last.seen}
         shot.seen = self.choice.choose(faces, drawn)
         shot.opacity = [tracker.opacity(face.track) for face in shot.seen]
@@ -95,6 +97,16 @@ class Watcher:
         if side > GROWN * self.sides.get(track, 0.0):
             self.sides[track] = side
         return self.sides[track]
+
+    def _sight(self, shot: Shot, look: Look) -> Sight:
+        """Looks hard enough: everywhere where a scene begins, at some parts of the frame where
+        faces are followed, now and then everywhere where there is none."""
+        last, hints = self.last, self.tracker.hints
+        if not hints:
+            return look(hints, "search" if _is_due(last, shot) else "glance")
+        begin_s = shot.time_s if last is None else last.time_s
+        sight = look(hints, Sweep(begin_s, shot.time_s))
+        return look((), "search") if self.tracker.begins_scene(sight) else sight
 
 
 def _is_due(last: Shot | None, now: Shot) -> bool:

@@ -72,7 +72,8 @@ def _part_of(order: Order, source: VideoSource, studio: Studio) -> Watched | Dre
     if isinstance(work, Part):
         return look_over(source, crew, work.begin, work.end)
     assert work is not None
-    outputs, sinks = order.job.outputs, sink_options(studio, order.keys)
+    outputs = order.job.outputs
+    sinks = sink_options(studio, order.keys, outputs, source.info)
     segments = Segments(outputs, sinks, source.info, {}, joining=True)
     return draw_segment(work, source, crew, segments, studio.casts)
 

@@ -91,7 +91,7 @@ class Examination:
     def _aligned(self, path: Path, frame: Frame) -> Examined:
         from dsgcli.faces.align import crop_face, looks_aligned
 
-        faces = face_detector(self.task_file).detect(frame)
+        faces = face_detector(self.task_file).detect(frame, effort="any")
         if not faces:
             kept = square(frame.pixels, self.size_px) if self.recipe.no_face == "keep" else None
             return Examined(path=path, crop=kept, problem="" if kept is not None else "no face")

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -163,13 +163,14 @@ class Loop:
         made = batches(
             self.pictures, self.plan, self.settings.seed, start, rank=me.rank, num_ranks=me.count
         )
-        for batch in prefetch(made, depth=4):
-            images = batch.images.to(me.device, non_blocking=True)
-            yield Batch(
-                images=images.contiguous(memory_format=torch.channels_last),
-                indices=batch.indices.to(me.device),
-                rows=batch.rows,
-            )
+        with closing(prefetch(made, depth=4)) as ahead:
+            for batch in ahead:
+                images = batch.images.to(me.device, non_blocking=True)
+                yield Batch(
+                    images=images.contiguous(memory_format=torch.channels_last),
+                    indices=batch.indices.to(me.device),
+                    rows=batch.rows,
+                )
 
     # ── one iteration ────────────────────────────────────────────────────────────────────────────
 

@@ -22,10 +22,12 @@ from dsgcli.errors import WorkerLostError
 P = TypeVar("P")
 R = TypeVar("R")
 
-THREAD_VARIABLES = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
-    *("BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""How many threads torch computes with."""
+ONE_THREAD_VARIABLES = (
+    *("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
+"""Pools that may hang when several Python threads use them, see `dsgcli/__init__`."""
 PATIENCE_S = 5.0
 """How long a process may take to put its work away when it is stopped."""
 
@@ -42,7 +44,8 @@ class Processes:
     def __init__(self, count: int, *, threads: int = 1, gpus: tuple[str, ...] = ()) -> None:
         assert count > 0, count
         self.capacity, self.threads, self.gpus = count, threads, gpus
-        variables = dict.fromkeys(THREAD_VARIABLES, str(threads))
+        variables = dict.fromkeys(ONE_THREAD_VARIABLES, "1")
+        variables |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._slots = [
             _Slot(variables | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}))
             for i in range(count)

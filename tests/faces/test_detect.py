@@ -106,6 +106,18 @@ def test_a_small_face_in_a_large_frame_is_found(detector):
     assert 34 < face.height_px < 50
 
 
+def test_small_faces_beside_a_large_one_are_found(detector):
+    """The search once stopped with the first size at which it found somebody."""
+    places = [
+        (5, 20, 20, 680, 0),
+        (1, 900, 60, 110, 0),
+        (2, 1100, 400, 160, 0),
+        (3, 760, 560, 90, 0),
+    ]
+    faces = detector.detect(on_wall(*places, width=1280, height=720))
+    assert [round(face.landmarks.mean(0)[0] / 100) for face in faces] == [4, 8, 10, 12]
+
+
 def test_detection_has_no_memory(detector):
     frame, other = on_wall((1, 100, 90, 300, 0)), on_wall((5, 300, 60, 250, 0))
     (first,) = detector.detect(frame)

@@ -6,7 +6,15 @@ import pytest
 from scripted_faces import MarkFinder, face, mark, mesh
 
 from dsgcli.faces.detect import MeshDetector
-from dsgcli.faces.search import SAME_FACE_SHIFT, View, find_faces, shift, size_of
+from dsgcli.faces.search import (
+    SAME_FACE_SHIFT,
+    SWEEP_S,
+    Sweep,
+    View,
+    find_faces,
+    shift,
+    size_of,
+)
 from dsgcli.types import Frame
 
 
@@ -16,14 +24,16 @@ def error(found, center, size, degrees=0.0):
 
 @pytest.mark.parametrize("degrees", range(0, 360, 30))
 def test_a_large_face_is_found_at_any_turn(degrees):
-    (found,) = find_faces(MarkFinder(), mark(640, 480, ((300, 250), 150, degrees)))
+    frame = mark(640, 480, ((300, 250), 150, degrees))
+    (found,) = find_faces(MarkFinder(), frame, effort="any")
     assert error(found, (300, 250), 150, degrees) < 0.02
 
 
 @pytest.mark.parametrize("degrees", [150, 180, 200])
 def test_an_upside_down_face_is_not_taken_for_an_upright_one(degrees):
     finder = MarkFinder(upside_down=True)
-    (found,) = find_faces(finder, mark(640, 480, ((300, 250), 150, degrees)))
+    frame = mark(640, 480, ((300, 250), 150, degrees))
+    (found,) = find_faces(finder, frame, effort="any")
     assert error(found, (300, 250), 150, degrees) < 0.02
 
 
@@ -31,7 +41,8 @@ def test_an_upside_down_face_is_not_taken_for_an_upright_one(degrees):
 @pytest.mark.parametrize("center", [(250, 300), (1111, 601), (1650, 800)])
 def test_faces_down_to_40_px_are_found_in_a_1080p_frame(size, center):
     center = np.clip(center, size, np.array([1920, 1080]) - size)
-    (found,) = find_faces(MarkFinder(), mark(1920, 1080, (center, size, 10)))
+    frame = mark(1920, 1080, (center, size, 10))
+    (found,) = find_faces(MarkFinder(), frame, effort="any")
     assert error(found, center, size, 10) < 0.04
 
 
@@ -61,7 +72,7 @@ def test_no_face_is_an_empty_list_and_a_bounded_search():
 
 def test_a_large_face_costs_few_looks():
     finder = MarkFinder()
-    find_faces(finder, mark(640, 480, ((300, 250), 150, 0)))
+    find_faces(finder, mark(640, 480, ((300, 250), 150, 0)), effort="any")
     assert len(finder.shown) <= 2
 
 
@@ -71,10 +82,37 @@ def test_a_glance_does_not_search():
     assert len(finder.shown) == 1
 
 
-def test_everywhere_also_finds_small_faces_beside_large_ones():
-    frame = mark(1280, 720, ((400, 360), 300, 0), ((1100, 100), 48, 0))
-    assert len(find_faces(MarkFinder(), frame)) == 1
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_small_faces_beside_large_ones_are_found(degrees):
+    frame = mark(1280, 720, ((400, 360), 300, 0), ((1100, 100), 64, degrees))
+    assert len(find_faces(MarkFinder(), frame, effort="any")) == 1
+    assert len(find_faces(MarkFinder(), frame)) == 2
     assert len(find_faces(MarkFinder(), frame, effort="everywhere")) == 2
+
+
+def test_a_search_is_bounded_where_faces_are_found():
+    finder = MarkFinder()
+    find_faces(finder, mark(1920, 1080, ((500, 500), 300, 0)))
+    assert len(finder.shown) < 240
+
+
+@pytest.mark.parametrize("rate", [10, 25])
+def test_a_sweep_finds_a_small_face_beside_a_large_one_in_a_few_looks_a_frame(rate):
+    frame = mark(1280, 720, ((400, 360), 300, 0), ((1100, 100), 48, 0))
+    hints, most = [], 0
+    for index in range(int(SWEEP_S * rate) + 1):
+        finder = MarkFinder()
+        sweep = Sweep(index / rate, (index + 1) / rate)
+        hints = find_faces(finder, frame, hints=hints, effort=sweep)
+        most = max(most, len(finder.shown))
+    assert len(hints) == 2
+    assert most < 12 + 60 / rate
+
+
+def test_a_mesh_upside_down_on_a_face_is_not_looked_at_again():
+    finder = MarkFinder(upside_down=True)
+    find_faces(finder, mark(640, 480, ((300, 250), 150, 0)))
+    assert finder.shown.count((256, 256)) <= 4
 
 
 def test_a_hint_makes_a_small_face_cheap():
@@ -113,7 +151,9 @@ def test_score_falls_as_looks_disagree():
     for wobble in (0.0, 0.002, 0.008):
         finder = Shaky()
         finder.wobble = wobble
-        scores.append(find_faces(finder, mark(400, 400, ((200, 200), 120, 0)))[0].score)
+        scores.append(
+            find_faces(finder, mark(400, 400, ((200, 200), 120, 0)), effort="any")[0].score
+        )
     assert 1.0 >= scores[0] > scores[1] > scores[2] > 0.5
 
 

@@ -499,3 +499,14 @@ def test_frames_that_come_unevenly_by_nature_are_not_called_missing(tmp_path):
     assert not any("missing" in warning for warning in info.warnings)
     _, info = read(write_clip(tmp_path / "b.mp4"))
     assert not info.warnings
+
+
+def test_frames_of_avi_with_b_frames_come_evenly(tmp_path):
+    """AVI stamps its packets in the order in which they are decoded."""
+    options = {"crf": "5", "bf": "2", "b-adapt": "0", "g": "24"}
+    path = write_clip(tmp_path / "a.avi", count=15, pix_fmt="yuv420p", options=options)
+    found, info = read(path)
+    assert [number_of(frame.pixels) for frame in found] == list(range(15))
+    steps = {later.time - frame.time for frame, later in pairwise(found)}
+    assert steps == {Fraction(1, 25)}
+    assert info.warnings == []

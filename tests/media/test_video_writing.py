@@ -15,6 +15,8 @@ from dsgcli.errors import SinkError, UsageError
 from dsgcli.media.sinks import SinkOptions, open_sink
 from dsgcli.media.sources import open_source
 from dsgcli.media.video_codecs import NVIDIA, opens
+from dsgcli.media.video_copy import pick_layout
+from dsgcli.media.video_segments import join_segments, open_segment
 from dsgcli.types import Frame
 
 VARIABLE = [0, 512, 1024, 1700, 1701, 5000, 5120, 9000, 12800, 12900, 14000, 25600]
@@ -495,3 +497,83 @@ def test_encoders_of_gpus_write_where_there_is_one_and_say_so_where_not(tmp_path
 def test_an_encoder_that_works_is_told_from_one_that_does_not():
     assert opens("libx264")
     assert not opens("no such encoder")
+
+
+# ── streams that change in the middle ────────────────────────────────────────────────────────────
+
+
+def joined(tmp_path, first=None, second=None):
+    """Two recordings in one file, as `cat` joins them."""
+    usual = {"pix_fmt": "yuv420p", "options": {"crf": "5", "g": "6"}, "audio": ["ac3"], "count": 40}
+    usual |= {"audio_s": Fraction(8, 5)}
+    parts = []
+    for number, changed in enumerate((first or {}, second or {})):
+        path = write_clip(tmp_path / f"{number}.ts", **(usual | changed))
+        parts.append(path.read_bytes())
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def through_segments(path, target):
+    """The source's frames through a segment, as `dsg stylize` writes them; notes and warnings."""
+    segment, options = target.with_suffix(".part"), SinkOptions(overwrite=True)
+    with open_source(path) as source:
+        with open_segment(segment, target, options, source.info) as sink:
+            for frame in source:
+                sink.write(frame)
+        notes = join_segments([segment], target, options, source.info)
+        return notes + source.info.warnings
+
+
+@pytest.mark.parametrize("target", ["a.mp4", "a.mkv", "a.webm", "a.mov"])
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({}, None),
+        ({"layout": "5.1"}, "sound re-encoded"),
+        ({"audio_rate": 44_100}, "sound re-encoded"),
+        ({"size": (48, 36)}, "its picture changes from 64x48 to 48x36"),
+        ({"pix_fmt": "yuv444p"}, None),
+        ({"start_s": Fraction(3, 2)}, None),
+    ],
+)
+def test_recordings_that_change_in_the_middle_are_written_whole(tmp_path, target, second, said):
+    path = joined(tmp_path, second=second)
+    notes = through_segments(path, tmp_path / target)
+    assert said is None or any(said in note for note in notes)
+    pictures, info = read(tmp_path / target)
+    assert len(pictures) == 80
+    assert info.size_px == (WIDTH, HEIGHT)
+    samples, _, end = sound(tmp_path / target)
+    assert end == pytest.approx(3.2, abs=0.2)
+    assert len(samples.T) / info_rate(tmp_path / target) == pytest.approx(3.2, abs=0.2)
+
+
+def info_rate(path):
+    with av.open(str(path)) as container:
+        return container.streams.audio[0].sample_rate
+
+
+@pytest.mark.parametrize(
+    ("encoder", "wanted", "picked"),
+    [
+        ("libopus", "7.1", "7.1"),
+        ("libopus", "quad", "quad"),
+        ("libopus", "4.0", "quad"),
+        ("libopus", "5.1(side)", "5.1"),
+        ("aac", "4.0", "4.0"),
+        ("aac", "7.1", "7.1"),
+        ("libopus", "22.2", "5.1"),
+    ],
+)
+def test_sound_that_is_encoded_anew_keeps_its_speakers(encoder, wanted, picked):
+    assert pick_layout(encoder, av.AudioLayout(wanted), 48_000).name == picked
+
+
+def test_channels_that_are_mixed_are_said(tmp_path, monkeypatch):
+    stereo = av.AudioLayout("stereo")
+    monkeypatch.setattr("dsgcli.media.video_copy.pick_layout", lambda *_: stereo)
+    path = write_clip(tmp_path / "a.mkv", audio=["pcm_s16le"], layout="quad")
+    sink = convert(path, tmp_path / "a.webm")
+    assert "sound of 4 channels is mixed to stereo" in sink.notes

@@ -27,6 +27,7 @@ from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.stylegan2 import Generator
 from dsgcli.store import ModelStore
 from dsgcli.store.codes import Codes
+from dsgcli.store.places import Root
 from dsgcli.store.write import save_dualstylegan, save_encoder, save_generator, save_style
 from dsgcli.types import Provenance, StyleRef
 
@@ -546,3 +547,46 @@ def test_a_model_that_is_replaced_stays_as_it_was_for_who_has_it_open(tmp_path):
     torch.manual_seed(99)
     own_layout(tmp_path / "root", "toon")
     assert all(torch.equal(kept[key], tensor) for key, tensor in mapped.state_dict().items())
+
+
+# ── damaged files ────────────────────────────────────────────────────────────────────────────────
+
+
+def halve(path: Path) -> None:
+    """As a copy that was interrupted leaves it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("name", ["toon", "mine/toon"])
+def test_a_damaged_style_is_an_error_though_another_has_its_name(tmp_path, name):
+    for folder in ("first", "second"):
+        own_layout(tmp_path / folder, "toon")
+    halve(tmp_path / "first" / "mine" / "toon.safetensors")
+    store = ModelStore([Root(tmp_path / n, n) for n in ("first", "second")])
+    with pytest.raises(ModelCorruptError, match=r"toon\.safetensors"):
+        store.info(name)
+
+
+def test_a_damaged_style_behind_a_whole_one_is_not_in_the_way(tmp_path):
+    for folder in ("first", "second"):
+        own_layout(tmp_path / folder, "toon")
+    halve(tmp_path / "second" / "mine" / "toon.safetensors")
+    store = ModelStore([Root(tmp_path / n, n) for n in ("first", "second")])
+    assert store.info("toon").path.parent == tmp_path / "first" / "mine"
+
+
+def test_a_style_that_is_there_only_damaged_is_not_called_missing(tmp_path):
+    own_layout(tmp_path, "toon", "ink")
+    halve(tmp_path / "mine" / "ink.safetensors")
+    with pytest.raises(ModelCorruptError, match=r"ink\.safetensors"):
+        ModelStore([Root(tmp_path, "here")]).info("ink")
+
+
+def test_a_damaged_encoder_is_an_error_though_another_set_has_one(tmp_path):
+    own_layout(tmp_path / "first", "toon")
+    own_layout(tmp_path / "second", "ink")
+    halve(tmp_path / "first" / "mine" / "encoder.safetensors")
+    store = ModelStore([Root(tmp_path / n, n) for n in ("first", "second")])
+    with pytest.raises(ModelCorruptError, match=r"encoder\.safetensors"):
+        store.lookup.encoder_for(store.info("toon"), "auto")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,11 @@ from stylize.staging import (
 from dsgcli.errors import DsgError, NoFaceError
 from dsgcli.faces import warp
 from dsgcli.faces.align import looks_aligned
+from dsgcli.faces.search import Sweep
+from dsgcli.media.sources import SourceInfo
 from dsgcli.portraits import Portraits
+from dsgcli.stylize.file import faces_note
+from dsgcli.stylize.summary import FileResult
 from dsgcli.types import Frame
 
 UNEVEN = [Fraction(n, 1000) for n in (0, 40, 90, 200, 210, 900, 933, 1500, 1540, 3100, 3140, 3200)]
@@ -252,6 +257,31 @@ def test_a_searching_eye_looks_hard_only_now_and_then_where_there_is_no_face(tin
     studio = make_studio(tiny_store, detector := play.detector)
     list(make_crew(studio).run(play.frames, studio.casts))
     assert Counter(detector.efforts) == {"search": 4, "glance": 46}  # two seconds
+
+
+def test_a_video_is_searched_whole_where_a_scene_begins_and_else_a_little_at_a_time(tiny_store):
+    play = Play(12, still(Actor(80)), scene=lambda i: int(i >= 6))
+    studio = make_studio(tiny_store, detector := play.detector)
+    list(make_crew(studio).run(play.frames, studio.casts))
+    kinds = [effort if isinstance(effort, str) else "sweep" for effort in detector.efforts]
+    assert kinds == ["search"] + ["sweep"] * 6 + ["search"] + ["sweep"] * 5
+    sweeps = [effort for effort in detector.efforts[1:6] if isinstance(effort, Sweep)]
+    assert [sweep.end_s for sweep in sweeps[:-1]] == [sweep.begin_s for sweep in sweeps[1:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "drawn", "said"),
+    [
+        ("picture", 1, 1, []),
+        ("picture", 3, 3, ["3 faces found and drawn"]),
+        ("picture", 3, 1, ["3 faces found, 1 drawn, as --faces says"]),
+        ("video", 2, 40, ["up to 2 faces found in a frame"]),
+    ],
+)
+def test_the_number_of_faces_found_is_said(kind, found, drawn, said):
+    info = SourceInfo(path=Path("x"), kind=kind, size_px=(8, 8))
+    result = FileResult(source=Path("x"), faces=drawn, faces_found=found)
+    assert faces_note(result, info) == said
 
 
 # ── frames in which a face is lost ───────────────────────────────────────────────────────────────

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dsgcli.errors import SourceMissingError, UsageError
 from dsgcli.stylize.jobs import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    WRITABLE,
+    WRITABLE_AS,
     Source,
     check_pattern,
     find_sources,
@@ -194,7 +196,7 @@ def test_a_tree_is_rebuilt_in_the_output():
 @pytest.mark.parametrize("ending", sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
 def test_every_input_gets_an_ending_of_its_kind_that_can_be_written(ending):
     (output,) = (Path(path) for path in outputs(f"a{ending}"))
-    assert output.suffix in WRITABLE
+    assert output.suffix in {ending for endings in WRITABLE_AS.values() for ending in endings}
     if ending != ".gif":
         assert (output.suffix in VIDEO_SUFFIXES) == (ending in VIDEO_SUFFIXES)
 
@@ -349,3 +351,52 @@ def test_parts_lie_hidden_beside_the_output():
 def test_parts_of_an_output_with_the_longest_name_can_be_made(letter, tmp_path):
     longest = letter * (251 // len(letter.encode())) + ".mp4"
     parts_folder(tmp_path / longest).mkdir()
+
+
+# ── names of outputs ─────────────────────────────────────────────────────────────────────────────
+
+
+def planned(path, label="noir-000"):
+    (job,) = plan_jobs(
+        [Source(path=path)], None, [label], pattern="{stem}_{style}.{ext}", overwrite=False
+    )
+    return job.outputs[0].name
+
+
+def write_moving(path, format):
+    first, second = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
+    first.save(path, format, save_all=True, append_images=[second])
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "ending"),
+    [("a.jpg", "WEBP", ".webp"), ("a.png", "PNG", ".webp"), ("a.gif", "GIF", ".gif")],
+)
+def test_an_animation_with_a_pictures_ending_becomes_an_animation(tmp_path, name, format, ending):
+    write_moving(tmp_path / name, format)
+    assert planned(tmp_path / name) == f"a_noir-000{ending}"
+
+
+@pytest.mark.parametrize("name", ["a.m2ts", "a.vob", "a.qt", "a.h264", "a.jpg", "a", "a.xyz"])
+def test_a_video_becomes_an_mp4_whatever_its_ending(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00\x00\x00\x20ftypisom" + bytes(100))
+    assert planned(tmp_path / name) == "a_noir-000.mp4"
+
+
+def test_a_picture_with_a_videos_ending_becomes_a_picture(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.mp4", "PNG")
+    assert planned(tmp_path / "a.mp4") == "a_noir-000.png"
+
+
+@pytest.mark.parametrize("stem", ["n" * 251, "é" * 125])
+def test_a_name_near_the_limit_is_cut_so_that_what_is_added_fits(tmp_path, stem):
+    name = planned(tmp_path / f"{stem}.jpg")
+    assert len(os.fsencode(name)) <= 255
+    assert name.endswith("_noir-000.jpg")
+    assert name != planned(tmp_path / f"{stem[:-1]}m.jpg")
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".jp2", ".tga", ".m2ts", ".vob", ".3g2"])
+def test_folders_are_searched_for_endings_that_people_have(tmp_path, ending):
+    (tmp_path / f"a{ending}").write_bytes(b"x")
+    assert [source.path.suffix for source in find_sources([tmp_path])] == [ending]

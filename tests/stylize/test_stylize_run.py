@@ -517,7 +517,11 @@ def test_an_animated_png_is_not_taken_for_a_picture(stage, folder, tmp_path):
     stills = [Image.fromarray(paint([Actor(70 + 3 * i)])) for i in range(4)]
     stills[0].save(folder / "moving.png", save_all=True, append_images=stills[1:], duration=40)
     with pytest.raises(SinkError, match=r"name a \.mp4, a \.webm or a \.gif"):
-        stage.run(folder / "moving.png", output="out")
+        stage.run(folder / "moving.png", output="out.png")
+    stage.run(folder / "moving.png", output="out")
+    (drawn,) = (tmp_path / "out").iterdir()
+    assert drawn.suffix == ".webp"
+    assert len(read_clip(drawn)) == 4
     stage.run(folder / "moving.png", output="out.gif")
     assert len(read_clip(tmp_path / "out.gif")) == 4
 

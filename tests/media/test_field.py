@@ -1,0 +1,149 @@
+"""Inputs as people have them: names that are no text, photographs with their data, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from dsgcli.console import exit_code_of, write_json
+from dsgcli.errors import InterruptedRunError, MediaError
+from dsgcli.media.files import MAX_NAME_BYTES, Beside, cut_name, files_refused, printable
+from dsgcli.media.images import write_image
+from dsgcli.media.sinks import SinkOptions, holds_alpha, open_sink
+from dsgcli.media.sources import open_source, read_metadata
+
+BAD = os.fsdecode(b"caf\xe9")
+"""A name in Latin-1, as old disks have them; no UTF-8."""
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+PIXELS = np.full((12, 16, 3), (90, 140, 200), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "é" * 200, "名" * 100, "short"])
+@pytest.mark.parametrize("limit", [20, 21, 22, 23, 255])
+def test_a_name_is_cut_between_letters(name, limit):
+    cut = cut_name(name, limit)
+    assert name.startswith(cut)
+    assert len(os.fsencode(cut)) <= limit
+    assert cut == name or len(os.fsencode(cut)) > limit - 4
+
+
+@linux_only
+@pytest.mark.parametrize("stem", [BAD, 120 * BAD])
+def test_a_file_whose_name_is_no_text_is_written(tmp_path, stem):
+    path = tmp_path / f"{cut_name(stem, MAX_NAME_BYTES - 4)}.png"
+    beside = Beside(path)
+    beside.temporary.write_bytes(b"x")
+    beside.commit()
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_the_system_refuses_for_a_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(MediaError, match=r"n\.png cannot be used: .*rename it"), files_refused():
+        (tmp_path / f"{'n' * 300}.png").write_bytes(b"x")
+
+
+@linux_only
+def test_a_name_that_is_no_text_is_escaped_in_messages_and_comes_back_from_json(capsys):
+    write_json({"source": f"{BAD}.jpg"})
+    assert json.loads(capsys.readouterr().out) == {"source": f"{BAD}.jpg"}
+    assert printable(f"{BAD}.jpg") == "caf\\xe9.jpg"
+    assert printable("café.jpg") == "café.jpg"
+
+
+# ── photographs ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A JPEG on its side, with date, camera and position."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Model] = "Camera"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2024:05:06 07:08:09"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (1.0, 2.0, 3.0)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(PIXELS).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("about", [{}, {"dsg-key": "one"}])
+def test_a_photograph_keeps_its_data(tmp_path, photograph, ending, about):
+    target = tmp_path / f"out.{ending}"
+    with open_source(photograph) as source:
+        assert source.info.size_px == (12, 16)
+        with open_sink(target, SinkOptions(metadata=about), source.info) as sink:
+            for frame in source:
+                sink.write(frame)
+    assert read_metadata(target) == about
+    with Image.open(target) as image:
+        exif = image.getexif()
+        assert image.size == (12, 16)
+        assert exif[ExifTags.Base.Model] == "Camera"
+        assert exif.get(ExifTags.Base.Orientation, 1) == 1
+        taken = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+        assert taken == "2024:05:06 07:08:09"
+        assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] == (1.0, 2.0, 3.0)
+
+
+def test_a_picture_without_data_gets_none(tmp_path):
+    write_image(tmp_path / "a.jpg", PIXELS)
+    with open_source(tmp_path / "a.jpg") as source:
+        assert source.info.exif == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "holds"),
+    [
+        ("a.png", {}, True),
+        ("a.webp", {}, True),
+        ("a.gif", {}, True),
+        ("a.webm", {}, True),
+        ("a.mov", {}, True),
+        ("a.jpg", {}, False),
+        ("a.mp4", {}, False),
+    ],
+)
+def test_which_outputs_hold_transparency(tmp_path, name, options, holds):
+    assert holds_alpha(tmp_path / name, SinkOptions(**options)) is holds
+
+
+# ── signals ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no such signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("says", [False, True])
+def test_what_a_scheduler_sends_ends_a_run_as_ctrl_c_does(name, code, says, capsys):
+    def command():
+        try:
+            signal.raise_signal(getattr(signal, name))
+        except KeyboardInterrupt as error:
+            if says:
+                raise InterruptedRunError("stopped after 3 frames") from error
+            raise
+        return 0
+
+    before = signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        assert exit_code_of(command) == code
+        assert signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
+    finally:
+        signal.signal(getattr(signal, name), before)
+    assert ("stopped after 3 frames" if says else "interrupted") in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no such signals")
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As `nohup` starts programs."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert exit_code_of(lambda: signal.raise_signal(signal.SIGHUP) or 0) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
