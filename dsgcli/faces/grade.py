@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 Values = NDArray[np.float64]
 
 KNOTS = 9
-FITTED_PX = 64
+FITTED_PX = 48
 """Crops are shrunk to this side first: strokes and small changes of shape do not count."""
-ROUNDS = 4
+ROUNDS = 3
 """Solutions, each with less weight on what the one before did not explain."""
 USUAL_ERROR = 0.04
 """Pixels farther than this from the map count less (Cauchy's weights)."""
