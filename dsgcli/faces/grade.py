@@ -20,7 +20,7 @@ Conventions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -146,5 +146,6 @@ def graded(pixels: Pixels, values: Values) -> Pixels:
     matrix = np.hstack([0.5 * values[KNOTS:].T @ _TO_YCC[1:], np.full((3, 1), 128.0)])
     luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     toned = cv2.merge([cv2.LUT(luma, row) for row in table])
-    moved: Pixels = cv2.addWeighted(cv2.transform(pixels, matrix), 2.0, toned, 1.0, -256.0)
+    added: Any = cv2.addWeighted(cv2.transform(pixels, matrix), 2.0, toned, 1.0, -256.0)
+    moved: Pixels = added
     return moved

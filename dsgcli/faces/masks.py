@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -219,11 +219,12 @@ def refined(mask: Mask, pixels: Pixels) -> Mask:
     small, side = mask.shape[0], pixels.shape[0]
     gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
     gray = gray.astype(np.float32) / np.float32(255.0)
-    guide = cv2.resize(gray, (small, small), interpolation=cv2.INTER_AREA)
+    guide: Any = cv2.resize(gray, (small, small), interpolation=cv2.INTER_AREA)
     radius = max(1, round(REFINED_PX * small / MASK_PX))
 
     def mean(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        averaged: NDArray[np.float32] = cv2.blur(picture, (2 * radius + 1, 2 * radius + 1))
+        blurry: Any = cv2.blur(picture, (2 * radius + 1, 2 * radius + 1))
+        averaged: NDArray[np.float32] = blurry
         return averaged
 
     mean_guide, mean_mask = mean(guide), mean(mask)
@@ -235,7 +236,8 @@ def refined(mask: Mask, pixels: Pixels) -> Mask:
 
 
 def _enlarged(picture: Mask, side: int) -> Mask:
-    enlarged: Mask = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+    resized: Any = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+    enlarged: Mask = resized
     return enlarged
 
 
