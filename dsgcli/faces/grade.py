@@ -20,7 +20,7 @@ Conventions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 Values = NDArray[np.float64]
 
 KNOTS = 9
-FITTED_PX = 64
+FITTED_PX = 48
 """Crops are shrunk to this side first: strokes and small changes of shape do not count."""
-ROUNDS = 4
+ROUNDS = 3
 """Solutions, each with less weight on what the one before did not explain."""
 USUAL_ERROR = 0.04
 """Pixels farther than this from the map count less (Cauchy's weights)."""
@@ -146,5 +146,6 @@ def graded(pixels: Pixels, values: Values) -> Pixels:
     matrix = np.hstack([0.5 * values[KNOTS:].T @ _TO_YCC[1:], np.full((3, 1), 128.0)])
     luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     toned = cv2.merge([cv2.LUT(luma, row) for row in table])
-    moved: Pixels = cv2.addWeighted(cv2.transform(pixels, matrix), 2.0, toned, 1.0, -256.0)
+    added: Any = cv2.addWeighted(cv2.transform(pixels, matrix), 2.0, toned, 1.0, -256.0)
+    moved: Pixels = added
     return moved
