@@ -2,10 +2,10 @@
 
     python benchmarks/ship.py RUN [-o pretrained/default]
 
-RUN is a run folder of `dsg train recipes/default/translator.toml`. Written are the translator and a
+RUN is a run folder of `dsg train recipes/default/translator.toml`. It writes the translator and a
 file of codes for each style, in half precision; base and encoder stay as they are. Exemplars are
-numbered, since their files are named by hashes; those in `FIRST` come first. The first style is what
-`dsg stylize` draws in when no style is named.
+numbered, since their files are named by hashes; those in `FIRST` come first. The first style is
+what `dsg stylize` draws in when no style is named.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dsgcli.store.networks import load_sampler, load_translator
 from dsgcli.store.write import save_translator, save_translator_style
-from dsgcli.training.package import LAST
 from dsgcli.training.folder import RunFolder
+from dsgcli.training.package import LAST
 from dsgcli.training.stages.codes import by_style, read_part
 from dsgcli.training.stages.sampler import sampler_name
 from dsgcli.types import Provenance

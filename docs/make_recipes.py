@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from dsgcli.recipe import SHARED_TABLES, STAGE_TABLES, write_toml
 from dsgcli.recipe.reading import shipped_recipes
-from dsgcli.recipe.rules import Range, bare, hints_of, is_free, marks_of
+from dsgcli.recipe.rules import MAX_COUNT, Range, bare, hints_of, is_free, marks_of
 
 PAGE = Path(__file__).parent / "recipes.md"
 
@@ -109,7 +109,7 @@ def _kind(hint: Any) -> str:
 
 
 def _bounds(span: Range) -> str:
-    if span.high == float("inf"):
+    if span.high >= MAX_COUNT:  # no bound that anyone meets
         return "above 0" if 0 < span.low < 1e-6 else f"{span.low:g} or more"
     return f"{span.low:g} to {span.high:g}"
 

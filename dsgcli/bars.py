@@ -24,6 +24,7 @@ from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from dsgcli.names import visible
 from dsgcli.progress import SILENT, Figure, Task
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Bars:
         self._console = console
         self._drawn = RichProgress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             _CountColumn(),
             TimeRemainingColumn(compact=True),
@@ -114,7 +115,7 @@ class Bars:
     ) -> Iterator[Task]:
         if self._ready.acquire(blocking=False):
             self._drawn.remove_task(self._waiting)
-        task = self._drawn.add_task(name, total=total, unit=unit, figures={})
+        task = self._drawn.add_task(visible(name), total=total, unit=unit, figures={})
         self._drawn.update(task, completed=done)
         try:
             yield _Bar(self._drawn, task)
@@ -123,10 +124,10 @@ class Bars:
             self._drawn.remove_task(task)
 
     def note(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False)
+        self._console.print(visible(message), markup=False, highlight=False)
 
     def warn(self, message: str) -> None:
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), message))
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), visible(message)))
 
 
 # ── events ───────────────────────────────────────────────────────────────────────────────────────
@@ -191,7 +192,7 @@ class Events:
         self._send("warning", message=message)
 
     def _send(self, event: str, **values: object) -> None:
-        line = json.dumps({"event": event, **values}, ensure_ascii=False)
+        line = visible(json.dumps({"event": event, **values}, ensure_ascii=False), keep="")
         with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()

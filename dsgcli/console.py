@@ -28,7 +28,9 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from dsgcli.errors import DsgError, InterruptedRunError
+from dsgcli.errors import DsgError, InterruptedRunError, MemoryShortError
+from dsgcli.memory import PROBE_BYTES, is_short, sentence, shortage
+from dsgcli.names import is_control, visible
 from dsgcli.progress import Progress
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def _print(part: Table | str) -> None:
     if isinstance(part, Table):
         _print_table(part)
     else:
-        print(_wrapped(part, sys.stdout))  # noqa: T201
+        print(_wrapped(visible(part), sys.stdout))  # noqa: T201
 
 
 def _wrapped(text: str, stream: TextIO) -> str:
@@ -158,7 +160,7 @@ def _print_table(table: Table) -> None:
 
     console = rich_console(sys.stdout)
     drawn = RichTable(
-        title=table.title or None,
+        title=visible(table.title) or None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -167,7 +169,7 @@ def _print_table(table: Table) -> None:
     for index, name in enumerate(table.columns):
         cells = [row[index] for row in table.rows if row[index] is not None]
         numeric = bool(cells) and all(map(_is_number, cells))
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(_cell_text(cell) for cell in row))
     for line in _without_trailing_spaces(console, drawn):
@@ -192,18 +194,25 @@ def _cell_text(cell: Cell) -> str:
         return "-"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:g}" if isinstance(cell, float) else escape(str(cell))
+    return f"{cell:g}" if isinstance(cell, float) else escape(visible(str(cell)))
 
 
 def _say(message: str, kind: str = "") -> None:
     """One message on stderr; `kind` stands before it, in color where that is wanted."""
     _erase_starting()
     label = f"{kind}: " if kind else ""
-    text = _wrapped(label + message, sys.stderr)
+    text = _wrapped(label + visible(message), sys.stderr)
     if label and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         color = {"warning": "33", "error": "31"}[kind]
         text = text.replace(label, f"\x1b[1;{color}m{label}\x1b[0m", 1)
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Shows control characters in log records as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _log_to_stderr(level: int, *, on: bool) -> None:
@@ -214,7 +223,7 @@ def _log_to_stderr(level: int, *, on: bool) -> None:
     if on:
         handler = logging.StreamHandler(sys.stderr)
         handler.name = "dsg-terminal"
-        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        handler.setFormatter(_VisibleFormatter("%(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(level)
 
@@ -230,8 +239,19 @@ def write_json(document: object) -> None:
     """One JSON document and a newline on stdout."""
     _document_written.set(True)
     escape = "utf" not in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    sys.stdout.write(json.dumps(plain(document), indent=2, ensure_ascii=escape) + "\n")
+    sys.stdout.write(json_text(plain(document), indent=2, ensure_ascii=escape) + "\n")
     sys.stdout.flush()
+
+
+def json_text(value: object, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
+    """JSON whose control characters are all escaped, also those that JSON would let pass."""
+    text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(
+        f"\\u{ord(letter):04x}" if letter != "\n" and is_control(letter) else letter
+        for letter in text
+    )
 
 
 def plain(value: object) -> object:
@@ -272,20 +292,22 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
     try:
         return command()
     except DsgError as error:
-        return _fail(error, str(error), error.exit_code, as_json)
+        return _fail_expected(error, as_json)
     except KeyboardInterrupt:
         return _fail(InterruptedRunError(), "interrupted", InterruptedRunError.exit_code, as_json)
     except BrokenPipeError:
         _discard_stdout()
         return DsgError.exit_code
-    except MemoryError as error:
-        message = "out of memory; use a smaller --batch-size or --size, or close other programs"
-        return _fail(error, message, DsgError.exit_code, as_json)
     except OSError as error:
+        if told := shortage(error):
+            return _fail_expected(MemoryShortError(told), as_json)
         if error.filename is None and error.errno not in NO_SPACE:
             return _fail_unexpected(error, as_json)
         return _fail(error, _os_message(error), DsgError.exit_code, as_json)
     except Exception as error:
+        told = shortage(error) or (sentence(PROBE_BYTES) if is_short() else "")
+        if told:
+            return _fail_expected(MemoryShortError(told), as_json)
         return _fail_unexpected(error, as_json)
     finally:
         _erase_starting()
@@ -296,6 +318,12 @@ def _print_what_it_can() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _fail_expected(error: DsgError, as_json: bool) -> int:
+    if told := shortage(error):  # a file is not damaged because it found no room
+        error = error if isinstance(error, MemoryShortError) else MemoryShortError(told)
+    return _fail(error, str(error), error.exit_code, as_json)
 
 
 def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> int:
@@ -321,7 +349,7 @@ def _print_traceback(error: Exception) -> None:
     described = traceback.TracebackException.from_exception(error)
     ours = [frame for frame in described.stack if "typer" not in PurePath(frame.filename).parts]
     described.stack = traceback.StackSummary.from_list(ours)
-    sys.stderr.write("".join(described.format()))
+    sys.stderr.write(visible("".join(described.format())))
 
 
 def _os_message(error: OSError) -> str:

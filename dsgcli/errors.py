@@ -5,7 +5,8 @@
     │   ├── RecipeError             a recipe with problems, all of them at once
     │   ├── StyleRefError           `name:exemplar` that is not one
     │   ├── SourceMissingError      the input is not there, or a folder where a file is wanted
-    │   └── OutputExistsError       would overwrite, and was not told to
+    │   ├── OutputExistsError       would overwrite, and was not told to
+    │   └── OutputBusyError         another run is writing the output
     ├── MediaError              1   a file that cannot be read or written as picture or video
     │   ├── SourceError             the input is there and is not what it claims to be
     │   └── SinkError               the output cannot be written
@@ -17,6 +18,7 @@
     ├── TrainingError           1   a run that cannot start or go on
     ├── WorkerError             1   a process or a cluster that cannot do its share
     │   └── WorkerLostError         it died, or the scheduler is gone
+    ├── MemoryShortError        1   the system gives no more memory
     ├── PartialBatchError       5   some inputs of a batch failed
     └── InterruptedRunError   130   Ctrl-C
 
@@ -68,6 +70,15 @@ class OutputExistsError(UsageError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path} exists; pass --overwrite to replace it, or choose another -o/--output"
+        )
+
+
+class OutputBusyError(UsageError):
+    """Another run is writing the output."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"another dsg is writing {path}; wait until it is done, or choose another -o/--output"
         )
 
 
@@ -127,6 +138,12 @@ class WorkerError(DsgError):
 
 class WorkerLostError(WorkerError):
     """A worker died with its piece, or the scheduler is gone."""
+
+
+class MemoryShortError(DsgError):
+    """The system gives no more memory to this process, or to its device."""
+
+    see = "docs/troubleshooting.md#memory-and-time"
 
 
 class PartialBatchError(DsgError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -82,6 +82,11 @@ class StylePipeline(Protocol):
         """Weight of every row where none is asked for; None is the published default."""
 
     @property
+    def keeps_content(self) -> bool:
+        """Whether portraits show what their crops show, ground included, and not the face alone."""
+        ...
+
+    @property
     def backend_name(self) -> str:
         """What draws, for summaries."""
 
@@ -112,6 +117,7 @@ class StylePipeline(Protocol):
 class TranslatorPipeline:
     """A translator, folded for each look on first use."""
 
+    keeps_content: ClassVar[bool] = True
     translator: Translator
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -156,6 +156,8 @@ class Portraits:
     code gives the same picture.
     """
 
+    keeps_content: ClassVar[bool] = False
+    """Whether all that a crop shows, hair and ground too, is drawn where it was."""
     generator: DualStyleGAN
     encoder: Encoder | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

@@ -144,6 +144,8 @@ class Portrait:
     crop: Crop
     opacity: float = 1.0
     """0 keeps the frame, 1 the portrait; in between while a lost face fades."""
+    keeps_content: bool = False
+    """Whether all that the crop shows, hair and ground too, is drawn where it was."""
 
 
 # ── the latent layout ────────────────────────────────────────────────────────────────────────────

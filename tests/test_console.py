@@ -264,3 +264,73 @@ def test_a_bar_shows_its_end_though_it_came_between_two_redrawings():
     with bars.Bars(console) as progress, progress.task("Drawing", total=3) as task:
         task.advance(3)
     assert "3/3" in screen.getvalue()
+
+
+# ── text from strangers ──────────────────────────────────────────────────────────────────────────
+
+EVIL = "a\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\x08\x7f\udc80"
+RAW = "\x1b\x07\x9b\u202e\x08\x7f\udc80"
+
+
+def is_harmless(text: str) -> bool:
+    return not set(text) & set(RAW) and r"\x1b[31m" in text
+
+
+def test_control_characters_are_shown_as_text_wherever_something_is_printed(capsys):
+    """Names and notes in a model's header could color, clear and retitle a terminal."""
+    terminal = Terminal()
+    terminal.show({}, EVIL, Table((EVIL, "n"), [(EVIL, 1)], title="t"))
+    terminal.note(EVIL)
+    terminal.warn(EVIL)
+    output = capsys.readouterr()
+    assert is_harmless(output.out) and is_harmless(output.err)
+
+
+def test_control_characters_in_json_are_escaped_and_come_back_whole(capsys):
+    evil = EVIL.replace("\udc80", "")
+    Terminal(json=True).show({"name": evil, "évé": "灰"})
+    text = capsys.readouterr().out
+    assert not set(text) & set(RAW) and "évé" in text
+    assert json.loads(text) == {"name": evil, "évé": "灰"}
+
+
+def test_control_characters_in_events_and_bars_are_shown_as_text(capsys):
+    from rich.console import Console
+
+    stream = io.StringIO()
+    events = bars.Events(stream)
+    events.note(EVIL)
+    with events.task(EVIL):
+        pass
+    assert not set(stream.getvalue()) & set(RAW)
+    plain_stream = io.StringIO()
+    with bars.Bars(Console(file=plain_stream, force_terminal=False, width=300)) as listener:
+        listener.note(EVIL)
+        listener.warn(EVIL)
+    assert is_harmless(plain_stream.getvalue())
+
+
+def test_a_file_named_like_markup_is_drawn_in_a_bar():
+    from rich.console import Console
+
+    stream = io.StringIO()
+    drawn = bars.Bars(Console(file=stream, force_terminal=True, width=100))
+    with drawn as listener, listener.task("[/b] [red]x.png", 3, "frames") as task:
+        task.advance()
+    assert "[/b] [red]x.png" in stream.getvalue()
+
+
+def test_message_of_an_error_is_shown_without_control_characters(capsys):
+    from dsgcli.console import exit_code_of
+    from dsgcli.errors import DsgError
+
+    def fails():
+        raise DsgError(EVIL)
+
+    def breaks():
+        raise ValueError(EVIL)
+
+    assert exit_code_of(fails) == 1
+    assert is_harmless(capsys.readouterr().err)
+    assert exit_code_of(breaks) == 1
+    assert is_harmless(capsys.readouterr().err)

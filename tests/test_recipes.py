@@ -248,3 +248,22 @@ def test_changes_name_what_matters_and_leave_out_what_does_not():
         "transfer.lambda_id was 1.0, is 4.0",
     ]
     assert changes(before, Recipe(transfer=TransferRecipe()), ["run", "transfer"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[finetune]\nsteps = 99999999999999999999", "steps must be at most 2147483647"),
+        ("[finetune]\nsteps = " + "9" * 400, "steps must be at most 2147483647"),
+        ("[run]\nseed = 99999999999999999999", "seed must be at most 9223372036854775807"),
+        ("[finetune]\nlr = inf", "lr must be finite"),
+        ("[finetune]\nlr = nan", "lr must be"),
+        ("[finetune]\nlr = 1" + "0" * 400, "lr must be finite"),
+        ("[run]\nsample_every = 99999999999999999999", "sample_every must be at most"),
+        ("[sampler]\nsamples = 99999999999999999999", "samples"),
+    ],
+)
+def test_numbers_that_no_run_can_mean_are_refused_before_it(tmp_path, text, message):
+    """`steps = 99999999999999999999` passed a dry run."""
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(write(tmp_path, text))

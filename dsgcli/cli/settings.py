@@ -17,7 +17,6 @@ Values mean what they would mean on the command line, and are checked as if they
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dsgcli.errors import RecipeError
+from dsgcli.toml import parse_toml
 
 FILE_NAME = "dsg.toml"
 ENV_PREFIX = "DSG_"
@@ -168,10 +168,10 @@ def _variables(flags: Flags) -> dict[str, tuple[Words, str]]:
 
 def _from_file(path: Path, flags: Flags) -> Iterator[Setting | str]:
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = parse_toml(path.read_text("utf-8"))
     except FileNotFoundError:
         return
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         yield f"{path} cannot be read: {error}"
         return
     yield from _from_table(table, (), flags, str(path))

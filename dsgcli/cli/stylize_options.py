@@ -152,11 +152,20 @@ class Paste:
             rich_help_panel=PASTE_GROUP,
         ),
     ] = 0.0
+    grade: Annotated[
+        bool | None,
+        typer.Option(
+            "--grade/--no-grade",
+            help="Give the rest of the frame the light and color of the drawing, or leave it.",
+            show_default="by the style",
+            rich_help_panel=PASTE_GROUP,
+        ),
+    ] = None
     alpha: Annotated[
         bool,
         typer.Option(
             "--alpha",
-            help="Write only the stylized head, on a transparent ground.",
+            help="Write only the stylized head, cut out, on a transparent ground.",
             rich_help_panel=PASTE_GROUP,
         ),
     ] = False

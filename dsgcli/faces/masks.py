@@ -6,8 +6,13 @@
     person    all of the person that the square shows: segmentation
 
 Segmented masks are taken of the input crop and of the stylized one, and united: hair of the
-photograph that the drawing has not is covered by the drawing's ground, and new hair shows. Every
-mask fades out towards the edge of the square, where the drawing ends.
+photograph that the drawing has not is covered by the drawing's ground, and new hair shows. Of a
+drawing that keeps what its crop shows, the crop's alone is enough, and follows the drawing's edges:
+ground and hair go on behind them, so that it may be sharp. Every mask fades out towards the edge of
+the square, where the drawing ends.
+
+A cut-out is another thing: nothing goes on behind it. Its edge is the drawing's own, sharp where
+that is, and soft where hair is.
 
 Conventions
     mask      (M, M) float32 in [0, 1] over the portrait's square; 1 keeps the portrait
@@ -20,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +40,7 @@ MaskKind = Literal["auto", "feather", "face", "head", "person"]
 MASK_PX = 256
 """Side at which masks are made, of larger portraits too: they are soft, and segmentation sees no
 more; a mask of 1024 px costs ten times as much and looks the same."""
+FACE_SHARE_PX = 64
 CHIN, FOREHEAD, EYES = 152, 10, (33, 263)
 """Landmarks: lower end of the chin, upper end of the mesh, outer corners of the eyes."""
 FACE_GROWTH = 0.02
@@ -45,6 +52,17 @@ NECK = 0.06
 """Length over which a head's mask fades out below the chin."""
 USUAL_CHIN_Y = 0.94
 """Of an FFHQ crop, where there are no landmarks to ask."""
+KEPT_BLEND = 2.0
+"""How much wider the edge of the square is where what is drawn goes on behind it; the face itself
+is drawn all the same, up to `LEAST_EDGE`."""
+AROUND_FACE, LEAST_EDGE = 0.06, 0.03
+INNER_FACE = 0.04
+"""A mask that follows the drawing's edges does so outside of this rim: chins are drawn smaller."""
+REFINED_PX, FLATNESS = 6, 1e-4
+"""Of a mask that is to follow a picture's edges: radius at `MASK_PX`, and the variance of grays (in
+[0, 1]) below which there is no edge."""
+SURE_GROUND, SURE_PERSON = 0.2, 0.85
+"""Shares that count as none and as all: a segmentation is never quite sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +116,76 @@ def make_mask(
         blend: width of the soft edge, in sides of the square.
     """
     side = min(portrait.pixels.shape[0], MASK_PX)
-    edge = _soft(_square_distance(side), blend)
-    if kind == "feather":
+    points = _points(portrait)
+    edge = _edge(portrait, side, blend)
+    if kind == "feather" or (kind == "face" and points is None):
         return edge
-    face = portrait.crop.face
-    points = None if face is None else _unit_points(portrait.crop, face.landmarks)
     if kind == "face":
-        if points is None:
-            return edge
-        distance = hull_distance(up_to_hairline(points), side) + FACE_GROWTH
+        assert points is not None
+        distance = hull_distance(points, side) + FACE_GROWTH
         return np.minimum(edge, _soft(distance + 0.5 * blend, blend))
     assert segmenter is not None and kind in ("head", "person"), kind
-    found = np.maximum(
-        _segmented(warp.resize(portrait.pixels, side, side), kind, points, segmenter),
-        _segmented(warp.resize(portrait.crop.pixels, side, side), kind, points, segmenter),
-    )
-    if points is not None:  # a face is never cut by a segmentation that missed a part of it
-        found = np.maximum(found, _soft(hull_distance(points, side), 0.02))
-    return np.minimum(edge, blurred(found, 0.25 * blend * side))
+    crop = warp.resize(portrait.crop.pixels, side, side)
+    drawn = warp.resize(portrait.pixels, side, side)
+    found = _segmented(crop, kind, points, segmenter)
+    if portrait.keeps_content:
+        return np.minimum(edge, _with_face(refined(found, drawn), points, INNER_FACE))
+    found = np.maximum(found, _segmented(drawn, kind, points, segmenter))
+    return np.minimum(edge, blurred(_with_face(found, points), 0.25 * blend * side))
+
+
+def make_cutout(
+    portrait: Portrait, kind: MaskKind, *, blend: float, segmenter: Segmenter | None = None
+) -> Mask:
+    """What of the drawing is the head (or the person), (S, S) for portraits of S px; arguments as
+    `make_mask`."""
+    side = portrait.pixels.shape[0]
+    if segmenter is None or kind in ("feather", "face"):
+        mask = make_mask(portrait, kind, blend=blend, segmenter=segmenter)
+        return _enlarged(mask, side)
+    small, points = min(side, MASK_PX), _points(portrait)
+    drawn = warp.resize(portrait.pixels, small, small)
+    person = segmenter.segment(drawn).person
+    if portrait.keeps_content:
+        crop = warp.resize(portrait.crop.pixels, small, small)
+        person = 0.5 * (person + segmenter.segment(crop).person)
+    found = _with_face(refined(person, portrait.pixels), points, INNER_FACE)
+    if kind == "head":
+        found = found * _enlarged(_above_neck(drawn, points, segmenter), side)
+    return np.minimum(_soft(_square_distance(side), blend), found)
+
+
+def face_share(portrait: Portrait) -> Mask:
+    """Where the face is, (m, m); somewhat larger than its outline, and 0 if nobody knows."""
+    side, points = FACE_SHARE_PX, _points(portrait)
+    if points is None:
+        return np.zeros((side, side), np.float32)
+    return _soft(hull_distance(points, side) + FACE_GROWTH, FACE_GROWTH)
+
+
+def _points(portrait: Portrait) -> Points | None:
+    face = portrait.crop.face
+    return None if face is None else _unit_points(portrait.crop, face.landmarks)
+
+
+def _edge(portrait: Portrait, side: int, blend: float) -> Mask:
+    """The whole square, fading out towards its edge."""
+    distance, points = _square_distance(side), _points(portrait)
+    if not portrait.keeps_content:
+        return _soft(distance, blend)
+    wide = _soft(distance, KEPT_BLEND * blend)
+    if points is None:
+        return wide
+    face = _soft(hull_distance(points, side) + AROUND_FACE, AROUND_FACE)
+    face = np.minimum(face, _soft(distance, min(blend, LEAST_EDGE)))
+    return np.maximum(face, wide)
+
+
+def _with_face(found: Mask, points: Points | None, inset: float = 0.0) -> Mask:
+    """A face, less a rim, is never cut by a segmentation that missed a part of it."""
+    if points is None:
+        return found
+    return np.maximum(found, _soft(hull_distance(points, found.shape[0]) - inset, 0.02))
 
 
 def _segmented(pixels: Pixels, kind: MaskKind, points: Points | None, segmenter: Segmenter) -> Mask:
@@ -124,10 +194,48 @@ def _segmented(pixels: Pixels, kind: MaskKind, points: Points | None, segmenter:
         return found.person
     if found.head is not None:
         return found.head
+    return found.person * _above_chin(points, pixels.shape[0])
+
+
+def _above_neck(pixels: Pixels, points: Points | None, segmenter: Segmenter) -> Mask:
+    """1 on the head, fading out on the neck; where the model tells hair, it may fall lower."""
+    above = _above_chin(points, pixels.shape[0])
+    head = segmenter.segment(pixels).head
+    return above if head is None else np.maximum(above, refined(head, pixels))
+
+
+def _above_chin(points: Points | None, side: int) -> Mask:
     chin_y = USUAL_CHIN_Y if points is None else float(points[CHIN, 1])
-    y = (np.arange(pixels.shape[0], dtype=np.float32) + 0.5) / pixels.shape[0]
-    above: Mask = found.person * _soft(chin_y + NECK - y, NECK)[:, None]
+    y = (np.arange(side, dtype=np.float32) + 0.5) / side
+    above: Mask = np.repeat(_soft(chin_y + NECK - y, NECK)[:, None], side, axis=1)
     return above
+
+
+def refined(mask: Mask, pixels: Pixels) -> Mask:
+    """The mask (m, m) with the edges of a picture (S, S, 3), at the picture's size: He, Sun and
+    Tang, "Guided Image Filtering", 2013, equations 5 to 8, computed at the mask's size as in "Fast
+    Guided Filter", 2015. Where the picture has no edge it stays soft."""
+    small, side = mask.shape[0], pixels.shape[0]
+    gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    gray = gray.astype(np.float32) / np.float32(255.0)
+    guide = cv2.resize(gray, (small, small), interpolation=cv2.INTER_AREA)
+    radius = max(1, round(REFINED_PX * small / MASK_PX))
+
+    def mean(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        averaged: NDArray[np.float32] = cv2.blur(picture, (2 * radius + 1, 2 * radius + 1))
+        return averaged
+
+    mean_guide, mean_mask = mean(guide), mean(mask)
+    variance = mean(guide * guide) - mean_guide * mean_guide
+    slope = (mean(guide * mask) - mean_guide * mean_mask) / (variance + FLATNESS)
+    offset = mean(mean_mask - slope * mean_guide)
+    drawn = _enlarged(mean(slope), side) * gray + _enlarged(offset, side)
+    return _soft(drawn - SURE_GROUND, SURE_PERSON - SURE_GROUND)
+
+
+def _enlarged(picture: Mask, side: int) -> Mask:
+    enlarged: Mask = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+    return enlarged
 
 
 # ── geometry ─────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ import numpy as np
 from dsgcli.errors import ModelMissingError
 from dsgcli.faces.mediapipe_start import load_mediapipe, native_chatter_dropped
 from dsgcli.faces.search import as_points
+from dsgcli.memory import check_memory
 
 if TYPE_CHECKING:
     from dsgcli.types import Pixels, Points
@@ -27,7 +28,10 @@ def is_available() -> bool:
     """Whether this MediaPipe still has its bundled solutions."""
     try:
         return hasattr(load_mediapipe(), "solutions")
-    except ImportError:
+    except (ImportError, OSError, SystemError) as error:
+        check_memory(error)
+        if not isinstance(error, ImportError):
+            raise
         return False
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from dsgcli.errors import ModelCorruptError, ModelMissingError
 from dsgcli.faces.mediapipe_start import load_mediapipe, native_chatter_dropped
 from dsgcli.faces.search import as_points
+from dsgcli.memory import check_memory
 
 if TYPE_CHECKING:
     from dsgcli.types import Pixels, Points
@@ -33,7 +34,10 @@ def is_available() -> bool:
     try:
         load_mediapipe()
         from mediapipe.tasks.python import vision
-    except ImportError:
+    except (ImportError, OSError, SystemError) as error:
+        check_memory(error)
+        if not isinstance(error, ImportError):
+            raise
         return False
     return hasattr(vision, "FaceLandmarker")
 

@@ -114,6 +114,8 @@ class Tracker:
         self._tracks: list[Track] = []
         self._next_number = 0
         self._time_s: float | None = None
+        self.scene = 0
+        """Grows by one at every cut."""
 
     def update(self, faces: Sequence[Face], frame: Frame) -> list[Face]:
         """Number the faces of the next frame.
@@ -129,6 +131,7 @@ class Tracker:
         begins = self._cuts.follow(sight.thumbnail) or self._time_s is None
         if begins:
             self._tracks = []
+            self.scene += 1
         step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s
         matched = self._match(faces, looks, time_s)
@@ -168,6 +171,7 @@ class Tracker:
             "tracks": tracks,
             "next_number": self._next_number,
             "time_s": self._time_s,
+            "scene": self.scene,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -175,6 +179,7 @@ class Tracker:
         self._cuts.restore(state["cuts"])
         self._tracks = [Track(**values) for values in state["tracks"]]
         self._next_number, self._time_s = int(state["next_number"]), state["time_s"]
+        self.scene = int(state["scene"])
 
     def _match(
         self, faces: Sequence[Face], looks: Sequence[NDArray[np.float32]], time_s: float

@@ -26,7 +26,7 @@ from dsgcli.generate.figures import exemplar_scene
 from dsgcli.generate.scenes import AnyPainter, Scene, make_painter
 from dsgcli.generate.sheets import check_sheet, is_sheet, near_square
 from dsgcli.generate.stops import StyleStop
-from dsgcli.media.files import Beside, check_output, sink_error
+from dsgcli.media.files import Beside, check_output, no_empty_folders, sink_error
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
@@ -114,6 +114,11 @@ def show(options: ShowOptions, progress: Progress = SILENT) -> dict[str, Any]:
     page = output.suffix.lower() in PAGE_SUFFIXES
     if not page and not is_sheet(output):
         raise UsageError(f"-o takes a sheet (.png .jpg .webp) or a page (.html), got {output}")
+    with no_empty_folders([output]):
+        return _draw(options, output, progress, page=page)
+
+
+def _draw(options: ShowOptions, output: Path, progress: Progress, *, page: bool) -> dict[str, Any]:
     check_output(output, overwrite=options.overwrite)
     gallery = plan_gallery(options)
     if page:

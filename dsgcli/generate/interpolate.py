@@ -19,6 +19,7 @@ from dsgcli.generate.paths import along, positions
 from dsgcli.generate.scenes import Scene
 from dsgcli.generate.sheets import check_sheet
 from dsgcli.generate.stops import Stops, load_stops, pulls_at, scaled
+from dsgcli.media.files import locked_outputs, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
@@ -42,7 +43,13 @@ def run(options: InterpolateOptions, progress: Progress = SILENT) -> dict[str, A
 
     Raises:
         UsageError, ModelError, MediaError, NoFaceError: before anything is drawn.
+        OutputBusyError: another run is writing the output.
     """
+    with no_empty_folders([options.target]), locked_outputs([options.target]):
+        return _draw(options, progress)
+
+
+def _draw(options: InterpolateOptions, progress: Progress) -> dict[str, Any]:
     stops = load_stops(options, progress)
     done: dict[str, Any] = {
         "output": str(options.target),

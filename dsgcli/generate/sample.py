@@ -22,7 +22,7 @@ from dsgcli.generate.codes import (
 )
 from dsgcli.generate.scenes import AnyPainter, Pull, Scene, make_painter
 from dsgcli.generate.sheets import MOVING_SUFFIXES, check_sheet, is_sheet, near_square
-from dsgcli.media.files import make_folder
+from dsgcli.media.files import make_folder, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
@@ -143,6 +143,11 @@ def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
     Raises:
         UsageError, ModelError, MediaError: before anything is drawn.
     """
+    with no_empty_folders([options.output, options.output / "000000.png"]):
+        return _draw(options, progress)
+
+
+def _draw(options: SampleOptions, progress: Progress) -> dict[str, Any]:
     sitting = sit(options)
     codes = sitting.codes
     paths = plan_outputs(options, codes.names, sitting.size_px)

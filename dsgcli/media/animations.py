@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -178,8 +179,9 @@ class WebPSink(Sink):
         self._beside.commit()
 
     def abort(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        with suppress(OSError):  # what is left in its buffer may not fit either
+            if self._file is not None:
+                self._file.close()
         self._beside.discard()
 
     def _usual_duration(self) -> Fraction:

@@ -1,8 +1,11 @@
 """Files on disk: checks before work starts, and outputs that appear whole or not at all.
 
-An output is written beside its target under a temporary name (`.NAME.part.EXT`), flushed to the
-disk, and renamed. The temporary name is the same for every run, so what a killed run leaves behind
-is overwritten by the next.
+An output is written beside its target under a temporary name, flushed to the disk, and renamed. No
+two runs share such a name (`.NAME.MACHINE-PROCESS-NUMBER.part.EXT`); what a killed run leaves is
+removed by the next one that writes into the same folder.
+
+A run that works on an output for long holds a lock beside it (`locked_outputs`), so that a second
+run is refused. The operating system releases the lock when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -12,11 +15,23 @@ import errno
 import functools
 import hashlib
 import os
+import platform
+import re
 import shutil
+import sys
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
-from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
+from dsgcli.errors import (
+    OutputBusyError,
+    OutputExistsError,
+    SinkError,
+    SourceError,
+    SourceMissingError,
+)
 
 MAX_NAME_BYTES = 255
 """Longest file name that common file systems accept."""
@@ -65,6 +80,24 @@ def make_folder(folder: Path) -> None:
         raise SinkError(f"the folder {folder} cannot be made: {reason(error)}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SinkError(f"the folder {folder} is not writable; choose another -o/--output")
+
+
+@contextlib.contextmanager
+def no_empty_folders(outputs: Iterable[Path]) -> Iterator[None]:
+    """Remove the folders that the block makes for these outputs and leaves empty, as a run does
+    that is refused, or that fails for all its inputs."""
+    missing: dict[Path, None] = {}
+    for folder in dict.fromkeys(output.parent for output in outputs):
+        for above in (folder, *folder.parents):
+            if above in missing or above.exists():
+                break
+            missing[above] = None
+    try:
+        yield
+    finally:
+        for folder in sorted(missing, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # refuses a folder that is not empty
 
 
 def place_of(path: Path) -> str:
@@ -118,7 +151,7 @@ def hash_file(path: Path) -> str:
 
 
 class Beside:
-    """A file, or a folder, in the making.
+    """A file or a folder that is being written beside its target.
 
     Write to `.temporary`; then `commit` puts it in its place, `discard` leaves nothing.
     """
@@ -126,7 +159,7 @@ class Beside:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.temporary = target.with_name(_temporary_name(target))
-        self.discard()
+        _remove_leftovers(target.parent)
 
     def commit(self) -> None:
         """Flush to the disk and rename; replaces what was there.
@@ -146,11 +179,16 @@ class Beside:
 
     def discard(self) -> None:
         """Remove what was written so far; no error if there is nothing."""
-        if self.temporary.is_dir():
-            shutil.rmtree(self.temporary, ignore_errors=True)
+        _remove(self.temporary)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, a folder with its content, or a link (not what it leads to), if it can be."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):
-                self.temporary.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, target: Path) -> None:
@@ -168,10 +206,136 @@ def _umask() -> int:
     return mask
 
 
+_numbers = count()
+"""Tells temporary files of one process apart."""
+
+
+@functools.cache
+def _machine() -> str:
+    """A few digits for this machine, or this container, that do not name it."""
+    where = platform.node()
+    with contextlib.suppress(OSError):
+        where += str(Path("/proc/self/ns/pid").readlink())  # process numbers mean something here
+    return hashlib.blake2b(where.encode(), digest_size=3).hexdigest()
+
+
 def _temporary_name(target: Path) -> str:
-    tail = f".part{target.suffix}"
-    stem = target.stem.encode()[: MAX_NAME_BYTES - len(tail.encode()) - 1]
-    return f".{stem.decode(errors='ignore')}{tail}"
+    tail = f".{_machine()}-{os.getpid()}-{next(_numbers)}.part{target.suffix}"
+    return f".{shortened(target.stem, tail)}{tail}"
+
+
+def shortened(stem: str, tail: str) -> str:
+    """As much of a name as a file system accepts, together with a dot and the tail."""
+    room = MAX_NAME_BYTES - len(os.fsencode(tail)) - 1
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return stem
+
+
+_swept: set[tuple[int, Path]] = set()
+"""Processes, and the folders in which they have looked for leftovers: each looks once."""
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete temporary files from processes of this machine that have ended."""
+    if (os.getpid(), folder) in _swept:
+        return
+    _swept.add((os.getpid(), folder))
+    ours = re.compile(rf"\..*\.{_machine()}-(\d+)-\d+\.part(\.[^.]*)?", re.DOTALL)
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
+    except OSError:
+        return
+    for name in names:
+        if (match := ours.fullmatch(name)) and not _is_running(int(match[1])):
+            _remove(folder / name)
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process of this machine is there; True where that cannot be found out."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+# ── one run at a time ────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def locked_outputs(outputs: Sequence[Path]) -> Iterator[None]:
+    """Keep other runs from writing these files, until the block ends.
+
+    The lock is a file `.NAME.dsg-lock` beside each output, locked by the operating system: that of
+    a killed run is free. Where the file system has no locks, nothing is locked.
+
+    Raises:
+        OutputBusyError: another run is writing one of them.
+        SinkError: a folder that cannot be made or written.
+    """
+    with contextlib.ExitStack() as stack:
+        for output in sorted(outputs, key=place_of):
+            make_folder(output.parent)
+            stack.enter_context(_locked(output))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    ending = ".dsg-lock"
+    path = output.with_name(f".{shortened(output.name, ending)}{ending}")
+    file = _open_lock(path, output)
+    try:
+        yield
+    finally:
+        if sys.platform != "win32":  # where an open file cannot be deleted
+            with contextlib.suppress(OSError):
+                path.unlink()
+        file.close()
+        if sys.platform == "win32":
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _open_lock(path: Path, output: Path) -> BinaryIO:
+    """The lock file, locked, and still the one that others find under this name."""
+    while True:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+        except OSError as error:
+            raise sink_error(path, error) from error
+        if not try_lock(file.fileno()):
+            file.close()
+            raise OutputBusyError(output)
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # deleted by the run that held it, just now
+
+
+def try_lock(handle: int) -> bool:
+    """Lock an open file until it is closed; False if another process holds the lock.
+
+    Where the file system has no locks, True.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -45,7 +45,20 @@ WEBP_QUALITY = 90
 Image.MAX_IMAGE_PIXELS = None  # Pillow warns by its own limit; `open_picture` enforces ours
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of odd tags helps no user
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+)
 """What Pillow's decoders raise on damaged files."""
 _SRGB = ImageCms.createProfile("sRGB")
 _LAB = ImageCms.createProfile("LAB")
@@ -119,7 +132,12 @@ def read_own_text(path: Path) -> bytes | str:
             return _last_comment(path)
         if _TEXT_KEY in image.info:
             return str(image.info[_TEXT_KEY])
-        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT, b"")
+        try:
+            comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT, b"")
+        except BROKEN as error:  # that of a PNG may lie behind its pixels
+            raise SourceError(
+                f"{path} is damaged or cut off ({error}); get the file again"
+            ) from error
         return comment.removeprefix(_ASCII) if isinstance(comment, bytes) else str(comment)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -26,7 +27,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 from dsgcli.errors import OutputExistsError, SinkError
 from dsgcli.media import images
-from dsgcli.media.files import Beside, check_output, make_folder
+from dsgcli.media.files import Beside, check_output, make_folder, sink_error
 from dsgcli.media.sources import SourceInfo
 from dsgcli.types import Frame
 
@@ -116,7 +117,14 @@ class Sink:
         if kind is None:
             self.close()
         else:
-            self.abort()
+            abort_quietly(self)
+
+
+def abort_quietly(sink: FrameSink | Sink) -> None:
+    """Abort after an error; what goes wrong in that (the disk is still full) is not raised over
+    the error."""
+    with suppress(Exception):
+        sink.abort()
 
 
 def open_sink(
@@ -245,7 +253,11 @@ class FolderSink(Sink):
         if not self.num_frames:
             raise SinkError(f"{self.path}: there was no frame to write")
         text = json.dumps({"frames": self._times}, indent=1)
-        (self._beside.temporary / TIMES_NAME).write_text(text, "utf-8")
+        try:
+            (self._beside.temporary / TIMES_NAME).write_text(text, "utf-8")
+        except OSError as error:
+            self.abort()
+            raise sink_error(self.path, error) from error
         self._beside.commit()
 
     def abort(self) -> None:
@@ -318,7 +330,7 @@ class ThreadedSink(Sink):
 
     def _raise(self) -> None:
         if self._error is not None:
-            self.abort()
+            abort_quietly(self)
             raise self._error
 
     def _work(self) -> None:

@@ -235,7 +235,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     for text in texts:
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
             return {str(key): str(value) for key, value in found.items()}

@@ -18,6 +18,7 @@ from dsgcli.errors import SinkError, UsageError
 from dsgcli.media.sinks import SinkOptions
 from dsgcli.media.sources import ColorFacts, SourceInfo
 from dsgcli.media.video_color import output_color
+from dsgcli.memory import check_memory
 
 FINEST_CLOCK = 1_000_000
 """Ticks per second that every container and encoder here copes with."""
@@ -304,7 +305,8 @@ def open_encoder(make: Callable[[], Any], spec: EncoderSpec) -> Any:
     """Run what opens an encoder; its refusal becomes an error that names the options."""
     try:
         return make()
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        check_memory(error)
         if spec.codec.endswith("_nvenc") and not opens(spec.codec):
             raise SinkError(
                 f"the encoder {spec.codec} needs an NVIDIA GPU that has it, and its driver; "

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from dsgcli.errors import SinkError
 from dsgcli.media.files import Beside
-from dsgcli.media.sinks import Sink, SinkOptions
+from dsgcli.media.sinks import Sink, SinkOptions, abort_quietly
 from dsgcli.media.video_sink import writing
 from dsgcli.types import Frame
 
@@ -64,14 +64,14 @@ class GifSink(Sink):
                 self._write_comment()
                 self._beside.commit()
         except BaseException:
-            self.abort()
+            abort_quietly(self)
             raise
 
     def abort(self) -> None:
         try:
             if self._container is not None:
                 self._container.close()
-        except OSError:
+        except (OSError, ValueError, av.FFmpegError):
             pass
         finally:
             self._beside.discard()

@@ -24,6 +24,7 @@ import json
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +36,14 @@ from av.video.codeccontext import VideoCodecContext
 
 from dsgcli.errors import SinkError
 from dsgcli.media.files import Beside, check_output
-from dsgcli.media.sinks import FrameSink, Sink, SinkOptions, ThreadedSink, open_sink
+from dsgcli.media.sinks import (
+    FrameSink,
+    Sink,
+    SinkOptions,
+    ThreadedSink,
+    abort_quietly,
+    open_sink,
+)
 from dsgcli.media.sources import ColorFacts, SourceInfo
 from dsgcli.media.video_codecs import (
     CONTAINERS,
@@ -124,7 +132,8 @@ def join_segments(
                 muxer.mux(packet)
             muxer.close()
         except BaseException:
-            muxer.abort()
+            with suppress(Exception):
+                muxer.abort()
             raise
     return muxer.notes
 
@@ -165,12 +174,13 @@ class SegmentSink(Sink):
                 self._file.close()
                 self._beside.commit()
         except BaseException:
-            self.abort()
+            abort_quietly(self)
             raise
 
     def abort(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        with suppress(OSError):  # what is left in its buffer may not fit either
+            if self._file is not None:
+                self._file.close()
         self._beside.discard()
 
     def _begin(self, frame: Frame) -> None:

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from dsgcli.errors import MediaError, SinkError
 from dsgcli.media.files import Beside, sink_error
-from dsgcli.media.sinks import Sink, SinkOptions
+from dsgcli.media.sinks import Sink, SinkOptions, abort_quietly
 from dsgcli.media.sources import SourceInfo
 from dsgcli.media.video_codecs import (
     CONTAINERS,
@@ -144,7 +144,7 @@ class Muxer:
             if self._copier is not None:
                 self._copier.close()
             self._container.close()
-        except (OSError, ValueError):  # av.FFmpegError of a full disk is an OSError
+        except (OSError, ValueError, av.FFmpegError):
             pass
         finally:
             self._beside.discard()
@@ -205,7 +205,7 @@ class VideoSink(Sink):
                     self._muxer.mux(packet)
                 self._muxer.close()
         except BaseException:
-            self.abort()
+            abort_quietly(self)
             raise
 
     def abort(self) -> None:

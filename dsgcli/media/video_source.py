@@ -7,7 +7,7 @@ Data flow of one pass, each step holding a bounded number of pictures:
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import islice
@@ -28,6 +28,12 @@ from dsgcli.types import Frame
 
 USUAL_RATE = Fraction(25)
 """Frames per second where a stream does not say."""
+MAX_JITTER = Fraction(1, 5)
+"""Largest difference of a step between two frames from whole frames that still counts as even."""
+MAX_STEPS = 64
+"""Different steps between frames; a video with more has no even rate."""
+MIN_EVEN_STEPS = 2
+"""Even steps for each gap, so that the gap is an exception."""
 TRUNCATION_SLACK_FRAMES = 3
 """A video that ends this many frames before the end its header gives is called truncated; writers
 round, and count the last frame differently."""
@@ -169,16 +175,20 @@ class VideoSource(ContextManaged):
                 decoder.close()
                 decoder = self._decoder()
             first = last = None
-            count = 0
+            count, holes = 0, _Holes()
             for picture in self._timed(decoder):
                 if self._info.end is not None and picture.time >= self._info.end:
                     return
+                if last is not None:
+                    holes.look(last.time, picture.time)
                 first, last, count = first or picture, picture, count + 1
                 if picture.time >= begin:
                     yield picture
             if first is not None and last is not None and not decoder.closed:
                 spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
                 self._conclude(decoder, last, spacing)
+                if hole := holes.described():
+                    self._info.warn(hole)
         finally:
             self.irregular |= bool(decoder.damage.packets or decoder.damage.frames)
             decoder.close()
@@ -239,6 +249,47 @@ class VideoSource(ContextManaged):
             self._info.truncated = True
             told = f", where its header promises {float(promised):.2f} s" if short else ""
             self._info.warn(f"it ends at {float(reached):.2f} s{told}: the file is cut off")
+
+
+class _Holes:
+    """Watches for frames that are missing in the middle of a video whose frames come evenly.
+
+    A file that lost a piece may decode without an error: the frames of that piece are just not
+    there. Videos whose frames come unevenly have gaps by nature, and nothing is said of those.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[Fraction] = Counter()
+        self._first: dict[Fraction, tuple[Fraction, Fraction]] = {}
+
+    def look(self, before: Fraction, after: Fraction) -> None:
+        """Take the times of two frames in a row, in seconds."""
+        step = after - before
+        if step in self._first or len(self._first) < MAX_STEPS:
+            self._counts[step] += 1
+            self._first.setdefault(step, (before, after))
+
+    def described(self) -> str:
+        """A sentence about the missing frames; empty if there are none."""
+        usual = next((step for step, _ in self._counts.most_common(1) if step > 0), None)
+        if usual is None or len(self._first) == MAX_STEPS:
+            return ""
+        even, gaps = 0, dict[Fraction, int]()
+        for step, times in self._counts.items():
+            frames = round(step / usual)
+            if abs(step / usual - frames) > MAX_JITTER or frames < 1:
+                return ""
+            even += times if frames == 1 else 0
+            gaps |= {step: times * (frames - 1)} if frames > 1 else {}
+        places = sum(self._counts[step] for step in gaps)
+        if not gaps or places * MIN_EVEN_STEPS > even:
+            return ""
+        before, after = min(self._first[step] for step in gaps)
+        others = "" if places == 1 else f", and at {places - 1} more places"
+        return (
+            f"{sum(gaps.values())} frames are missing, from {float(before):.2f} to "
+            f"{float(after):.2f} s{others}: the file may have lost a piece"
+        )
 
 
 class _Deinterlacer:

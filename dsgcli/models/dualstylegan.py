@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dsgcli.models.bound import BoundGenerator, BoundStyle
 from dsgcli.models.bound_layers import BoundModRes
+from dsgcli.models.bounds import check_layers
 from dsgcli.models.layers import MappingNetwork
 from dsgcli.models.ops import EqualConv2d, EqualLinear, FusedLeakyReLU
 from dsgcli.models.steered import SteeredGenerator, StyleNumbers
@@ -49,6 +50,10 @@ class DualConfig:
     """Last row with a residual block; even. 6 is the 32x32 block, as published."""
     style_layers: int = 2
     """Linear layers of T_s."""
+
+    def __post_init__(self) -> None:
+        check_layers("the layers of T_s", self.style_layers)
+        _ = self.layout  # raises for a last structure row that the size does not have
 
     @property
     def layout(self) -> LatentLayout:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
 from dsgcli.models.bound_encoder import BoundEncoder
+from dsgcli.models.bounds import check_layers, check_widths
 from dsgcli.models.irse import IRSE50_UNITS, IRSE50_WIDTHS, input_layer, residual_body
 from dsgcli.models.ops import EqualLinear
 from dsgcli.types import LatentLayout
@@ -57,10 +58,18 @@ class EncoderConfig:
     """Adds a stored mean code to what the heads say (`start_from_latent_avg`)."""
 
     def __post_init__(self) -> None:
-        if self.input_px < 32 or self.input_px & (self.input_px - 1):
+        if not 32 <= self.input_px <= 1024 or self.input_px & (self.input_px - 1):
             raise ModelMismatchError(
-                f"an encoder takes pictures of a power of two from 32 px up, got {self.input_px}"
+                f"an encoder takes pictures of a power of two from 32 to 1024 px, "
+                f"got {self.input_px}"
             )
+        check_layers("the rows of an encoder's code", self.num_latents, least=1)
+        check_layers("the rows with a coarse or middle head", self.coarse_rows, self.middle_rows)
+        check_layers("the residual units of an encoder's stages", *self.units, least=1)
+        check_widths("the width of a style code", self.style_dim)
+        check_widths("the channels of an encoder", self.stem_width, self.head_width, *self.widths)
+        if len(self.widths) != 4 or len(self.units) != 4:
+            raise ModelMismatchError("an encoder has four stages of residual units")
         if self.latent_space not in ("z+", "w+"):
             raise ModelMismatchError(
                 f"an encoder's codes are in z+ or w+, got {self.latent_space!r}"

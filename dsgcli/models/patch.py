@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dsgcli.errors import ModelMismatchError
+from dsgcli.models.bounds import check_widths
 from dsgcli.models.stylegan2 import Discriminator, GeneratorConfig, maps_of
 
 GROUPS = 4
@@ -26,6 +28,11 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, config: GeneratorConfig, width: int = PATCH_WIDTH) -> None:
         super().__init__()
+        check_widths("the channels of a discriminator of patches", width)
+        if 2 * width % GROUPS:
+            raise ModelMismatchError(
+                f"the channels of a discriminator of patches must be even, got {width}"
+            )
         self.config = config
         self.layers = nn.Sequential(
             nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.LeakyReLU(SLOPE)),

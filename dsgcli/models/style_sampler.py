@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsgcli.models.bounds import check_widths
 from dsgcli.types import LatentLayout
 
 NOISE_DIM = 128
@@ -33,6 +34,10 @@ class SamplerConfig:
     """Width of a row."""
     noise_dim: int = NOISE_DIM
     """Numbers that a code is drawn from."""
+
+    def __post_init__(self) -> None:
+        check_widths("the width of a style code", self.style_dim)
+        check_widths("the noise of a sampling network", self.noise_dim)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a file's header."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
 from dsgcli.models.bound import BoundGenerator
+from dsgcli.models.bounds import check_layers, check_widths
 from dsgcli.models.layers import CodePrior, ConstantInput, MappingNetwork, StyledConv, ToRGB
 from dsgcli.models.ops import (
     EPSILON,
@@ -75,11 +76,14 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         wanted = self.layout.resolutions_px
         channels = {int(px): int(self.channels[px]) for px in wanted if px in self.channels}
-        if set(channels) != set(wanted) or min(channels.values()) < 1:
+        if set(channels) != set(wanted):
             raise ModelMismatchError(
                 f"a {self.size_px} px generator needs channels for each of {wanted} px, "
                 f"got {dict(self.channels)}"
             )
+        check_widths("the channels of a generator", *channels.values())
+        check_widths("the width of a style code", self.style_dim)
+        check_layers("the layers of a mapping network", self.mapping_layers)
         if not 0 <= self.prior_axes <= self.style_dim:
             raise ModelMismatchError(
                 f"a prior has 0 to {self.style_dim} axes, got {self.prior_axes}"

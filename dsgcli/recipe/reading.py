@@ -6,7 +6,6 @@ Flow: TOML text + `--set table.key=value` -> plain dictionaries -> checked froze
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from dsgcli.errors import RecipeError, SourceMissingError
-from dsgcli.recipe.rules import bare, hints_of, is_free, problems_of, required_of
+from dsgcli.recipe.rules import MAX_FLOAT, bare, hints_of, is_free, problems_of, required_of
 from dsgcli.recipe.stages import (
     BaseRecipe,
     DestylizeRecipe,
@@ -37,6 +36,7 @@ from dsgcli.recipe.tables import (
     StartRecipe,
     Table,
 )
+from dsgcli.toml import parse_toml
 
 Values = dict[str, Any]
 
@@ -110,8 +110,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(path)
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = parse_toml(path.read_text("utf-8"))
+    except ValueError as error:
         raise RecipeError(str(path), [f"is no TOML: {error}"]) from error
     recipe = build(values, overrides, where=str(path))
     if recipe.run.name:
@@ -208,7 +208,9 @@ def _value(key: str, value: object, kind: Any, problems: list[str]) -> Any:
     problems.extend(problems_of(key, value, kind))
     if isinstance(value, list):
         return tuple(value)
-    return float(value) if bare(kind) is float and isinstance(value, int) else value
+    if bare(kind) is float and isinstance(value, int) and abs(value) <= MAX_FLOAT:
+        return float(value)
+    return value
 
 
 def _nested(key: str, value: object, kind: Any, problems: list[str]) -> Any:
@@ -248,8 +250,8 @@ def _with_overrides(
 def _parse(written: str) -> Any:
     """A TOML value; a bare word is a string, so that quotes need no quoting in a shell."""
     try:
-        return tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {written}")["value"]
+    except ValueError:
         return written
 
 

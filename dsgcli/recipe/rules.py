@@ -6,11 +6,18 @@ recipe files can list every problem at once, and a recipe built in Python meets 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from dsgcli.errors import RecipeError
+
+MAX_COUNT = 2**31 - 1
+"""Largest number of steps, pictures or rows; more is a slip of the finger."""
+MAX_FLOAT = sys.float_info.max
+MAX_SEED = 2**63 - 1
+"""Largest seed that torch takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +27,16 @@ class Range:
     low: float
     high: float = float("inf")
 
-    def __str__(self) -> str:
-        if self.high == float("inf"):
+    def wanted(self, value: float) -> str:
+        """What a number would have to be that is outside, as the rest of "must ..."."""
+        if self.high >= MAX_COUNT:
+            if value > min(self.high, MAX_FLOAT):
+                return "be finite" if self.high == float("inf") else f"be at most {self.high}"
             return "not be negative" if self.low == 0 else f"be at least {self.low:g}"
-        return f"be from {self.low:g} to {self.high:g}"
+        return f"be from {_number(self.low)} to {_number(self.high)}"
 
     def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high and abs(value) != float("inf")
+        return self.low <= value <= self.high and abs(value) <= MAX_FLOAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +44,9 @@ class Free:
     """Marks a field that may change between the starts of one run: it does not change results."""
 
 
-Count = Annotated[int, Range(1)]
-Whole = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1, MAX_COUNT)]
+Whole = Annotated[int, Range(0, MAX_COUNT)]
+Seed = Annotated[int, Range(0, MAX_SEED)]
 Positive = Annotated[float, Range(1e-12)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
@@ -82,7 +93,17 @@ def problems_of(name: str, value: object, kind: Any) -> Iterator[str]:
     else:
         for mark in marks_of(kind):
             if isinstance(mark, Range) and isinstance(value, int | float) and not mark.holds(value):
-                yield f"{name} must {mark}, got {value:g}"
+                yield f"{name} must {mark.wanted(value)}, got {_number(value)}"
+
+
+def _number(value: float) -> str:
+    """An int with all its digits, if they are not too many; a float in short."""
+    if isinstance(value, int) and abs(value) < 10**20:
+        return str(value)
+    try:
+        return f"{value:g}"
+    except OverflowError:  # an int beyond all floats
+        return "a number of hundreds of digits"
 
 
 def _tuple_problems(name: str, value: object, kind: Any) -> Iterator[str]:
@@ -112,29 +133,3 @@ def check(table: object, *extra: str) -> None:
     problems.extend(extra)
     if problems:
         raise RecipeError(type(table).__name__, problems)
-
-
-# ── names ────────────────────────────────────────────────────────────────────────────────────────
-
-_MEANS_SOMETHING = frozenset(':*+/\\<>"|?')
-"""In `--style NAME:EXEMPLAR*SHARE+...`, or in paths of one system or another."""
-_DEVICES = {"con", "prn", "aux", "nul"} | {
-    f"{port}{n}" for port in ("com", "lpt") for n in "123456789"
-}
-"""No names of files on Windows, with any ending."""
-
-
-def why_no_name(name: str) -> str:
-    """Why a folder of a run, and a style that `--style` names, cannot be called so; "" if they can.
-
-    The same on every system, so that what is trained on one can be used on another.
-    """
-    if bad := sorted(letter for letter in set(name) if letter in _MEANS_SOMETHING):
-        return f"must not have {' '.join(bad)} in it"
-    if not name.isprintable():
-        return "must not have control characters in it"
-    if name[:1] in (".", "-", " ") or name[-1:] in (".", " "):
-        return "must not begin with a dot, a dash or a space, nor end with a dot or a space"
-    if name.partition(".")[0].lower() in _DEVICES:
-        return "is the name of a device on Windows; choose another"
-    return ""

@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from dsgcli.recipe.rules import Count, Free, NotNegative, Positive, Range, Share, SizePx, Whole
+from dsgcli.recipe.rules import (
+    MAX_COUNT,
+    Count,
+    Free,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    SizePx,
+    Whole,
+)
 from dsgcli.recipe.tables import Table
 
 
@@ -248,11 +258,11 @@ class TransferRecipe(AdversarialRecipe):
     blocks alone."""
     rows: tuple[Whole, ...] = ()
     """Rows of the code whose extrinsic path is trained and used; empty for all (ablation)."""
-    keep_from: Annotated[int, Range(0), Free()] = 1000
+    keep_from: Annotated[int, Range(0, MAX_COUNT), Free()] = 1000
     """First step whose weights are kept as a candidate."""
-    keep_every: Annotated[int, Range(1), Free()] = 100
+    keep_every: Annotated[int, Range(1, MAX_COUNT), Free()] = 100
     """Steps between candidates."""
-    candidate: Annotated[int, Range(0), Free()] = 0
+    candidate: Annotated[int, Range(0, MAX_COUNT), Free()] = 0
     """Step of the candidate that later stages go on with; 0 takes the one with the best score."""
 
 
@@ -432,7 +442,7 @@ class SamplerRecipe(Table):
 class EvaluateRecipe(Table):
     """Stage `evaluate`: how good the style is, in numbers."""
 
-    samples: Annotated[int, Range(2)] = 200
+    samples: Annotated[int, Range(2, MAX_COUNT)] = 200
     """Portraits made for each figure. KID is unbiased from 50 on; FID wants thousands."""
     features: Literal["vgg16", "encoder"] = "encoder"
     """Network for KID and FID. vgg16 must be in the store; figures with the encoder's features

@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from dsgcli.names import why_no_name
 from dsgcli.recipe.rules import (
+    MAX_COUNT,
     Count,
     Free,
     NotNegative,
     Positive,
     Range,
+    Seed,
     Share,
     SizePx,
     Whole,
     check,
-    why_no_name,
 )
 
 
@@ -44,18 +46,18 @@ class RunRecipe(Table):
     """Name of the style (or base) that the run makes; empty takes the recipe's file name."""
     license: Annotated[str, Free()] = "unknown"
     """License of what the run makes, stored in its files; follows from the data's licenses."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Every random draw of the run follows from it."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Number format of the convolutions. bf16 is 2 to 5 times as fast where the processor has it;
     weights, optimizers and sums stay fp32. auto: bf16 where the machine has it, and for the rest of
     the run what it began with."""
-    device_batch: Annotated[int, Range(0), Free()] = 0
+    device_batch: Annotated[int, Range(0, MAX_COUNT), Free()] = 0
     """Most portraits a device takes at once; a larger batch is accumulated over several passes.
     0 takes the whole batch. Lower it when memory runs out: the schedule does not change."""
     checkpoint_minutes: Annotated[float, Range(0), Free()] = 5.0
     """Time between checkpoints: what a killed run loses at most."""
-    sample_every: Annotated[int, Range(0), Free()] = 100
+    sample_every: Annotated[int, Range(0, MAX_COUNT), Free()] = 100
     """Steps between sample sheets on a fixed set of codes; 0 draws none."""
     sample_count: Annotated[int, Range(1, 64), Free()] = 16
     """Portraits on a sample sheet."""

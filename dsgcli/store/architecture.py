@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dsgcli.errors import ModelMismatchError, UsageError
+from dsgcli.models.bounds import MAX_LAYERS
 from dsgcli.models.dualstylegan import DualConfig
 from dsgcli.models.encoder import CodeSpace, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
@@ -72,18 +73,19 @@ def generator_config(shapes: Shapes, path: Path) -> GeneratorConfig:
         ModelMismatchError: keys are missing, or make no generator of 32 to 1024 px.
     """
     convs = _count(shapes, "convs.{}.conv.weight")
-    log2_size = convs // 2 + 2
+    if convs > MAX_LAYERS:
+        raise ModelMismatchError(f"{path} holds {convs} convolutions, more than any generator has")
     outputs = {
-        8 << k: _shape(shapes, f"convs.{2 * k}.conv.weight", path)[1] for k in range(convs // 2)
+        8 << k: _side(shapes, f"convs.{2 * k}.conv.weight", 1, path) for k in range(convs // 2)
     }
     try:
         return GeneratorConfig(
-            size_px=1 << log2_size,
-            style_dim=_shape(shapes, "conv1.conv.modulation.weight", path)[1],
+            size_px=4 << convs // 2,
+            style_dim=_side(shapes, "conv1.conv.modulation.weight", 1, path),
             mapping_layers=_count(shapes, "style.{}.weight", first=1),
-            channels={4: _shape(shapes, "conv1.conv.weight", path)[1], **outputs},
+            channels={4: _side(shapes, "conv1.conv.weight", 1, path), **outputs},
         )
-    except UsageError as error:  # a size that the layout has not
+    except (UsageError, ModelMismatchError) as error:  # a size or a width that dsg has not
         raise ModelMismatchError(
             f"{path} holds no generator of a size that dsg has: {error}"
         ) from error
@@ -94,16 +96,15 @@ def dual_config(shapes: Shapes, path: Path) -> DualConfig:
     inner = {
         k.removeprefix("generator."): s for k, s in shapes.items() if k.startswith("generator.")
     }
-    config = DualConfig(
-        generator=generator_config(inner, path),
-        last_structure=_count(shapes, "res.{}.conv.0.weight") - 1,
-        style_layers=_count(shapes, "style.{}.weight", first=1),
-    )
+    generator = generator_config(inner, path)
     try:
-        _ = config.layout
-    except UsageError as error:
+        return DualConfig(
+            generator=generator,
+            last_structure=_count(shapes, "res.{}.conv.0.weight") - 1,
+            style_layers=_count(shapes, "style.{}.weight", first=1),
+        )
+    except (UsageError, ModelMismatchError) as error:
         raise ModelMismatchError(f"{path} holds no DualStyleGAN that dsg has: {error}") from error
-    return config
 
 
 def encoder_config(
@@ -115,7 +116,7 @@ def encoder_config(
         space, latent_avg: what the shapes do not tell.
     """
     outputs = [
-        _shape(shapes, f"body.{unit}.res_layer.3.weight", path)[0]
+        _side(shapes, f"body.{unit}.res_layer.3.weight", 0, path)
         for unit in range(_count(shapes, "body.{}.res_layer.3.weight"))
     ]
     widths = tuple(sorted(set(outputs), key=outputs.index))
@@ -127,20 +128,23 @@ def encoder_config(
         _count(shapes, f"styles.{row}.convs.{{}}.weight", step=2)
         for row in range(_count(shapes, "styles.{}.linear.weight"))
     ]
-    style_dim, head_width = _shape(shapes, "styles.0.linear.weight", path)
-    return EncoderConfig(
-        num_latents=len(heads),
-        style_dim=style_dim,
-        latent_space=space,
-        input_px=16 << heads[0],
-        stem_width=_shape(shapes, "input_layer.0.weight", path)[0],
-        widths=(widths[0], widths[1], widths[2], widths[3]),
-        units=tuple(outputs.count(width) for width in widths),  # type: ignore[arg-type]
-        head_width=head_width,
-        coarse_rows=heads.count(heads[0]),
-        middle_rows=heads.count(heads[0] + 1),
-        latent_avg=latent_avg,
-    )
+    linear = "styles.0.linear.weight"
+    try:
+        return EncoderConfig(
+            num_latents=len(heads),
+            style_dim=_side(shapes, linear, 0, path),
+            latent_space=space,
+            input_px=16 << min(heads[0], MAX_LAYERS),
+            stem_width=_side(shapes, "input_layer.0.weight", 0, path),
+            widths=(widths[0], widths[1], widths[2], widths[3]),
+            units=tuple(outputs.count(width) for width in widths),  # type: ignore[arg-type]
+            head_width=_side(shapes, linear, 1, path),
+            coarse_rows=heads.count(heads[0]),
+            middle_rows=heads.count(heads[0] + 1),
+            latent_avg=latent_avg,
+        )
+    except ModelMismatchError as error:
+        raise ModelMismatchError(f"{path} holds no encoder that dsg has: {error}") from error
 
 
 def translator_config(shapes: Shapes, path: Path) -> TranslatorConfig:
@@ -151,10 +155,7 @@ def translator_config(shapes: Shapes, path: Path) -> TranslatorConfig:
     """
 
     def side(key: str, axis: int = 0) -> int:
-        shape = _shape(shapes, key, path)
-        if len(shape) <= axis:
-            raise ModelMismatchError(f"{path} is damaged: {key!r} is {_sides(shape)}")
-        return shape[axis]
+        return _side(shapes, key, axis, path)
 
     # of the style encoder's body, each level is two convolutions and two activations
     levels = _count(shapes, "style_encoder.body.{}.weight", step=4)
@@ -181,12 +182,17 @@ def _count(shapes: Shapes, pattern: str, *, first: int = 0, step: int = 1) -> in
     return count
 
 
-def _shape(shapes: Shapes, key: str, path: Path) -> tuple[int, ...]:
+def _side(shapes: Shapes, key: str, axis: int, path: Path) -> int:
+    """Length of one axis of a tensor."""
     try:
-        return shapes[key]
+        return shapes[key][axis]
     except KeyError:
         raise ModelMismatchError(
             f"{path} is incomplete: {key!r} is missing; it looks like {likely(shapes)}"
+        ) from None
+    except IndexError:
+        raise ModelMismatchError(
+            f"{path} is damaged: {key!r} is {_sides(shapes[key])} and has too few axes"
         ) from None
 
 

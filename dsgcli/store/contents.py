@@ -162,7 +162,8 @@ def as_weights(state: Mapping[str, Tensor], path: Path, part: str, *, owned: boo
     """
     weights: State = {}
     for key, tensor in state.items():
-        dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        is_float = tensor.is_floating_point() or part == "codes"
+        dtype = torch.float32 if is_float else tensor.dtype
         copy = owned or tensor.ndim < KERNEL_DIMS
         weight = tensor.detach().to(dtype, copy=copy, memory_format=torch.contiguous_format)
         if not is_finite(weight):
@@ -262,6 +263,11 @@ def _encoder_of(
     space = space or ("w+" if "wplus" in path.stem.lower() else "z+")
     config = encoder_config(shapes_of(state), path, space=space, latent_avg=average is not None)
     if average is not None:
+        if average.numel() % config.style_dim:
+            raise ModelMismatchError(
+                f"{path} has a mean code of {average.numel()} numbers, which are no rows of "
+                f"{config.style_dim}"
+            )
         rows = average.detach().float().reshape(-1, config.style_dim)
         if len(rows) not in (1, config.num_latents):
             raise ModelMismatchError(
@@ -306,7 +312,7 @@ def _open_codes(path: Path) -> PublishedModel:
 def code_layout(codes: Tensor, path: Path) -> LatentLayout:
     """The layout of a generator that has as many rows as these codes (N, L, D)."""
     rows = codes.shape[1]
-    if rows % 2 or not 8 <= rows <= 18:
+    if codes.shape[2] == 0 or rows % 2 or not 8 <= rows <= 18:
         raise ModelMismatchError(f"{path} holds codes of {rows} rows, which fit no generator")
     return LatentLayout(1 << (rows + 2) // 2)
 

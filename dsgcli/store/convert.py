@@ -17,8 +17,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dsgcli.errors import ModelError, ModelMismatchError, ModelMissingError, OutputExistsError
+from dsgcli.errors import (
+    ModelError,
+    ModelMismatchError,
+    ModelMissingError,
+    OutputExistsError,
+    UsageError,
+)
 from dsgcli.models.encoder import CodeSpace
+from dsgcli.names import place_below, visible, why_no_name
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.architecture import without_prefix
 from dsgcli.store.catalog import published_style
@@ -99,7 +106,7 @@ def _attempt(path: Path, options: ImportOptions) -> Imported:
     """One of several: a failure is told with the rest."""
     try:
         return _import_style(path, options) if path.is_dir() else _import_file(path, options)
-    except (ModelError, OutputExistsError) as error:
+    except (ModelError, UsageError) as error:
         return Imported(source=path, recognized="", problem=str(error))
 
 
@@ -109,7 +116,7 @@ def _jobs(folder: Path) -> Iterator[Path]:
         yield folder
     taken = _STYLE_FILES if (folder / "generator.pt").is_file() else set()
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name[0] not in "._":
+        if path.is_dir() and not path.is_symlink() and path.name[0] not in "._":
             yield from _jobs(path)
         elif path.is_file() and path.suffix in _MODEL_SUFFIXES and path.name not in taken:
             yield path
@@ -126,7 +133,7 @@ def _import_file(path: Path, options: ImportOptions) -> Imported:
     model = open_model(path, space=options.space)
     entry = entry_of(path)
     name = options.name or model.header.name.replace("/", "-")
-    target = options.target / f"{name}.safetensors"
+    target = _target(name, options)
     _refuse_existing(target, options)
     header = replace(model.header, name=name, provenance=provenance_of(path, entry, options))
     write(target, header, all_parts(model), half=options.half)
@@ -142,10 +149,8 @@ def _copy(path: Path, options: ImportOptions) -> Imported:
     """A file of ours from somewhere else: checked, and taken as it is."""
     model = OwnModel(path)
     all_parts(model)  # readable and finite
-    below = (
-        options.target / IMPORTED if model.header.kind in ("style", "generator") else options.target
-    )
-    target = below / f"{options.name or model.header.name}.safetensors"
+    folder = IMPORTED if model.header.kind in ("style", "generator") else ""
+    target = _target(options.name or model.header.name, options, folder)
     _refuse_existing(target, options)
     with written_whole(target) as temporary:
         shutil.copyfile(path, temporary)
@@ -160,9 +165,8 @@ def all_parts(model: OpenModel) -> Parts:
 def _kind_notes(model: OpenModel) -> list[str]:
     header = model.header
     if header.kind == "encoder":
-        return [
-            f"its codes are taken to be {header.config['latent_space']}; --space says otherwise"
-        ]
+        space = header.config.get("latent_space", "z+")
+        return [f"its codes are taken to be {space}; --space says otherwise"]
     if header.kind == "sampler":
         return ["put it beside its style, or import the style's whole folder"]
     return []
@@ -180,7 +184,7 @@ def _import_style(folder: Path, options: ImportOptions) -> Imported:
     if model.header.kind != "dualstylegan" or model.header.layout is None:
         raise ModelMismatchError(f"{model.path} holds {KIND_NAMES[model.header.kind]}, no style")
     name = options.name or folder.name
-    target = options.target / IMPORTED / f"{name}.safetensors"
+    target = _target(name, options, IMPORTED)
     _refuse_existing(target, options)
     provenance = provenance_of(model.path, entry_of(model.path), options)
     base, base_note = _base_for(model, provenance, options)
@@ -225,7 +229,10 @@ def _base_for(
     }
     sha256 = tensors_sha256(stored)
     for path in sorted(folder.glob("*.safetensors")):
-        header, _ = read_header(path)
+        try:
+            header, _ = read_header(path)
+        except ModelError:
+            continue  # a damaged neighbor is not the base; `dsg models verify` names it
         if header.kind == "generator" and header.sha256 == sha256:
             return BaseRef(name=header.name, sha256=sha256), f"shares its base with {path.name}"
     free = not (folder / "base.safetensors").exists()
@@ -237,7 +244,7 @@ def _base_for(
         layout=model.header.layout,
         provenance=replace(provenance, notes="the generator inside the styles that name it"),
     )
-    write(folder / f"{name}.safetensors", header, {"g_ema": state}, half=options.half)
+    write(_target(name, options, IMPORTED), header, {"g_ema": state}, half=options.half)
     return BaseRef(name=name, sha256=sha256), f"its base is {name}.safetensors"
 
 
@@ -276,12 +283,26 @@ def described(header: Header) -> str:
     """A model in words: kind and size."""
     words = KIND_NAMES[header.kind]
     if header.kind == "encoder":
-        words += f" of {header.config['num_latents']} x {header.config['style_dim']} codes"
+        sides = (header.config.get(side, "?") for side in ("num_latents", "style_dim"))
+        words += f" of {' x '.join(map(str, sides))} codes"
     elif header.kind in ("codes", "overlay", "style"):
         words += f", {len(header.names)} of them" if header.kind != "style" else ""
     if header.layout is not None:
         words += f", {header.layout.size_px} px"
     return words
+
+
+def _target(name: str, options: ImportOptions, folder: str = "") -> Path:
+    """Where a model of this name goes, below the folder that is imported into.
+
+    Raises:
+        UsageError: the name is no name of a model, or its file would lie outside of the folder.
+    """
+    if why := why_no_name(name) or ("" if name else "is empty"):
+        raise UsageError(
+            f"the name {visible(name, keep='')!r} of the model {why}; give another with --name"
+        )
+    return place_below(options.target, folder, f"{name}.safetensors")
 
 
 def _refuse_existing(target: Path, options: ImportOptions) -> None:

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import dsgcli
-from dsgcli.errors import ModelCorruptError, ModelMismatchError
+from dsgcli.errors import DsgError, ModelCorruptError, ModelMismatchError
+from dsgcli.names import visible, why_no_label
 from dsgcli.store.files import file_format
 from dsgcli.types import LatentLayout, Provenance
 
@@ -67,7 +68,8 @@ KIND_NAMES: dict[Kind, str] = {
 
 FORMAT_VERSION = 1
 METADATA_KEY = "dsg"
-_MOST_HEADER_BYTES = 100_000_000  # as the safetensors library has it
+MAX_HEADER_BYTES = 16_000_000
+"""Longest header that is read: a hundred times what the largest of ours takes."""
 _ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
@@ -139,25 +141,33 @@ class Header:
         if values["kind"] not in get_args(Kind):
             raise ValueError(f"unknown kind {values['kind']!r}")
         layout, base = values["layout"], values["base"]
+        if not isinstance(values["names"], list):
+            raise TypeError("names are no list")
         return cls(
             kind=values["kind"],
-            name=str(values["name"]),
+            name=_text(values["name"]),
             config=dict(values["config"]),
             layout=layout and LatentLayout(int(layout["size_px"]), int(layout["last_structure"])),
-            names=tuple(str(name) for name in values["names"]),
-            base=base and BaseRef(name=str(base["name"]), sha256=str(base["sha256"])),
-            hashes={str(part): str(value) for part, value in values["sha256"].items()},
+            names=tuple(_text(name) for name in values["names"]),
+            base=base and BaseRef(name=_text(base["name"]), sha256=_text(base["sha256"])),
+            hashes={_text(part): _text(value) for part, value in values["sha256"].items()},
             provenance=Provenance(
-                license=str(values["license"]),
-                source=str(values["source"]),
-                notes=str(values["notes"]),
+                license=_text(values["license"]),
+                source=_text(values["source"]),
+                notes=_text(values["notes"]),
                 extra=dict(values["extra"]),
             ),
-            made_by=str(values["made_by"]),
+            made_by=_text(values["made_by"]),
         )
 
     def named(self, name: str) -> Header:
         return replace(self, name=name)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} where there should be text")
+    return value
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -183,13 +193,68 @@ def read_header(path: Path) -> tuple[Header, Shapes]:
         values = json.loads(metadata[METADATA_KEY])
         version = int(values["format"])
         if version <= FORMAT_VERSION:
-            return Header.from_json(values), shapes
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"its description cannot be read: {error!r}") from error
+            header = Header.from_json(values)
+            if contradiction := _contradiction(header, shapes):
+                raise _damaged(path, contradiction)
+            return header, shapes
+    except (*_UNREADABLE, DsgError) as error:
+        if isinstance(error, ModelCorruptError):
+            raise
+        raise _damaged(path, f"its description cannot be read: {_brief(error)}") from error
     raise ModelMismatchError(
         f"{path} is in format {version}, and this version of dsg reads up to {FORMAT_VERSION}; "
         f"update dsg"
     )
+
+
+_UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError)
+"""What reading JSON of another form than expected ends in."""
+_MAX_REASON_CHARACTERS = 120
+
+
+def _brief(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+    return visible(text, keep="")[:_MAX_REASON_CHARACTERS]
+
+
+def _contradiction(header: Header, shapes: Shapes) -> str:
+    """What in a description does not fit the tensors or could do harm; "" if nothing does."""
+    if header.name and (why := why_no_label(header.name)):
+        return f"its name {visible(header.name, keep='')!r:.60} {why}"
+    if header.base is not None and (why := why_no_label(header.base.name)):
+        return f"the name of its base {why}"
+    if header.kind in ("style", "translator-style") and header.base is None:
+        return "it is a style and names no base"
+    if header.kind in ("style", "translator-style", "generator", "dualstylegan") and (
+        header.layout is None
+    ):
+        return f"it is {KIND_NAMES[header.kind]} and does not say for which size"
+    codes = {key: shape for key, shape in shapes.items() if key.startswith("codes/")}
+    return _wrong_codes(header, codes) if codes else ""
+
+
+def _wrong_codes(header: Header, codes: Shapes) -> str:
+    """What is wrong with the codes of a file and the names of its exemplars."""
+    count, layout = len(header.names), header.layout
+    if layout is None:
+        return "it has codes and does not say for which size"
+    for name in header.names:
+        if why := why_no_label(name):
+            return f"the name {visible(name, keep='')!r:.60} of an exemplar {why}"
+    if len(set(header.names)) != count or not count:
+        return "its exemplars have no names, or two have the same one"
+    if unknown := set(codes) - {"codes/exstyle", "codes/refined", "codes/instyle"}:
+        return f"it has codes of no known kind ({visible(min(unknown), keep='')!r:.60})"
+    if "codes/exstyle" not in codes:
+        return "it has codes and none of them are the encoder's (codes/exstyle)"
+    first = codes["codes/exstyle"]
+    for key, shape in codes.items():
+        if shape != first or shape[:-1] != (count, layout.num_latents) or shape[-1] == 0:
+            return (
+                f"{visible(key, keep='')} is {'x'.join(map(str, shape))}, and {count} exemplar(s) "
+                f"of {layout.size_px} px have {count}x{layout.num_latents} rows"
+            )
+    return ""
 
 
 def read_safetensors_header(path: Path) -> tuple[dict[str, str], Shapes]:
@@ -197,14 +262,14 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], Shapes]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(size - 8, _MOST_HEADER_BYTES):
+        if length > min(size - 8, MAX_HEADER_BYTES):
             raise _damaged(path, f"its header would take {length:,} of {size:,} bytes")
         raw = file.read(length)
     try:
         table = json.loads(raw)
         metadata = dict(table.pop("__metadata__", None) or {})
         spans = {str(key): _span(entry) for key, entry in table.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, "its header cannot be read") from error
     end = 0
     for start, stop in sorted((start, stop) for _, start, stop in spans.values()):

@@ -9,7 +9,6 @@ known     what is known of size and hash: "page" as a public page has it, "verif
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from typing import Any, get_args
 from dsgcli.errors import ModelMissingError, RecipeError
 from dsgcli.store.catalog import FileKind
 from dsgcli.store.places import shipped_folder
+from dsgcli.toml import parse_toml
 
 MANIFEST = "manifest.toml"
 EVERYTHING = "all"
@@ -154,8 +154,8 @@ def read_manifest(path: Path | None = None) -> Manifest:
     """
     path = path or shipped_folder() / MANIFEST
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = parse_toml(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise RecipeError(str(path), [str(error)]) from error
     problems: list[str] = []
     licenses = {

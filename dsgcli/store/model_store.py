@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dsgcli.errors import ModelMismatchError, ModelMissingError, UsageError
+from dsgcli.names import place_below
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
 from dsgcli.store.lookup import Lookup, Space
 from dsgcli.store.places import USER_ORIGIN, Root, named_landmarker, search_roots, user_folder
@@ -190,7 +191,7 @@ class ModelStore:
         assert info.layout is not None
         base = info.base if info.of_translator else None  # codes of another one mean nothing to it
         stem = f"{info.name}-{base.sha256[:12]}" if base else info.name
-        path = user_folder() / OVERLAYS / f"{stem}.safetensors"
+        path = place_below(user_folder(), OVERLAYS, f"{stem}.safetensors")
         check_code_size(added.exstyle, info.layout, info.style_dim, path)
         if path.is_file():
             before = open_model(path)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMismatchError
+from dsgcli.models.bounds import check_widths
 from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
 from dsgcli.models.encoder import CodeSpace, Encoder, EncoderConfig
 from dsgcli.models.features import LPIPS, VGG16, VGG19, LPIPSHeads
@@ -23,10 +24,10 @@ from dsgcli.models.irse import IRSE50
 from dsgcli.models.patch import Judge, PatchDiscriminator
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
-from dsgcli.models.translator import Translator, TranslatorConfig
+from dsgcli.models.translator import STRIDE_PX, Translator, TranslatorConfig
 from dsgcli.store.architecture import check_keys, translator_config, without_prefix
 from dsgcli.store.contents import OpenModel, State, open_model, shapes_of
-from dsgcli.store.header import KIND_NAMES, BaseRef, Kind
+from dsgcli.store.header import KIND_NAMES, BaseRef, Kind, Shapes
 from dsgcli.types import LatentLayout
 
 CPU = torch.device("cpu")
@@ -62,7 +63,8 @@ def load_discriminator(source: Path | OpenModel, device: torch.device = CPU) -> 
     model = _opened(source, "generator", "dualstylegan")
     config, state = generator_config_of(model), model.part("d")
     if (kernel := state.get("layers.0.0.weight")) is not None:
-        patches, width = "a discriminator of patches", len(kernel)
+        patches, width = "a discriminator of patches", kernel.shape[0] if kernel.ndim else 0
+        check_widths(f"{model.path}: the channels of {patches}", width)
         return build(lambda: PatchDiscriminator(config, width), state, model.path, patches, device)
     what = f"a StyleGAN2 discriminator of {config.size_px} px"
     return build(lambda: Discriminator(config), state, model.path, what, device)
@@ -91,7 +93,7 @@ def load_dualstylegan(
         ModelMismatchError: another kind, incomplete, or the wrong base.
     """
     model = _opened(source, "dualstylegan", "style")
-    config = configuration(model, DualConfig.from_json)
+    config = dual_config_of(model)
     if model.header.kind == "style":
         if base is None:
             raise ModelMismatchError(f"{model.path} is a style alone: it needs its base beside it")
@@ -160,8 +162,8 @@ def _cut(
     if num_latents > config.num_latents:
         raise ModelMismatchError(
             f"{path} makes codes of {config.num_latents} rows "
-            f"({LatentLayout(1 << config.num_latents // 2 + 1).size_px} px), and the model takes "
-            f"{num_latents} ({LatentLayout(1 << num_latents // 2 + 1).size_px} px)"
+            f"({1 << config.num_latents // 2 + 1} px), and the model takes "
+            f"{num_latents} ({1 << num_latents // 2 + 1} px)"
         )
     dropped = tuple(f"styles.{row}." for row in range(num_latents, config.num_latents))
     kept = {key: value for key, value in state.items() if not key.startswith(dropped)}
@@ -227,9 +229,12 @@ def _sampler_config(model: OpenModel, halves: Mapping[str, State], style_dim: in
     """From the header where there is one, else from the sizes of the two outputs."""
     if model.header.kind == "sampler" and model.header.config:
         return configuration(model, SamplerConfig.from_json)
+    for half, state in halves.items():
+        if "lin_out.weight" not in state or state["lin_out.weight"].ndim != 2:
+            raise ModelMismatchError(f"{model.path} holds no sampling network under {half!r}")
     noise_dim = halves["color"]["lin_out.weight"].shape[1]
     if model.header.kind == "style":
-        dual = configuration(model, DualConfig.from_json)
+        dual = dual_config_of(model)
         return SamplerConfig(
             layout=dual.layout, style_dim=dual.generator.style_dim, noise_dim=noise_dim
         )
@@ -304,25 +309,58 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def check_structure(model: OpenModel) -> None:
-    """Whether a file has just the keys and shapes that its network needs.
+class _Outline(_Undrawn):
+    """Makes networks of shapes alone, on the meta device, without taking memory.
+
+    Operations that would make torch load its 800 modules of decompositions are passed over: of a
+    tensor without numbers they change nothing.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in (Tensor.div_, Tensor.mul_, Tensor.add_):
+            return args[0]
+        if func is torch.eye:
+            return torch.empty(args[0], args[0])
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def outline(factory: Callable[[], nn.Module]) -> Shapes:
+    """Keys and shapes of the network that `factory` makes, before there is memory for it."""
+    with torch.device("meta"), _Outline():
+        return shapes_of(factory().state_dict())
+
+
+def check_model(model: OpenModel, base: Path | None = None) -> None:
+    """Build the network of a file and run it once, so that what passes here can be used.
+
+    Args:
+        base: of a style; None checks the style alone, without drawing.
 
     Raises:
         ModelMismatchError: as the loaders, for the averaged weights of generators.
+        ModelCorruptError: what the network makes is not finite.
     """
+    network: nn.Module | None = None
     match model.header.kind:
         case "generator":
-            load_generator(model)
+            network = load_generator(model)
         case "dualstylegan":
-            load_dualstylegan(model)
+            network = load_dualstylegan(model)
         case "style":
             _check_style(model)
+            network = load_dualstylegan(model, base=base) if base is not None else None
         case "encoder":
-            load_encoder(model)
+            network = load_encoder(model)
         case "sampler" if model.header.config:
-            load_sampler(model)
+            network = load_sampler(model)
         case "translator":
-            load_translator(model)
+            network = load_translator(model)
         case "translator-style":
             _check_translator_style(model)
         case "identity":
@@ -333,16 +371,56 @@ def check_structure(model: OpenModel) -> None:
             load_vgg19(model)
         case "lpips":
             _load_plain(model, "lpips", LPIPSHeads, CPU)
+    if network is not None and not bool(torch.isfinite(_made_by(network, model)).all()):
+        raise ModelCorruptError(
+            f"{model.path} makes numbers that are not finite, although its weights are: it was "
+            f"damaged, or its training failed; use an earlier checkpoint, or fetch it again"
+        )
+
+
+@torch.inference_mode()
+def _made_by(network: nn.Module, model: OpenModel) -> Tensor:
+    """What a network makes of an ordinary input: a picture (1, 3, S, S), or codes (1, L, D)."""
+    rng = torch.Generator().manual_seed(0)
+    if isinstance(network, Generator):
+        return network(network.map_plus(_any_code(network, rng)))  # type: ignore[no-any-return]
+    if isinstance(network, DualStyleGAN):
+        inner = network.generator
+        code = exstyle = _any_code(inner, rng)
+        if "codes" in model.parts:
+            exstyle = model.part("codes")["exstyle"][:1]
+        return network(inner.map_plus(code), inner.map_plus(exstyle))  # type: ignore[no-any-return]
+    if isinstance(network, Encoder):
+        px = network.config.input_px
+        return network(torch.rand(1, 3, px, px, generator=rng))  # type: ignore[no-any-return]
+    if isinstance(network, Translator):
+        crop = torch.rand(1, 3, STRIDE_PX, STRIDE_PX, generator=rng) * 2 - 1
+        weights = [1.0] * network.layout.num_latents
+        return network(crop, network.encode_style(crop), weights)  # type: ignore[no-any-return]
+    assert isinstance(network, StyleSampler)
+    noise = torch.randn(2, 1, network.config.noise_dim, generator=rng)
+    return network(noise[0], noise[1])  # type: ignore[no-any-return]
+
+
+def _any_code(generator: Generator, rng: torch.Generator) -> Tensor:
+    """A code (1, L, D) in z+."""
+    shape = (1, generator.layout.num_latents, generator.config.style_dim)
+    return torch.randn(shape, generator=rng)
 
 
 def _check_style(model: OpenModel) -> None:
-    """The extrinsic path without its base, and the sampling network if there is one."""
-    config = configuration(model, DualConfig.from_json)
-    with _Undrawn():
-        wanted = shapes_of(DualStyleGAN.of(config).state_dict())
+    """The extrinsic path without its base, its codes, and the sampling network if there is one."""
+    config = dual_config_of(model)
+    wanted = outline(lambda: DualStyleGAN.of(config))
     own = {key: shape for key, shape in wanted.items() if not key.startswith("generator.")}
     what = f"the style of a DualStyleGAN of {config.generator.size_px} px"
     check_keys(shapes_of(model.part("style_path")), own, what=what, path=model.path)
+    width = model.part("codes")["exstyle"].shape[-1]
+    if width != config.generator.style_dim:
+        raise ModelMismatchError(
+            f"{model.path} has codes of {width} numbers a row, and its network takes "
+            f"{config.generator.style_dim}; make it again"
+        )
     if "color" in model.parts:
         load_sampler(model)
 
@@ -374,9 +452,14 @@ def build(
     Raises:
         ModelMismatchError: keys missing, too many, or of another shape.
     """
+    check_keys(shapes_of(state), outline(factory), what=what, path=path)
     with _Undrawn():
         network = factory()
-    check_keys(shapes_of(state), shapes_of(network.state_dict()), what=what, path=path)
+    for key, made in network.state_dict().items():
+        if made.is_floating_point() != state[key].is_floating_point():
+            raise ModelMismatchError(
+                f"{path} is not {what}: {key} is of {state[key].dtype}; make it again"
+            )
     network.load_state_dict(state, strict=True, assign=True)
     return network.to(device).eval()
 
@@ -385,7 +468,22 @@ def generator_config_of(model: OpenModel) -> GeneratorConfig:
     """Of the generator in a file of a generator, a DualStyleGAN or a style."""
     if model.header.kind == "generator":
         return configuration(model, GeneratorConfig.from_json)
-    return configuration(model, DualConfig.from_json).generator
+    return dual_config_of(model).generator
+
+
+def dual_config_of(model: OpenModel) -> DualConfig:
+    """Of the DualStyleGAN in the file of one, or of a style.
+
+    Raises:
+        ModelCorruptError: no such configuration, or the layout beside it is another one's.
+    """
+    config = configuration(model, DualConfig.from_json)
+    if model.header.layout not in (None, config.layout):
+        raise ModelCorruptError(
+            f"{model.path} contradicts itself: its layout and its configuration are of different "
+            f"generators; make it again"
+        )
+    return config
 
 
 def configuration(model: OpenModel, parse: Callable[[Mapping[str, Any]], Config]) -> Config:
@@ -396,7 +494,7 @@ def configuration(model: OpenModel, parse: Callable[[Mapping[str, Any]], Config]
     """
     try:
         return parse(model.header.config)
-    except (KeyError, TypeError, ValueError, AttributeError, DsgError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, DsgError) as error:
         raise ModelCorruptError(
             f"{model.path} describes no network that could be built ({error}); make it again"
         ) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError, UsageError
+from dsgcli.names import place_below
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
 from dsgcli.store.files import file_format, require_file, sha256_of, written_whole
@@ -150,8 +151,8 @@ def by_hand(entry: Entry, options: PullOptions) -> str:
 
 
 def _attempt(entry: Entry, options: PullOptions, progress: Progress) -> Pulled:
-    target = options.target / entry.file
     try:
+        target = place_below(options.target, entry.file)
         fetched = _fetch(entry, target, options, progress)
         record_hash(target, fetched.sha256, fetched.url)
     except NoConnectionError:

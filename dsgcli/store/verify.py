@@ -7,7 +7,7 @@ with the hash that was seen when they were fetched (`hashes.json` in the user's 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +57,7 @@ def verify(
     """
     found = []
     bases = {
-        f.header.sha256
+        f.header.sha256: f.path
         for f in (*files, *known)
         if f.header and f.kind in ("generator", "translator")
     }
@@ -69,7 +69,7 @@ def verify(
     return found
 
 
-def _verify_one(file: ModelFile, bases: Collection[str]) -> Verified:
+def _verify_one(file: ModelFile, bases: Mapping[str, Path]) -> Verified:
     state: HashState = "unknown"
     problem, sha256 = file.problem, ""
     if not problem:
@@ -124,8 +124,8 @@ def _published(file: ModelFile) -> tuple[HashState, str, str]:
     return "changed", sha256, problem
 
 
-def _load(file: ModelFile, bases: Collection[str]) -> str:
-    """Read every part, which must be finite, and build the network; what is wrong is raised.
+def _load(file: ModelFile, bases: Mapping[str, Path]) -> str:
+    """Read every part, which must be finite, build the network and run it; what is wrong is raised.
 
     Returns:
         What is missing beside the file; empty if nothing is.
@@ -138,9 +138,10 @@ def _load(file: ModelFile, bases: Collection[str]) -> str:
     model = open_model(file.path)
     for part in model.parts:
         model.part(part)
-    networks.check_structure(model)
     base = model.header.base
-    if base is not None and base.sha256 not in bases:
+    place = bases.get(base.sha256) if base is not None else None
+    networks.check_model(model, place)
+    if base is not None and place is None:
         what = "translator" if model.header.kind == "translator-style" else "base"
         return f"the {what} {base.name!r} ({base.sha256[:12]}) of {file.path} is missing"
     return ""

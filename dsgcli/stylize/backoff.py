@@ -8,14 +8,11 @@ from typing import TypeVar
 
 import torch
 
-from dsgcli.errors import DsgError
+from dsgcli.errors import MemoryShortError
+from dsgcli.memory import asked_for, is_out_of_memory, sentence
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
-"""What torch says on Linux, on Windows, on GPUs and through NVIDIA's libraries, where its error
-has no type of its own."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ class Batches:
         """`function` of all items, in order; nothing is dropped.
 
         Raises:
-            DsgError: a single item does not fit.
+            MemoryShortError: a single item does not fit.
         """
         results: list[R] = []
         while len(results) < len(items):
@@ -51,17 +48,10 @@ class Batches:
 
     def _shrink(self, tried: int, error: BaseException) -> None:
         if tried == 1:
-            raise DsgError(
-                "out of memory for a single face; use --size for smaller portraits, or --device cpu"
+            raise MemoryShortError(
+                f"{sentence(asked_for(str(error)))}; a single face does not fit"
             ) from error
         self.size = max(1, tried // 2)
         _log.warning("out of memory with %d faces at once, going on with %d", tried, self.size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch (on any device) or Python could not get memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(said in str(error) for said in OUT_OF_MEMORY)

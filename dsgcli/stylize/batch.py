@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, OutputExistsError
+from dsgcli.media.files import locked_outputs
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.file import stylize_file
 from dsgcli.stylize.preview import write_preview
@@ -50,14 +51,16 @@ def run_job(job: Job, studio: Studio, progress: Progress = SILENT) -> FileResult
     """One input, unless what is wanted of it is there already.
 
     Raises:
+        OutputBusyError: another run is writing an output.
         DsgError: it cannot be drawn.
     """
-    settled, keys = settle(job, studio)
-    if settled is not None:
-        return settled
-    if studio.options.preview:
-        return write_preview(job, studio, progress)
-    return stylize_file(job, keys, studio, progress)
+    with locked_outputs(job.outputs):
+        settled, keys = settle(job, studio)
+        if settled is not None:
+            return settled
+        if studio.options.preview:
+            return write_preview(job, studio, progress)
+        return stylize_file(job, keys, studio, progress)
 
 
 def settle(job: Job, studio: Studio) -> tuple[FileResult | None, list[str]]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.files import check_output
-from dsgcli.media.sinks import FrameSink, PictureSink, SinkOptions, open_sink
+from dsgcli.media.sinks import FrameSink, PictureSink, SinkOptions, abort_quietly, open_sink
 from dsgcli.media.sources import FrameSource, SourceInfo, open_source
+from dsgcli.runtime import return_freed_memory
 from dsgcli.stylize.flow import Crew, Drawn
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.refine import loss_note
@@ -246,9 +247,10 @@ class _Video:
         for sink in self.sinks:
             sink.close()
         self.sinks = []
+        return_freed_memory()
 
     def _stop(self) -> None:
         """Drop the segment in the making."""
         for sink in self.sinks:
-            sink.abort()
+            abort_quietly(sink)
         self.sinks = []

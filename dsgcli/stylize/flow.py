@@ -1,8 +1,9 @@
-"""The loop: frames -> faces -> crops -> latents -> portraits -> frames.
+"""The loop: frames -> faces -> crops -> latents -> portraits -> grades -> frames.
 
 Each step is a generator: it takes shots and gives them on with one thing more known. Steps that
-look ahead (steadying) give them on later, in the same order. `prefetch` puts a thread between two
-steps, so that decoding, finding, cutting out, drawing and pasting overlap; it changes nothing else.
+look ahead (steadying, grading) give them on later, in the same order. `prefetch` puts a thread
+between two steps, so that decoding, finding, cutting out, drawing and pasting overlap; it changes
+nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dsgcli.pipeline import by_group
 from dsgcli.portraits import Portraits
 from dsgcli.runtime import prefetch
 from dsgcli.stylize.backoff import Batches
+from dsgcli.stylize.grading import GRADE_REACH_S, fit_frame, graded_shots
 from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.refine import PictureLoss, refine_codes
 from dsgcli.stylize.shots import Shot, batched_shots
@@ -106,12 +108,14 @@ class Crew:
             if known is None:
                 found = self.watch(ahead(frames))
                 placed = self.steady_faces(ahead(found))
-                coded = _with_frames(self.steady_codes(self.encode(cut(placed))))
+                coded = self.steady_codes(self.encode(cut(placed)))
             else:
                 found = known.with_pictures(ahead(frames))
                 placed = known.placed(self.steady_faces(ahead(found)))
                 coded = known.to_draw(self.steady_codes(self.encode(cut(placed))))
-            yield from self.paste(ahead(self.draw(coded, casts)), casts)
+            graded = self.grade(ahead(self.draw(coded, casts)))
+            written = _with_frames(graded) if known is None else known.to_write(graded)
+            yield from self.paste(written)
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
 
@@ -227,7 +231,8 @@ class Crew:
     def draw(
         self, shots: Iterable[Shot], casts: Sequence[Cast]
     ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
-        """Each shot with its portraits, by cast, then one a crop."""
+        """Each shot with its portraits, by cast, then one a crop; a shot without its frame, which
+        an earlier run has drawn, has none."""
         for batch in batched_shots(shots, self.batches.size):
             with self.clock.stage("draw"):
                 by_cast = [self._draw_cast(batch, cast) for cast in casts]
@@ -239,7 +244,7 @@ class Crew:
         network together."""
         places: dict[tuple[Role, int, int], list[tuple[int, int]]] = defaultdict(list)
         for number, shot in enumerate(batch):
-            for crop, track in enumerate(shot.tracks):
+            for crop, track in enumerate(shot.tracks if shot.frame is not None else ()):
                 role = cast.role_of(track)
                 size_px = role.portraits.crop_size(self._side(shot, crop))
                 places[role, size_px, len(shot.crops[crop].pixels)].append((number, crop))
@@ -255,7 +260,10 @@ class Crew:
                 shot = batch[number]
                 opacity = shot.opacity[crop] if shot.opacity else 1.0
                 drawn[number][crop] = Portrait(
-                    pixels=portrait, crop=shot.crops[crop], opacity=opacity
+                    pixels=portrait,
+                    crop=shot.crops[crop],
+                    opacity=opacity,
+                    keeps_content=role.portraits.keeps_content,
                 )
         return [[p for p in portraits if p is not None] for portraits in drawn]
 
@@ -267,23 +275,55 @@ class Crew:
             if other.encoder is portraits.encoder
         )
 
-    def paste(
-        self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]], casts: Sequence[Cast]
-    ) -> Generator[Drawn]:
+    # ── grades ───────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def grade_s(self) -> float:
+        """Reach of the grade to both sides, in seconds; 0 where moments owe each other nothing."""
+        return GRADE_REACH_S if self.grades and self.smooth_s > 0.0 else 0.0
+
+    @property
+    def grades(self) -> bool:
+        """Whether there are frames to grade."""
+        kept = any(portraits.keeps_content for portraits in self.encoders)
+        wanted = kept if self.options.grade is None else self.options.grade
+        return wanted and self.paster.shows_frame
+
+    def grade(
+        self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]
+    ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
+        """The same, each shot with what is to be done to the colors of its frame."""
+        fitted = self._fitted(drawn) if self.grades else drawn
+        return graded_shots(fitted, seconds=self.grade_s)
+
+    def _fitted(
+        self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]
+    ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
+        wanted, match = self.options.grade, self.options.match_color
+        for shot, by_cast in drawn:
+            if shot.frame is not None:
+                with self.clock.stage("grade"):
+                    fits = [fit_frame(portraits, wanted, match) for portraits in by_cast]
+                shot.fits = fits if any(fit is not None for fit in fits) else []
+            yield shot, by_cast
+
+    def paste(self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]) -> Generator[Drawn]:
         """Put the portraits back into their frames."""
         for shot, by_cast in drawn:
             assert shot.frame is not None, "only what is to be written is drawn"
             with self.clock.stage("paste"):
                 pictures = [
-                    self.paster.paste(shot.frame, portraits, number)
+                    self.paster.paste(
+                        shot.frame, portraits, number, shot.grades[number] if shot.grades else None
+                    )
                     for number, portraits in enumerate(by_cast)
                 ]
             yield Drawn(shot, pictures)
 
 
-def _with_frames(shots: Iterable[Shot]) -> Iterator[Shot]:
+def _with_frames(drawn: Iterable[tuple[Shot, T]]) -> Iterator[tuple[Shot, T]]:
     """Without what an earlier run drew."""
-    return (shot for shot in shots if shot.frame is not None)
+    return ((shot, rest) for shot, rest in drawn if shot.frame is not None)
 
 
 def _drawing(

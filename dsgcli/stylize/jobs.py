@@ -6,13 +6,15 @@ All that can be known without opening a file is found here, before any work star
 from __future__ import annotations
 
 import glob
+import os
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dsgcli.errors import SourceMissingError, UsageError
-from dsgcli.media.files import MAX_NAME_BYTES, place_of
+from dsgcli.media.files import MAX_NAME_BYTES, place_of, shortened
+from dsgcli.names import is_control, visible
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
@@ -100,11 +102,22 @@ def _suffix(path: Path) -> str:
 
 
 def check_pattern(pattern: str) -> None:
-    """Raise UsageError unless every `{field}` of an output pattern is one that we fill in."""
+    """Raise UsageError unless every `{field}` of an output pattern is one that we fill in.
+
+    Conversions and formats (`{stem!r}`, `{index:9}`) are refused.
+    """
     try:
-        names = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+        fields = [part for part in string.Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
         raise UsageError(f"--output-pattern {pattern!r} cannot be read: {error}") from None
+    names = {name for _, name, _, _ in fields}
+    if any(layout or conversion for _, _, layout, conversion in fields):
+        raise UsageError(
+            f"--output-pattern takes plain fields such as {{stem}}, without : or ! inside, "
+            f"got {pattern!r}"
+        )
+    if any(is_control(letter) for letter in pattern):
+        raise UsageError(f"--output-pattern has control characters in it: {visible(pattern, '')!r}")
     unknown = names - _PATTERN_FIELDS
     if unknown or not names & {"stem", "index"}:
         raise UsageError(
@@ -192,14 +205,33 @@ def _named(
         parent=source.path.parent.name,
     )
     folder = source.path.parent if output is None else output / source.below
+    _check_name(name, pattern)
     return folder / name
+
+
+def _check_name(name: str, pattern: str) -> None:
+    """Make sure that what a pattern has become is a file below the output folder.
+
+    Raises:
+        UsageError: it leads elsewhere, or no file system has such a name.
+    """
+    path = PurePath(name)
+    if path.anchor or ".." in path.parts or not path.name or name.endswith(("/", os.sep)):
+        raise UsageError(
+            f"--output-pattern {pattern!r} gives {name!r}, which is no file in the output folder; "
+            f"leave out .. and leading slashes"
+        )
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
+        raise UsageError(
+            f"--output-pattern {pattern!r} gives a name of more than {MAX_NAME_BYTES} bytes "
+            f"({name[:40]!r}...); choose a shorter one"
+        )
 
 
 def parts_folder(output: Path) -> Path:
     """Where the parts of a video in the making lie: beside its first output."""
     ending = ".dsg-parts"
-    name = output.name.encode()[: MAX_NAME_BYTES - len(ending) - 1].decode(errors="ignore")
-    return output.with_name(f".{name}{ending}")
+    return output.with_name(f".{shortened(output.name, ending)}{ending}")
 
 
 def _check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:

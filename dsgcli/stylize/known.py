@@ -3,7 +3,8 @@
 Flow: DrawPiece -> (any worker) the segment's file, and the state where it begins.
 
 What smoothing and batches make of a frame depends on frames around it, so those are cut out and
-encoded too, by the same batches as in a run through the whole video, but not drawn.
+encoded too, by the same batches as in a run through the whole video. The nearest of them are drawn
+as well where frames are graded, but not written.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dsgcli.errors import SourceError
+from dsgcli.media.sinks import abort_quietly
+from dsgcli.runtime import return_freed_memory
 
 if TYPE_CHECKING:
     from dsgcli.media.sinks import FrameSink
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from dsgcli.stylize.shots import Shot
     from dsgcli.types import Frame
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Known:
@@ -36,10 +41,13 @@ class Known:
     coded: range
     """Numbers of the frames to cut out and encode; those before that are encoded already, by an
     earlier run, count too."""
+    graded: range
+    """Numbers of the frames to draw, in whole batches; those before that are drawn already, by an
+    earlier run, count too."""
     drawn: range
-    """Numbers of the frames to draw."""
+    """Numbers of the frames to write."""
     past: list[Shot] = field(default_factory=list)
-    """Filled on the way: the encoded ones before those that are drawn."""
+    """Filled on the way: the encoded ones before those that are written."""
 
     def with_pictures(self, frames: Iterable[Frame]) -> Iterator[Shot]:
         """All shots, those to be encoded with their frames."""
@@ -53,10 +61,18 @@ class Known:
         return (shot for shot in shots if shot.frame is not None or shot.encoded)
 
     def to_draw(self, shots: Iterable[Shot]) -> Iterator[Shot]:
-        """Without those that only steadied the codes of others."""
+        """Those before the first one to draw without their frames; none after the last one."""
         for shot in shots:
-            if shot.index in self.drawn:
+            if shot.index in self.graded:
                 yield shot
+            elif shot.index < self.graded.start:
+                yield shot.without_pictures()
+
+    def to_write(self, drawn: Iterable[tuple[Shot, T]]) -> Iterator[tuple[Shot, T]]:
+        """Without those that only steadied the colors of others."""
+        for shot, rest in drawn:
+            if shot.index in self.drawn:
+                yield shot, rest
             elif shot.index < self.drawn.start:
                 self.past.append(shot.without_pictures())
 
@@ -68,6 +84,7 @@ class SegmentWork:
     number: int
     shots: Sequence[Shot]
     coded: range
+    graded: range
     drawn: range
     times: Sequence[Fraction]
     """Of the frames to read, exactly."""
@@ -95,7 +112,7 @@ def draw_segment(
     Raises:
         SourceError, SinkError: it cannot be read or written.
     """
-    known, drew = Known(work.shots, work.coded, work.drawn), Drew()
+    known, drew = Known(work.shots, work.coded, work.graded, work.drawn), Drew()
     crew.paster.place = work.memory.place
     sinks: list[FrameSink] = []
     try:
@@ -112,9 +129,10 @@ def draw_segment(
         while sinks:
             sinks[0].close()
             sinks.pop(0)
+        return_freed_memory()
     except BaseException:
         for sink in sinks:
-            sink.abort()
+            abort_quietly(sink)
         raise
     return drew
 

@@ -60,6 +60,9 @@ class StylizeOptions:
     """Width of the soft edge, as a part of the crop's side."""
     match_color: float = 0.0
     """How far the portrait's mean color is moved to the photograph's, 0 to 1."""
+    grade: bool | None = None
+    """Give the rest of the frame the light and color that the faces got; None where the style keeps
+    what is around the face."""
     alpha: bool = False
     """Write only the stylized head, on a transparent ground."""
     smooth: float | None = None

@@ -1,4 +1,9 @@
-"""Portraits -> frames, as the options say: pasted back, cut out, or the portrait alone."""
+"""Portraits -> frames, as the options say: pasted back, cut out, or the portrait alone.
+
+A portrait that keeps what its crop shows is the photograph in other colors: the frame is graded to
+these colors, and the whole person is drawn, so that neither neck nor hair shows where the drawing
+ends. Another portrait replaces the head, or the face, in a frame that stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dsgcli.faces import warp
 from dsgcli.faces.align import crop_whole, cut
 from dsgcli.faces.composite import composite, cut_out
-from dsgcli.faces.masks import MaskKind, make_mask
+from dsgcli.faces.grade import graded
+from dsgcli.faces.masks import MaskKind, make_cutout, make_mask
 from dsgcli.types import CropTransform, Frame, Portrait
 
 if TYPE_CHECKING:
+    from dsgcli.faces.grade import Values
     from dsgcli.faces.masks import Segmenter
-    from dsgcli.types import Pixels
+    from dsgcli.types import Mask, Pixels
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +31,8 @@ class Paster:
 
     mask: MaskKind
     """As `pick_kind` answers."""
+    kept_mask: MaskKind
+    """The same for portraits that keep what their crop shows."""
     segmenter: Segmenter | None
     blend: float
     color_match: float
@@ -37,20 +45,33 @@ class Paster:
     place: CropTransform | None = None
     """Where the last portrait was: what a frame without a face is cut to."""
 
-    def paste(self, frame: Frame, portraits: Sequence[Portrait], cast: int) -> Frame:
+    @property
+    def shows_frame(self) -> bool:
+        """Whether outputs show what is around the portraits."""
+        return not (self.crop or self.alpha)
+
+    def paste(
+        self,
+        frame: Frame,
+        portraits: Sequence[Portrait],
+        cast: int,
+        grade: Values | None = None,
+    ) -> Frame:
         """The output's frame; the input's own time and number.
+
+        Args:
+            grade: what is done to the colors of the rest of the frame.
 
         A crop is the largest portrait; a frame without one is cut at the last one's place, so that
         there are as many frames as came.
         """
         if self.crop:
             return self._cropped(frame, portraits, self.size_px[cast])
-        masks = [
-            make_mask(portrait, self.mask, blend=self.blend, segmenter=self.segmenter)
-            for portrait in portraits
-        ]
+        masks = [self._mask(portrait) for portrait in portraits]
         if self.alpha:
             return cut_out(frame, portraits, masks)
+        if grade is not None:
+            frame = replace(frame, pixels=graded(frame.pixels, grade))
         return composite(frame, portraits, masks, color_match=self.color_match)
 
     def _cropped(self, frame: Frame, portraits: Sequence[Portrait], size_px: int) -> Frame:
@@ -68,11 +89,13 @@ class Paster:
         return replace(frame, pixels=pixels, alpha=alpha)
 
     def _alpha(self, portrait: Portrait) -> Pixels:
-        mask = make_mask(portrait, self.mask, blend=self.blend, segmenter=self.segmenter)
-        side = portrait.pixels.shape[0]
-        grown = warp.resize(mask[:, :, None], side, side)[:, :, 0]
-        alpha: Pixels = np.rint(grown.clip(0, 1) * 255).astype(np.uint8)
+        alpha: Pixels = np.rint(self._mask(portrait).clip(0, 1) * 255).astype(np.uint8)
         return alpha
+
+    def _mask(self, portrait: Portrait) -> Mask:
+        kind = self.kept_mask if portrait.keeps_content else self.mask
+        make = make_cutout if self.alpha else make_mask
+        return make(portrait, kind, blend=self.blend, segmenter=self.segmenter)
 
 
 def largest(transforms: Sequence[CropTransform]) -> CropTransform:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsgcli.errors import OutputExistsError, SourceMissingError
+from dsgcli.media.files import no_empty_folders
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.crowd import called, draw_all
 from dsgcli.stylize.desk import Desk
@@ -50,8 +51,9 @@ def run(
             preview=options.preview > 0,
             alpha=options.alpha,
         )
-        _refuse_existing(jobs, desk)
-        results, workers = draw_all(jobs, desk, progress)
+        with no_empty_folders(path for job in jobs for path in job.outputs):
+            _refuse_existing(jobs, desk)
+            results, workers = draw_all(jobs, desk, progress)
         return Summary(
             files=results,
             stages=desk.clock.seconds(),

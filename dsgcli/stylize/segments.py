@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -76,8 +75,11 @@ class Segments:
         job = {**job, **fixed, "outputs": names}
         if joining:
             return
+        _check_place(self.folder)
         if fresh or self._job() != job:
             self.discard()
+            if self.folder.exists():
+                raise SinkError(f"{self.folder} cannot be removed; delete it, then run this again")
         if not self.folder.exists():
             make_folder(self.folder)
             _write_json(self.folder / "job.json", job)
@@ -144,9 +146,22 @@ class Segments:
 
 
 def discard_parts(output: Path) -> None:
-    """Remove what an interrupted run has left beside its first output."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(parts_folder(output))
+    """Remove what an interrupted run has left beside its first output, as far as that is possible;
+    a link in its place stays, and so does what it leads to."""
+    shutil.rmtree(parts_folder(output), ignore_errors=True)
+
+
+def _check_place(folder: Path) -> None:
+    """Make sure that nothing but a folder of ours lies where the parts go.
+
+    Raises:
+        SinkError: a link or a file does.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "a link" if folder.is_symlink() else "no folder"
+        raise SinkError(
+            f"{folder} is {what}, where the parts of a video are kept while it is made; delete it"
+        )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -154,5 +169,6 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     try:
         beside.temporary.write_text(json.dumps(content, indent=1, default=str), "utf-8")
     except OSError as error:
+        beside.discard()
         raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
     beside.commit()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dsgcli.faces.grade import Values
     from dsgcli.types import Crop, Face, Frame
 
 SEGMENT_FRAMES = 250
@@ -26,6 +27,8 @@ class Shot:
     index: int
     """Position in the stream, from 0."""
     time_s: float
+    scene: int = 0
+    """Grows by one at every cut."""
     tracker: dict[str, Any] | None = None
     """What was known of the tracks before this frame, where a segment begins."""
     seen: list[Face] = field(default_factory=list)
@@ -44,6 +47,11 @@ class Shot:
     where the crops themselves are the content."""
     codes: list[list[Tensor]] = field(default_factory=list)
     """The same, steadied."""
+    fits: list[Values | None] = field(default_factory=list)
+    """By cast: what drawing did to the colors of the crops (`faces/grade.py`), as it was found;
+    None where that is not asked for. Empty without a face."""
+    grades: list[Values | None] = field(default_factory=list)
+    """By cast: what is to be done to the colors of the frame, steadied; None leaves them."""
 
     @property
     def begins_segment(self) -> bool:
@@ -60,8 +68,10 @@ class Shot:
             frame=None,
             index=self.index,
             time_s=self.time_s,
+            scene=self.scene,
             seen=self.seen,
             encoded=self.encoded,
+            fits=self.fits,
         )
 
 

@@ -14,7 +14,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ class SplitVideo:
     """A video in the making by several workers: what is to be done next, and what was done.
 
     Args:
-        source: of the whole video; it is closed with this.
+        source: of the whole video; `held` closes it, and lets go of the locks on the outputs.
         workers: how many there are, about.
 
     Raises:
@@ -73,6 +73,7 @@ class SplitVideo:
         workers: int,
     ) -> None:
         self.job, self.keys, self.source, self.studio = job, tuple(keys), source, studio
+        self.held = ExitStack()
         self.started = time.monotonic()
         options = sink_options(studio, keys)
         for path, sink in zip(job.outputs, options, strict=True):
@@ -191,8 +192,8 @@ class SplitVideo:
         """Let go of everything; the number of the first frame that a later run draws."""
         with suppress(AttributeError):
             self._task.__exit__(None, None, None)
-        self.source.close()
-        return self.segments.stop() if self.segments.folder.exists() else 0
+        with self.held:
+            return self.segments.stop() if self.segments.folder.is_dir() else 0
 
     # ── segments ─────────────────────────────────────────────────────────────────────────────────
 
@@ -203,7 +204,11 @@ class SplitVideo:
         stop = min(first + sizes.SEGMENT_FRAMES, shots.stop)
         if stop <= first or (stop < first + sizes.SEGMENT_FRAMES and not self.ended):
             return None
-        coded = self._coded(first, stop, reach_s)
+        graded = range(first, stop)
+        if self.crew.grade_s > 0.0:
+            graded = self._around(first, stop, self.crew.grade_s + EDGE_S)
+        graded = range(graded.start, min(graded.stop, shots.stop))
+        coded = self._around(graded.start, graded.stop, reach_s)
         last_s = shots.at(min(coded.stop, shots.stop) - 1).time_s + reach_s
         if not self.ended and (coded.stop > shots.stop or shots.last_s <= last_s):
             return None
@@ -215,6 +220,7 @@ class SplitVideo:
             number=number,
             shots=around,
             coded=coded,
+            graded=graded,
             drawn=range(first, stop),
             times=shots.times(max(coded.start, self.point.frame), coded.stop),
             memory=Memory(
@@ -226,8 +232,8 @@ class SplitVideo:
         self._move_on(work, drawn, low)
         return work
 
-    def _coded(self, first: int, stop: int, reach_s: float) -> range:
-        """Frames whose codes matter to frames `first` to `stop`, in whole batches."""
+    def _around(self, first: int, stop: int, reach_s: float) -> range:
+        """Frames that matter to frames `first` to `stop`, in whole batches."""
         shots = self.shots
         begin = shots.since(shots.at(first).time_s - reach_s)
         end = shots.until(shots.at(stop - 1).time_s + reach_s)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, InterruptedRunError, WorkerLostError
+from dsgcli.media.files import locked_outputs
 from dsgcli.progress import SILENT
 from dsgcli.stylize import shots as sizes
 from dsgcli.stylize.jobs import VIDEO_SUFFIXES, Job
@@ -131,14 +132,17 @@ class _Batch:
         from dsgcli.stylize.batch import settle
         from dsgcli.stylize.split import SplitVideo
 
-        settled, keys = settle(job, self.desk.studio)
-        if settled is not None:
-            source.close()
-            self._finish(job, settled)
-            return
-        self._split[job] = SplitVideo(
-            job, keys, source, self.desk.studio, self.progress, workers=self.workers.capacity
-        )
+        with ExitStack() as held:
+            held.callback(source.close)
+            held.enter_context(locked_outputs(job.outputs))
+            settled, keys = settle(job, self.desk.studio)
+            if settled is not None:
+                self._finish(job, settled)
+                return
+            capacity = self.workers.capacity
+            video = SplitVideo(job, keys, source, self.desk.studio, self.progress, workers=capacity)
+            video.held = held.pop_all()
+            self._split[job] = video
 
     # ── what comes back ──────────────────────────────────────────────────────────────────────────
 

@@ -15,6 +15,7 @@ from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
 from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
+from dsgcli.memory import require_memory
 from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus, set_threads
 from dsgcli.store import ModelStore
@@ -53,6 +54,9 @@ class Studio:
     detector: FaceDetector
     segmenter: Segmenter | None
     mask: MaskKind
+    """What of portraits is taken that redraw the head."""
+    kept_mask: MaskKind
+    """What of portraits that keep all that their crop shows."""
     casts: Sequence[Cast]
     options: StylizeOptions
     clock: Stopwatch
@@ -98,6 +102,7 @@ class Studio:
             face_rows=[self.face_rows(portraits) for portraits in self.encoders],
             paster=Paster(
                 mask=self.mask,
+                kept_mask=self.kept_mask,
                 segmenter=self.segmenter,
                 blend=options.blend,
                 color_match=options.match_color,
@@ -132,7 +137,7 @@ class Studio:
             "precision": str(portraits.dtype).removeprefix("torch."),
             "backend": portraits.backend_name,
             "detector": self.detector.name,
-            "mask": self.mask,
+            "mask": self.kept_mask if portraits.keeps_content else self.mask,
             "cpus": str(num_cpus()),
         }
 
@@ -186,10 +191,12 @@ def open_studio(
         with clock.stage("load"):
             casts = _casts(store, options, lambda: opening.result()[0], progress)
         detector, segmenter, mask = opening.result()
+        require_memory()
         yield Studio(
             detector=detector,
             segmenter=segmenter,
             mask=mask,
+            kept_mask=_kept_mask(options, mask, segmenter),
             casts=casts,
             options=options,
             clock=clock,
@@ -229,6 +236,14 @@ def _segmentation(options: StylizeOptions, store: ModelStore) -> tuple[Segmenter
         return None, "face"
     segmenter = open_segmenter(store.file(MULTICLASS_NAME))
     return segmenter, pick_kind(options.mask, segmenter)
+
+
+def _kept_mask(options: StylizeOptions, mask: MaskKind, segmenter: Segmenter | None) -> MaskKind:
+    """The person, as far as the square reaches: the less ends at a neck, the less shows; but a
+    cut-out is a head's."""
+    if options.mask != "auto" or options.alpha:
+        return mask
+    return "feather" if segmenter is None else "person"
 
 
 def _drawn_px(options: StylizeOptions, store: ModelStore) -> int:

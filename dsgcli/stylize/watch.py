@@ -80,6 +80,7 @@ class Watcher:
         tracker, last = self.tracker, self.last
         thorough = not tracker.hints and _is_due(last, shot)
         faces = tracker.follow(look(tracker.hints, "search" if thorough else "glance"))
+        shot.scene = tracker.scene
         drawn = set() if last is None else {face.track for face in last.seen}
         shot.seen = self.choice.choose(faces, drawn)
         shot.opacity = [tracker.opacity(face.track) for face in shot.seen]

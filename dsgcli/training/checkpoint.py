@@ -230,6 +230,18 @@ def _match_layouts(optimizer: Optimizer) -> None:
                     state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
+def seed_everything(seed: int) -> None:
+    """Set the random states of Python, NumPy and torch that a checkpoint stores.
+
+    Training draws from none of them, but from generators of its own (`SeededDraws`). They are set
+    when a stage begins, so that its checkpoints are the same whichever stages the process did
+    before, or whether it was started for this one.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def _restore_rng(words: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     version, internal, normal = words["python"]
     random.setstate((version, tuple(internal), normal))

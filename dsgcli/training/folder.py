@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import dsgcli
 from dsgcli.errors import TrainingError
+from dsgcli.media.files import try_lock
 from dsgcli.recipe import STAGES, Recipe, changes, recipe_values, write_toml
 from dsgcli.store.files import written_whole
 
@@ -75,7 +75,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("wb") as file:
-            if not _lock(file.fileno()):
+            if not try_lock(file.fileno()):
                 raise TrainingError(
                     f"another dsg train is at work in {self.path}; wait for it, or use another "
                     f"--output"
@@ -124,22 +124,6 @@ class RunFolder:
             partial.write_text(write_toml(recipe_values(recipe)), "utf-8")
         with written_whole(self.path / ENVIRONMENT) as partial:
             partial.write_text(json.dumps(environment(device), indent=1), "utf-8")
-
-
-def _lock(handle: int) -> bool:
-    """Lock an open file until it is closed; False if another process holds it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def tables_of(stage: str) -> tuple[str, ...]:

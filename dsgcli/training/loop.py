@@ -32,6 +32,7 @@ from dsgcli.training.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    seed_everything,
 )
 from dsgcli.training.coupled import Uncoupled, batch_norms, joined, shared_statistics
 from dsgcli.training.data import batches, num_parts, split
@@ -126,6 +127,8 @@ class Loop:
         if path is not None:
             done = load_checkpoint(path, self.trainable)
             start, self._elapsed_s = done.iteration, done.elapsed_s
+        else:
+            seed_everything(self.settings.seed)
         self.processes.share(self.trainable.modules.values())
         self.recorder.rewind(start)
         return start

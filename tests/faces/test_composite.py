@@ -8,9 +8,11 @@ from dsgcli.faces.color import lab_to_rgb, match_color, rgb_to_lab
 from dsgcli.faces.composite import FROM_LINEAR, composite, cut_out, from_linear, to_linear
 from dsgcli.faces.masks import (
     HAIRLINE,
+    USUAL_CHIN_Y,
     Segments,
     convex_hull,
     hull_distance,
+    make_cutout,
     make_mask,
     pick_kind,
     up_to_hairline,
@@ -233,3 +235,87 @@ def test_a_head_ends_under_the_chin(frame):
 def test_auto_takes_the_head_where_a_model_is_at_hand():
     assert pick_kind("auto", HalfSegmenter()) == "head"
     assert pick_kind("auto", None) == "face"
+
+
+# ── cut-outs, and drawings that keep what their crop shows ───────────────────────────────────────
+
+INK, PAPER, PERSON = (40, 30, 30), (220, 225, 230), 0.28
+
+
+class RoughSegmenter:
+    """Finds a round person, and is unsure of its edge by a sixteenth of the picture."""
+
+    name = "rough"
+
+    def segment(self, pixels):
+        y, x = (np.mgrid[0 : len(pixels), 0 : len(pixels)] + 0.5) / len(pixels) - 0.5
+        share = np.clip((PERSON - np.hypot(x, y)) * 16 + 0.5, 0, 1)
+        return Segments(person=share.astype(np.float32))
+
+    def close(self):
+        pass
+
+
+def round_person(side):
+    """(side, side, 3), and where the person is."""
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side - 0.5
+    inside = np.hypot(x, y) < PERSON
+    return np.where(inside[:, :, None], INK, PAPER).astype(np.uint8), inside
+
+
+def drawn_person(side, **options):
+    pixels, inside = round_person(side)
+    place = square((64, 64), 64, size_px=side)
+    crop = Crop(pixels=pixels, transform=place)
+    return Portrait(pixels=pixels, crop=crop, **options), inside
+
+
+@pytest.mark.parametrize("side", [256, 512])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_cut_out_has_the_edge_of_the_drawing(side, keeps):
+    portrait, inside = drawn_person(side, keeps_content=keeps)
+    mask = make_cutout(portrait, "person", blend=0.05, segmenter=RoughSegmenter())
+    assert mask.shape == (side, side)
+    assert mask.dtype == np.float32
+    assert mask[inside].mean() > 0.98
+    assert mask[~inside].mean() < 0.02
+    rough = RoughSegmenter().segment(portrait.pixels).person
+    assert np.abs(mask - inside).mean() < 0.2 * np.abs(rough - inside).mean()
+
+
+def test_a_cut_out_head_ends_softly_under_the_chin():
+    portrait, inside = drawn_person(256)
+    neck = make_cutout(portrait, "head", blend=0.05, segmenter=RoughSegmenter())[:, 128]
+    whole = make_cutout(portrait, "person", blend=0.05, segmenter=RoughSegmenter())[:, 128]
+    chin = int(USUAL_CHIN_Y * 256)
+    np.testing.assert_allclose(neck[:chin], whole[:chin], atol=1e-6)
+    assert inside.any()
+
+
+@pytest.mark.parametrize("kind", ["feather", "face"])
+def test_a_cut_out_without_a_model_is_its_mask_at_full_size(kind):
+    portrait, _ = drawn_person(512)
+    mask = make_cutout(portrait, kind, blend=0.05)
+    assert mask.shape == (512, 512)
+    assert mask[256, 256] == 1.0
+    assert mask[0].max() < 0.1
+
+
+def test_a_mask_follows_the_edges_of_a_drawing_that_keeps_its_crop():
+    sharp, inside = drawn_person(256, keeps_content=True)
+    soft, _ = drawn_person(256)
+
+    def error(portrait):
+        mask = make_mask(portrait, "person", blend=0.08, segmenter=RoughSegmenter())
+        return np.abs(mask - inside).mean()
+
+    assert error(sharp) < 0.5 * error(soft)
+
+
+def test_the_edge_of_a_kept_square_is_wider():
+    kept, _ = drawn_person(256, keeps_content=True)
+    other, _ = drawn_person(256)
+    wide, narrow = (make_mask(portrait, "feather", blend=0.1) for portrait in (kept, other))
+    assert (wide <= narrow).all()
+    assert wide[128, 26] < 0.6 < narrow[128, 26]
+    assert wide[128, 128] == 1.0

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 from media.clips import names
 
-from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
+from dsgcli.errors import (
+    OutputBusyError,
+    OutputExistsError,
+    SinkError,
+    SourceError,
+    SourceMissingError,
+)
+from dsgcli.media import files
 from dsgcli.media.files import (
     Beside,
     check_input,
     check_output,
     hash_file,
     ignores_case,
+    locked_outputs,
+    no_empty_folders,
     place_of,
 )
 
@@ -42,10 +54,121 @@ def test_commit_says_so_when_nothing_was_written(tmp_path):
         Beside(tmp_path / "a.txt").commit()
 
 
-def test_leftover_of_a_killed_run_is_removed(tmp_path):
-    Beside(tmp_path / "a.txt").temporary.write_text("killed here")
+@contextmanager
+def in_another_process(code, *words):
+    """A Python that has run this code up to the line that it prints; it is killed at the end."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+
+
+BEGINS = """
+import sys, time
+from pathlib import Path
+from dsgcli.media.files import Beside
+beside = Beside(Path(sys.argv[1]))
+if sys.argv[2] == "folder":
+    beside.temporary.mkdir()
+    beside = Beside(beside.temporary / "000000.png")
+beside.temporary.write_text("half")
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_leftover_of_a_killed_run_is_removed_and_that_of_a_running_one_is_not(
+    tmp_path, kind, monkeypatch
+):
+    with in_another_process(BEGINS, tmp_path / "a.txt", kind):
+        assert len(names(tmp_path)) == 1
+        Beside(tmp_path / "b.txt")
+        assert len(names(tmp_path)) == 1
+    monkeypatch.setattr(files, "_swept", set())  # as in the next run
     Beside(tmp_path / "a.txt")
     assert names(tmp_path) == []
+
+
+def test_no_two_writers_share_a_temporary_name(tmp_path):
+    """With one name for all, a second run on an output destroyed what the first was writing."""
+    first, second = Beside(tmp_path / "a.txt"), Beside(tmp_path / "a.txt")
+    first.temporary.write_text("first")
+    second.temporary.write_text("second")
+    second.commit()
+    first.commit()
+    assert (tmp_path / "a.txt").read_text() == "first" and names(tmp_path) == ["a.txt"]
+
+
+def test_files_that_only_look_like_leftovers_stay(tmp_path):
+    kept = [".a.part.txt", ".a.123-4-5.part.txt", "a.abcdef-999999999-0.part.txt", ".env"]
+    for name in kept:
+        (tmp_path / name).touch()
+    Beside(tmp_path / "a.txt")
+    assert names(tmp_path) == sorted(kept)
+
+
+def test_leftover_that_is_a_link_is_removed_and_not_what_it_leads_to(tmp_path, monkeypatch):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    monkeypatch.setattr(os, "getpid", lambda: 999_999_999)
+    Beside(tmp_path / "a.txt").temporary.symlink_to(precious)
+    monkeypatch.undo()
+    Beside(tmp_path / "b.txt")
+    assert names(tmp_path) == ["precious"] and (precious / "file").exists()
+
+
+LOCKS = """
+import sys, time
+from pathlib import Path
+from dsgcli.media.files import locked_outputs
+with locked_outputs([Path(sys.argv[1])]):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_output_of_a_running_process_is_refused_and_that_of_a_killed_one_is_not(tmp_path):
+    target = tmp_path / "a.mp4"
+    refused = pytest.raises(OutputBusyError, match=r"another dsg is writing .*a\.mp4; wait")
+    with in_another_process(LOCKS, target):
+        with refused, locked_outputs([tmp_path / "b.mp4", target]):
+            pass
+        assert names(tmp_path) == [".a.mp4.dsg-lock"]
+    with locked_outputs([target]):
+        assert names(tmp_path) == [".a.mp4.dsg-lock"]
+    assert names(tmp_path) == []
+
+
+def test_lock_is_let_go_when_the_work_fails(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), locked_outputs([tmp_path / "a.png"]):
+            _ = 1 / 0
+    assert names(tmp_path) == []
+
+
+def test_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / ".a.png.dsg-lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SinkError), locked_outputs([tmp_path / "a.png"]):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_folders_that_stay_empty_are_removed_and_others_are_not(tmp_path):
+    (tmp_path / "mine").mkdir()
+    outputs = [tmp_path / "mine" / "a.png", tmp_path / "new" / "deep" / "b.png"]
+    with pytest.raises(ZeroDivisionError), no_empty_folders(outputs):
+        outputs[1].parent.mkdir(parents=True)
+        _ = 1 / 0
+    assert names(tmp_path) == ["mine"]
+    with no_empty_folders(outputs):
+        outputs[1].parent.mkdir(parents=True)
+        outputs[1].touch()
+    assert outputs[1].exists()
 
 
 def test_temporary_name_fits_where_the_target_fits(tmp_path):

@@ -290,3 +290,19 @@ def _profile_with_red_and_green_exchanged() -> bytes:
             at = data.index(text)
             data[at : at + len(text)] = text.replace(b"s", b"x")
     return bytes(data)
+
+
+def test_metadata_of_a_damaged_picture_is_refused_in_a_sentence(tmp_path):
+    """A PNG that was cut off ended a run over its folder in a traceback."""
+    whole = tmp_path / "whole.png"
+    dice = np.random.default_rng(3)
+    Image.fromarray(dice.integers(0, 255, (40, 40, 3), np.uint8)).save(whole)
+    data, path, refused = whole.read_bytes(), tmp_path / "a.png", 0
+    for at in range(40, len(data), 37):
+        for damaged in (data[:at], data[:at] + b"\xff" * 8 + data[at + 8 :]):
+            path.write_bytes(damaged)
+            try:
+                read_metadata(path)
+            except SourceError as error:
+                refused += "damaged or cut off" in str(error)
+    assert refused

@@ -466,3 +466,36 @@ def write_raw_stamps(path, stamps):
         data = data[:place] + struct.pack(">h", 40 * stamp) + data[place + 2 :]
     path.write_bytes(data)
     return path
+
+
+# ── holes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def without_packets(path, target, lost):
+    """The same video without some of its packets: what is left where a disk lost a piece."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        stream = source.streams.video[0]
+        copied = out.add_stream_from_template(stream)
+        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
+            if number not in lost:
+                packet.stream = copied
+                out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
+def test_frames_that_are_missing_in_the_middle_are_mentioned(tmp_path, name):
+    """A file of 12 frames with a hole gave 8, and nothing was said."""
+    whole = write_clip(tmp_path / f"whole-{name}", codec="mjpeg", pix_fmt="yuvj444p")
+    path = without_packets(whole, tmp_path / name, lost=range(5, 9))
+    found, info = read(path)
+    assert len(found) == COUNT - 4
+    told = "4 frames are missing, from 0.16 to 0.36 s: the file may have lost a piece"
+    assert told in info.warnings
+
+
+def test_frames_that_come_unevenly_by_nature_are_not_called_missing(tmp_path):
+    _, info = read(write_clip(tmp_path / "a.mkv", stamps=VARIABLE, time_base=Fraction(1, 12800)))
+    assert not any("missing" in warning for warning in info.warnings)
+    _, info = read(write_clip(tmp_path / "b.mp4"))
+    assert not info.warnings

@@ -127,6 +127,7 @@ def make_studio(models: Path, detector, **options) -> Studio:
         detector=detector,
         segmenter=None,
         mask=chosen.mask,
+        kept_mask=chosen.mask,
         casts=make_casts(Wardrobe(store, chosen), chosen.style, chosen.face_style),
         options=chosen,
         clock=Stopwatch(),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dsgcli.errors import DsgError
-from dsgcli.stylize.backoff import Batches, is_out_of_memory
+from dsgcli.memory import is_out_of_memory
+from dsgcli.stylize.backoff import Batches
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,39 @@ def test_patterns_that_cannot_name_outputs_are_refused(pattern):
         check_pattern(pattern)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("{stem!x}", "{stem!r}.{ext}", "{stem:>2000000000}.{ext}", "{stem:{ext}}", "{index:d}"),
+        *("{stem[0]}", "{stem\n}", "{stem}\n.{ext}", "{stem}\x00.png", "{stem}\x1b[2J.png"),
+        *("{stem!}", "{stem:", "}{stem}", "{ stem}", "{stem:\x00}"),
+    ],
+)
+def test_patterns_have_plain_fields_alone(pattern):
+    with pytest.raises(UsageError, match="--output-pattern"):
+        outputs("a.jpg", output="out", pattern=pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("{stem}/../../x.png", "../{stem}.png", "/tmp/{stem}.png", "{stem}/..", "{stem}/"),
+        *("..{stem}/../{stem}/../../a.png", "{parent}/{stem}.png", "{stem}" + "x" * 300),
+    ],
+)
+def test_patterns_lead_to_files_in_the_output_folder(pattern, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--output-pattern"):
+        outputs("b/../a.jpg", output="out", pattern=pattern)
+    assert not list(tmp_path.iterdir())
+
+
+def test_patterns_may_sort_into_folders():
+    assert outputs("x/a.jpg", output="out", pattern="{style}/{parent}/{stem}.{ext}") == [
+        "out/toon-1/x/a.jpg"
+    ]
+
+
 # ── what would be lost ───────────────────────────────────────────────────────────────────────────
 
 

@@ -29,7 +29,16 @@ def drawn_shot(index, faces=2, encoders=2):
         for number in range(faces)
     ]
     codes = [[torch.from_numpy(dice.normal(size=(10, 32))).float() for _ in seen]] * encoders
-    return Shot(frame=None, index=index, time_s=index / 29.97, seen=seen, encoded=codes)
+    fits = [dice.normal(size=(11, 3)), None] if faces else []
+    return Shot(
+        frame=None,
+        index=index,
+        time_s=index / 29.97,
+        scene=3,
+        seen=seen,
+        encoded=codes,
+        fits=fits,
+    )
 
 
 def aligned_shot(index):
@@ -59,6 +68,8 @@ def memory(tracker):
 def same_shot(one, other):
     return (
         (one.index, one.time_s, one.frame) == (other.index, other.time_s, other.frame)
+        and one.scene == other.scene
+        and same_value(one.fits, other.fits)
         and len(one.seen) == len(other.seen)
         and all(
             (a.score, a.track, a.held) == (b.score, b.track, b.held)

@@ -155,6 +155,7 @@ def test_a_video_may_be_interrupted_again_and_again(stage, pair_clip, whole, tmp
         ("mkv", {"faces": "largest"}),
         ("mov", {"aligned": "yes"}),
         ("mp4", {"start": Fraction(1, 10), "end": Fraction(1, 2)}),
+        ("mp4", {"grade": True}),
         ("webm", {"alpha": True, "codec_option": ("deadline=realtime", "cpu-used=8")}),
         ("gif", {}),
         ("webp", {}),

@@ -188,7 +188,8 @@ def test_an_exemplar_of_a_style_that_encodes_to_w_plus_needs_a_z_plus_encoder(
         spaces.append(encoder)
         return usual(store, style, encoder="auto", **options)
 
-    from dsgcli.stylize import cast, exemplar
+    from dsgcli import pipeline
+    from dsgcli.stylize import exemplar
 
     usual = pipeline.load_portraits
     monkeypatch.setattr(pipeline, "load_portraits", load)

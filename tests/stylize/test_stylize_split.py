@@ -79,6 +79,7 @@ def film(stage, short_segments, tmp_path, monkeypatch):
     """`film(script)` writes a clip that the run's detector sees; `film.run` draws it in parts."""
     monkeypatch.setattr("dsgcli.stylize.spread.MIN_SPLIT_SEGMENTS", 1)
     monkeypatch.setattr("dsgcli.stylize.record.LEAD_S", Fraction(1, 10))
+    monkeypatch.setattr("dsgcli.stylize.flow.GRADE_REACH_S", 0.13)
 
     class Film:
         workers = 3
@@ -111,6 +112,8 @@ def film(stage, short_segments, tmp_path, monkeypatch):
         (pair, "mkv", {"on_missing": "hold", "face_style": ("1=ink",), "smooth": 0.0}),
         (pair, "mp4", {"faces": "largest", "style": ("toon", "ink")}),
         (pair, "mp4", {"aligned": "yes"}),
+        (pair, "mp4", {"grade": True, "batch_size": 3}),
+        (comes_and_goes, "mp4", {"grade": True, "smooth": 0.08}),
         (pair, "mp4", {"start": Fraction(1, 10), "end": Fraction(9, 10)}),
         (comes_and_goes, "mp4", {"crop": True}),
     ],

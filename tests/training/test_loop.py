@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from training import toys
 from training.toys import ToyGan, in_two_processes, run
 
@@ -232,3 +236,28 @@ def test_metrics_have_every_step_once_after_a_second_start(tmp_path):
     run(tmp_path, steps=4)
     run(tmp_path, steps=9)
     assert [row["step"] for row in read_metrics(tmp_path / METRICS)] == list(range(1, 10))
+
+
+def test_checkpoint_is_the_same_whatever_the_process_drew_before(tmp_path):
+    """A resumed run begins `transfer` in a new process, another one after stages that have drawn:
+    the checkpoints differed in `rng/torch`, which training does not draw from."""
+    stored = []
+    for name, draws in (("fresh", 0), ("used", 7)):
+        torch.manual_seed(draws)
+        torch.randn(draws + 1)
+        random.seed(draws)
+        np.random.seed(draws)
+        run(tmp_path / name, steps=3, trainable=toy_of_seed())
+        with safe_open(tmp_path / name / "toy.safetensors", framework="pt") as file:
+            header = json.loads(file.metadata()["dsg"])
+            stored.append((header["rng"], {key: file.get_tensor(key) for key in file.keys()}))  # noqa: SIM118
+    (words, tensors), (other_words, other_tensors) = stored
+    assert words == other_words
+    assert tensors.keys() == other_tensors.keys() and "rng/torch" in tensors
+    assert all(torch.equal(tensors[key], other_tensors[key]) for key in tensors)
+
+
+def toy_of_seed() -> ToyGan:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return ToyGan()

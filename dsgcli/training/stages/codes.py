@@ -107,15 +107,14 @@ def exemplar_names(names: Sequence[str]) -> list[str]:
 
 
 def by_style(codes: Codes) -> dict[str, Codes]:
-    """Codes by the folder that their names begin with; all under "" where they have none.
-
-    Names lose their folder.
+    """Codes by the style that their names begin with, as in `toon:ann`; all under "" where they
+    name none. Names lose their style.
     """
-    folders = [name.partition("/")[0] if "/" in name else "" for name in codes.names]
+    folders = [name.partition(":")[0] if ":" in name else "" for name in codes.names]
     found = {}
     for folder in dict.fromkeys(folders):
         own = codes.select([i for i, f in enumerate(folders) if f == folder])
-        names = tuple(name.removeprefix(f"{folder}/") for name in own.names)
+        names = tuple(name.removeprefix(f"{folder}:") for name in own.names)
         found[folder] = replace(own, names=names)
     return found
 

@@ -407,4 +407,5 @@ def encode_exemplars(translator: Translator, teacher: Teacher) -> Codes:
         for k in range(0, len(chosen), BATCH)
     ]
     names = pictures.names
-    return Codes(names=tuple(names[i] for i in chosen), exstyle=torch.cat(codes).float())
+    labels = tuple(names[i].replace("/", ":", 1) for i in chosen)  # `toon/ann` is `toon:ann`
+    return Codes(names=labels, exstyle=torch.cat(codes).float())

@@ -165,7 +165,7 @@ def _tell(after: Callable[[int, int], None], done: int, total: int, epoch: int) 
 
 class SamplerStage:
     """From a style's codes, refined if they are, to a sampler of such; codes of several styles,
-    whose names begin with a folder each, to a sampler a style."""
+    whose names begin with a style each, to a sampler a style."""
 
     name = "sampler"
     needs: tuple[str, ...] = ("codes",)

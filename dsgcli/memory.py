@@ -1,0 +1,116 @@
+"""Whether memory has run out, and how to say so.
+
+Libraries report a lack of memory in many ways: torch and NumPy with messages of their own, native
+code with whatever its caller makes of a null pointer (an import that fails, an encoder that
+"refuses", a SystemError). `shortage` knows the messages; where there is none to know, `is_short`
+asks the system for memory and gives it back.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import re
+
+from dsgcli.errors import MemoryShortError
+
+PROBE_BYTES = 128 << 20
+"""What `is_short` asks for: about what a codec or a network of the smallest size needs."""
+
+_MESSAGES = (
+    *("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED"),
+    *("Cannot allocate memory", "Unable to allocate", "failed to map segment", "bad_alloc"),
+    *("bad allocation", "memory allocation", "can't start new thread", "paging file is too small"),
+)
+"""What torch says on Linux, on Windows, on GPUs and through NVIDIA's libraries; the C library, the
+loader of shared libraries, NumPy and C++; Python, where a thread gets no stack."""
+_ASKED = re.compile(r"(?:allocate|allocating) ([\d.,]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
+_UNITS = {"bytes": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_MOST_CAUSES = 20
+
+
+def is_short(num_bytes: int = PROBE_BYTES) -> bool:
+    """Whether the system refuses this process so much memory now."""
+    try:
+        mmap.mmap(-1, num_bytes).close()
+    except (OSError, MemoryError, ValueError, OverflowError):
+        return True
+    return False
+
+
+def shortage(error: BaseException) -> str:
+    """A sentence, if this error or one that caused it means that memory has run out; else ""."""
+    seen: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in seen and len(seen) < _MOST_CAUSES:
+        if isinstance(at, MemoryShortError):
+            return str(at)
+        if is_out_of_memory(at):
+            return sentence(asked_for(str(at)))
+        seen.append(at)
+        at = at.__cause__ or at.__context__
+    return ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error itself says that memory has run out, on whatever device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return any(message in str(error) for message in _MESSAGES)
+
+
+def asked_for(message: str) -> int:
+    """Bytes that a message says were asked for; 0 if it does not say."""
+    found = _ASKED.search(message)
+    if found is None:
+        return 0
+    try:
+        number = float(found[1].replace(",", ""))
+    except ValueError:
+        return 0
+    unit = found[2].lower()
+    return int(number * 1024 ** _UNITS.get(unit if unit == "bytes" else unit[0], 0))
+
+
+def sentence(num_bytes: int = 0) -> str:
+    """What happened and what to do; with the bytes that were asked for, if they are known."""
+    facts = [f"{_size_text(num_bytes)} more were asked for"] if num_bytes else []
+    if most := limit_bytes():
+        facts.append(f"this process may have {_size_text(most)}")
+    told = f" ({', and '.join(facts)})" if facts else ""
+    return (
+        f"memory is short{told}: use a smaller --size or --batch-size, close other programs, or "
+        f"raise the limit of this process"
+    )
+
+
+def limit_bytes() -> int:
+    """Most memory that this process may have (`ulimit -v`); 0 if there is no such limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return 0 if most == resource.RLIM_INFINITY else most
+
+
+def check_memory(error: BaseException) -> None:
+    """Raise MemoryShortError if what failed did so for lack of memory, as far as can be told."""
+    told = shortage(error)
+    if told or is_short():
+        raise MemoryShortError(told or sentence(PROBE_BYTES)) from error
+
+
+def require_memory() -> None:
+    """Raise MemoryShortError where this process is limited and has little left: native code would
+    end it without a word."""
+    if limit_bytes() and is_short():
+        raise MemoryShortError(sentence(PROBE_BYTES))
+
+
+def _size_text(num_bytes: int) -> str:
+    if num_bytes >= 1e9:
+        return f"{num_bytes / 1e9:.1f} GB"
+    return f"{num_bytes / 1e6:.0f} MB" if num_bytes >= 1e6 else f"{num_bytes} bytes"

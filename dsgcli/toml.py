@@ -1,0 +1,34 @@
+"""TOML from anyone: recipes, settings, `--set`. Whatever is wrong with it is a ValueError."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+MAX_BITS = 2000
+"""Longest whole number: longer ones cannot even be printed, and nothing means them."""
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The table that a text says.
+
+    Raises:
+        ValueError: it is no TOML, is nested too deeply, or has a number of hundreds of digits.
+    """
+    try:
+        table = tomllib.loads(text)
+        _check_numbers(table)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return table
+
+
+def _check_numbers(value: object) -> None:
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_numbers(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_numbers(item)
+    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ValueError("it has a number of hundreds of digits")
