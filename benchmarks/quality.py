@@ -233,21 +233,20 @@ def distances(subject: Subject, people: People, drawn: Drawn) -> dict[str, float
 
 def slide(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
     """Each person after one exemplar, the exemplars in turn, at degrees between 0 and 1."""
-    count = len(subject.exemplars)
-    far = []
+    count, far = len(subject.exemplars), []
     for degree in DEGREES:
-        pictures = []
-        for number, crop in enumerate(people.crops):
-            exemplar = subject.exemplars[number % count]
+        pictures = np.stack(people.crops)
+        for number, exemplar in enumerate(subject.exemplars):
+            theirs = slice(number, None, count)
             if degree == 1.0:
-                pictures.append(drawn.pictures[number % count, number])
-            else:
-                pictures.append(subject.painter.draw([crop], exemplar, degree)[0])
+                pictures[theirs] = drawn.pictures[number, theirs]
+            elif people.crops[theirs]:
+                pictures[theirs] = subject.painter.draw(people.crops[theirs], exemplar, degree)
         if degree == 0.0:
             pairs = zip(people.crops, pictures, strict=True)
             kept = figures.mean([figures.decibels(a, b) for a, b in pairs])
         if subject.reals:
-            far.append(distance(sketch(pictures), subject.sketch))
+            far.append(distance(sketch(list(pictures)), subject.sketch))
     steps = {
         f"  at {degree:g}": value / far[0] for degree, value in zip(DEGREES, far, strict=bool(far))
     }

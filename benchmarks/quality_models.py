@@ -99,7 +99,7 @@ class StylePainter:
 
     def __init__(self, portraits: Portraits, style: Style) -> None:
         self.portraits, self.style = portraits, style
-        self._codes: dict[int, torch.Tensor] = {}
+        self._codes: dict[int, tuple[Pixels, torch.Tensor]] = {}  # with crops, which keep their id
 
     def draw(self, crops: Sequence[Pixels], exemplar: Exemplar, degree: float = 1.0) -> Pixels:
         usual = pick_weights(self.portraits.layout)
@@ -119,8 +119,8 @@ class StylePainter:
 
     def _code(self, crop: Pixels) -> torch.Tensor:
         if id(crop) not in self._codes:
-            self._codes[id(crop)] = self.portraits.encode([crop])[0]
-        return self._codes[id(crop)]
+            self._codes[id(crop)] = crop, self.portraits.encode([crop])[0]
+        return self._codes[id(crop)][1]
 
 
 # ── opening ──────────────────────────────────────────────────────────────────────────────────────
