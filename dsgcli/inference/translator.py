@@ -146,11 +146,9 @@ class FoldedTranslator(nn.Module):
         self.shape_blocks = nn.ModuleList(
             [residual(shape.blocks[k], 2 * k, 2 * k + 1) for k in range(2)]
         )
-        moved = plain(shape.field)
-        strength_of_shape = amounts[:SHAPE_ROWS].mean()
-        moved.kernel, moved.bias = (
-            (strength_of_shape * value).to(dtype) for value in (moved.kernel, moved.bias)
-        )
+        reach = amounts[:SHAPE_ROWS].mean()  # the field grows with the mean weight
+        assert shape.field.bias is not None
+        moved = FoldedConv(reach * shape.field.weight, reach * shape.field.bias, dtype)
         self.shape_head = nn.ModuleList([plain(shape.up), plain(shape.merge, activate=True), moved])
         """At an eighth and a sixteenth of the crop's side, blocks there, the field at an eighth."""
         waist, color = translator.waist, translator.color

@@ -309,7 +309,8 @@ def contrast_distance(a: Tensor, b: Tensor, levels: int = PYRAMID_LEVELS) -> Ten
             detail = picture - F.interpolate(small, scale_factor=2, mode="bilinear")
             energy = F.avg_pool2d(detail.square(), CONTRAST_PX, CONTRAST_PX // 2)
             found.append((energy + CONTRAST_FLOOR).sqrt())
-        total = total + F.l1_loss(*found)
+        ours, theirs = found
+        total = total + F.l1_loss(ours, theirs)
         x, y = smaller
     return total
 

@@ -166,7 +166,8 @@ def mean_shape(shapes: NDArray[np.float32], rounds: int = 3) -> Array:
     mean = shapes.mean(axis=0)
     for _ in range(rounds):
         mean = np.mean([apply_affine(affine_between(s, mean), s) for s in shapes], axis=0)
-    return mean.astype(np.float32)
+    result: Array = mean.astype(np.float32)
+    return result
 
 
 def affine_between(source: Array, target: Array) -> NDArray[np.float64]:
@@ -190,7 +191,8 @@ def shape_difference(landmarks: Array, mean: Array) -> Array:
     cosine = (a * b).sum() / norm
     sine = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / norm
     turned = a @ np.array([[cosine, sine], [-sine, cosine]])
-    return (turned + mean.mean(axis=0) - mean).astype(np.float32)
+    difference: Array = (turned + mean.mean(axis=0) - mean).astype(np.float32)
+    return difference
 
 
 def wanted_difference(difference: Array, mean: Array, look: HeadshotLook) -> Array:
@@ -403,7 +405,7 @@ def transfer_light(
     follow = np.array([look.lightness, look.chroma, look.chroma], np.float32)
     moved = a + (mean_b - mean_a) * follow
     shaded = b + (1 - follow) * (mean_a - mean_b)
-    result = (1 - look.shading) * moved + look.shading * shaded
+    result: Array = (1 - look.shading) * moved + look.shading * shaded
     for detail in reversed(details):
         result = cv2.pyrUp(result, dstsize=(detail.shape[1], detail.shape[0])) + detail
     return result
