@@ -11,14 +11,17 @@ import torch
 
 from dsgcli.backends.choice import problem_of
 from dsgcli.generate.codes import seeded_normal
+from dsgcli.pipeline import load_pipeline
 from dsgcli.portraits import Look, Portraits, load_portraits, pick_weights
 from dsgcli.store import ModelStore
+from dsgcli.store.contents import open_model
 from dsgcli.store.places import shipped_folder
-from dsgcli.types import StyleRef
+from dsgcli.types import StyleRef, StyleWeights
 
 FOLDER = shipped_folder() / "default"
-STYLES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
-STYLES = [name for name in STYLES if name not in ("base", "encoder")]
+KINDS = {path.stem: open_model(path).header.kind for path in sorted(FOLDER.glob("*.safetensors"))}
+STYLES = [name for name, kind in KINDS.items() if kind == "style"]
+TRANSLATED = [name for name, kind in KINDS.items() if kind == "translator-style"]
 FACES = 4
 LEAST_DB = 45.0
 
@@ -77,3 +80,22 @@ def test_bf16_keeps_45_db_from_the_photograph_to_the_portrait(store, backend):
     photographs, rows = list(plain.draw_plain(people(plain))), plain.face_rows(look)
     expected = plain.draw(plain.encode(photographs, rows), look)
     assert least_db(low.draw(low.encode(photographs, rows), look), expected) > LEAST_DB
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("style", TRANSLATED)
+def test_bf16_of_a_translator_keeps_45_db_to_fp32(store, backend, style):
+    """The photograph and the sum are float32; only what is added to it is rounded."""
+    if problem := problem_of(backend, torch.device("cpu")):
+        pytest.skip(problem)
+    plain, low = (
+        load_pipeline(store, style, device="cpu", precision=precision, backend=name, size=256)
+        for precision, name in (("fp32", "torch"), ("bf16", backend))
+    )
+    look = Look(
+        exstyle=store.resolve(StyleRef.parse(style)).exstyle,
+        weights=StyleWeights((1.0,) * plain.layout.num_latents),
+    )
+    crops = list(load(store, STYLES[0], "fp32").draw_plain(people(load(store, STYLES[0], "fp32"))))
+    found, expected = (p.draw_crops(crops, p.encode(crops), look, 256) for p in (low, plain))
+    assert least_db(found, expected) > LEAST_DB
