@@ -332,6 +332,7 @@ CHANGED = {
     "aligned": "yes",
     "crop": True,
     "faces": "largest",
+    "grade": False,
     "mask": "face",
     "blend": 0.2,
     "match_color": 1.0,
