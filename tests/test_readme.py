@@ -27,7 +27,8 @@ from web_server import WebServer
 
 from dsgcli.media.images import write_image
 from dsgcli.media.sinks import SinkOptions, open_sink
-from dsgcli.recipe.reading import read_recipe, shipped_recipes
+from dsgcli.recipe.reading import read_recipe
+from dsgcli.store import ModelStore
 from dsgcli.store.contents import open_model
 from dsgcli.store.manifest import read_manifest
 from dsgcli.training.drawn import draw_portrait
@@ -192,14 +193,14 @@ def test_lines_that_are_run_elsewhere_are_in_the_readme():
 
 
 def test_styles_of_the_pages_are_shipped_or_published():
-    recipes = {name.removeprefix("default/") for name in shipped_recipes()}
+    shipped = {info.name for info in ModelStore.open().styles()}
     manifest = read_manifest()
     for page in (README, *(path.read_text("utf-8") for path in GUIDES)):
         for line in lines_of(page):
             words = words_of(line)
             named = [b for a, b in pairwise(words) if a in ("-s", "--style")]
             for style in (name.partition(":")[0] for name in named):
-                assert style in recipes or manifest.has_style(style), line
+                assert style in shipped or manifest.has_style(style), line
 
 
 @pytest.mark.slow

@@ -262,7 +262,7 @@ def test_patterns_have_plain_fields_alone(pattern):
 @pytest.mark.parametrize(
     "pattern",
     [
-        *("{stem}/../../x.png", "../{stem}.png", "/tmp/{stem}.png", "{stem}/..", "{stem}/"),
+        *("{stem}/../../x.png", "../{stem}.png", "/elsewhere/{stem}.png", "{stem}/..", "{stem}/"),
         *("..{stem}/../{stem}/../../a.png", "{parent}/{stem}.png", "{stem}" + "x" * 300),
     ],
 )
