@@ -25,8 +25,8 @@ from dsgcli.store import ModelStore
 torch.set_num_threads(1)
 keep_freed_memory()
 if threading.current_thread() is threading.main_thread():
-    # a background job of a shell, and some CI runners, begin with Ctrl-C ignored, and so would every
-    # process that a test starts and then interrupts
+    # a background job of a shell, and some CI runners, begin with Ctrl-C ignored, and so would
+    # every process that a test starts and then interrupts
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
