@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	@echo "The demo takes a minute or two."
+	@echo "The demo takes about a minute."
 	$(BIN)/python benchmarks/demo.py
 
 test: $(STAMP)
@@ -37,6 +37,7 @@ fix: $(STAMP)
 	$(BIN)/python docs/make_recipes.py
 
 pictures: $(STAMP)
+	@$(BIN)/python -c 'import skimage' 2> $(if $(filter Windows_NT,$(OS)),NUL,/dev/null) || $(BIN)/python -m pip install --quiet -e '.[docs]'
 	$(BIN)/python docs/make_pictures.py
 
 docs: $(STAMP)

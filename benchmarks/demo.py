@@ -1,116 +1,112 @@
 """`make demo`: the main job, for real, with nothing but this checkout.
 
-Makes a short clip of two people who never lived, and stylizes it with `dsg stylize`: faces are
-found, followed, encoded, drawn anew and pasted back, and the video is written. The model that is
-shipped with dsg draws the people and the style. A checkout without it draws them by rule, and has a
-model of random weights, which paints stains.
+Takes an official photograph of Grace Hopper that MediaPipe's packages bring (real_people.py), and
+draws it with `dsg stylize` in three pictures of each style. Then a virtual camera moves over the
+photograph, and the clip is drawn in one style. Where no such photograph is installed, a person of
+the model's base stands in. A checkout without the model has one of random weights, which paints
+stains.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 
+from dsgcli import sample
 from dsgcli.__main__ import main
 from dsgcli.console import Terminal
 from dsgcli.errors import ModelError, ModelMissingError
 from dsgcli.faces.detect import open_detector
-from dsgcli.generate.codes import seeded_normal
+from dsgcli.media.images import read_image, write_image
+from dsgcli.media.sheets import make_sheet
 from dsgcli.media.sinks import SinkOptions, open_sink
-from dsgcli.portraits import Portraits, load_portraits
 from dsgcli.store import ModelStore
-from dsgcli.training.drawn_clip import draw_clip
 from dsgcli.types import Frame
+
+if TYPE_CHECKING:
+    from dsgcli.types import Pixels
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "demo"
-NUM_FRAMES, FPS = 72, 24
-WIDTH, HEIGHT, SIDE = 640, 360, 300
-PEOPLE = (29, 12)
-"""Seeds of the two; `dsg sample --seeds 29,12 --plain` draws them too."""
-RESTLESS = 0.3
-"""How far they go from themselves: over axes of the prior, in standard deviations."""
+EXEMPLARS = 3
+"""Pictures of each style."""
+NUM_FRAMES, FPS = 48, 24
+WIDTH, HEIGHT = 480, 480
+NEAREST, SWING, TURN = 1.35, 0.05, 6.0
+"""The camera: how far it zooms in, how far it swings to the sides, in widths of the picture, and
+how far it turns, in degrees."""
+PERSON = 26
+"""Seed of the person who stands in; `dsg sample --seeds 26 --plain` draws him too."""
 
 
-def default_style() -> str | None:
-    """The style of the shipped model, if it is in this checkout."""
-    with contextlib.suppress(ModelError):
-        return ModelStore.open().info("default").name
-    return None
+# ── the photograph ───────────────────────────────────────────────────────────────────────────────
 
 
-# ── people who never lived ───────────────────────────────────────────────────────────────────────
+def find_photographs() -> list[Path]:
+    """Those that are installed; else one of a person who never lived."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from real_people import photographs
+
+    found = photographs()
+    if found:
+        return found
+    path = near(FOLDER / "person.png")
+    print(f"No photograph is installed, so the model draws a person who never lived: {path}")
+    write_image(path, sample(seeds=str(PERSON), plain=True, truncation=0.9)[0], overwrite=True)
+    return [path]
 
 
-def moving_codes(portraits: Portraits, seed: int) -> Iterator[torch.Tensor]:
-    """(1, L, D) z+ of one person, a frame each: they turn, and come back to where they began."""
-    network = portraits.generator.generator
-    width = network.config.style_dim
-    still = seeded_normal(seed, "content", width)
-    ways = [seeded_normal(100 * seed + k, "content", width) for k in (1, 2)]
+# ── the clip ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def camera(picture: Image.Image, number: int) -> Pixels:
+    """(HEIGHT, WIDTH, 3) uint8: what the camera sees of a picture at one frame. It zooms in on the
+    upper middle and out again, swings, and turns; the last frame meets the first."""
+    turn = 2 * math.pi * number / NUM_FRAMES
+    near_by = 1.15 + (NEAREST - 1.15) * (1 - math.cos(turn)) / 2  # 1 would show the border
+    side = min(picture.width, picture.height) / near_by
+    angle = math.radians(TURN) * math.sin(turn)
+    x = picture.width / 2 + SWING * picture.width * math.sin(turn)
+    y = 0.44 * min(picture.width, picture.height)
+    cosine, sine = math.cos(angle) * side / WIDTH, math.sin(angle) * side / WIDTH
+    map_back = (
+        *(cosine, -sine, x - cosine * WIDTH / 2 + sine * HEIGHT / 2),
+        *(sine, cosine, y - sine * WIDTH / 2 - cosine * HEIGHT / 2),
+    )
+    seen = picture.transform(
+        (WIDTH, HEIGHT), Image.Transform.AFFINE, map_back, Image.Resampling.BICUBIC
+    )
+    return np.asarray(seen)
+
+
+def moving(photo: Path) -> Iterator[Frame]:
+    """Two seconds before the camera."""
+    picture = Image.fromarray(read_image(photo).pixels)
     for number in range(NUM_FRAMES):
-        turn = 2 * math.pi * number / NUM_FRAMES
-        moved = still + RESTLESS * (math.sin(turn) * ways[0] + (math.cos(turn) - 1) * ways[1] / 2)
-        yield network.spread(moved[None])
-
-
-def soft_edge(side: int) -> np.ndarray:
-    """(side, side, 1) in 0..1: a square that fades at its border."""
-    place = np.minimum(np.arange(side), np.arange(side)[::-1]) / (0.12 * side)
-    ramp = np.clip(place, 0.0, 1.0)
-    smooth = ramp * ramp * (3 - 2 * ramp)
-    return (smooth[:, None] * smooth[None, :])[..., None]
-
-
-def people_clip(portraits: Portraits) -> Iterator[Frame]:
-    """Two people of the shipped base, side by side before what is behind them."""
-    edge = soft_edge(SIDE)
-    top = (HEIGHT - SIDE) // 2
-    lefts = [(WIDTH // 2 - SIDE) // 2, WIDTH // 2 + (WIDTH // 2 - SIDE) // 2]
-    for number, codes in enumerate(zip(*(moving_codes(portraits, s) for s in PEOPLE), strict=True)):
-        faces = [Image.fromarray(portraits.draw_plain(code)[0]) for code in codes]
-        scene = np.asarray(background(faces), dtype=np.float32).copy()
-        for face, left in zip(faces, lefts, strict=True):
-            large = np.asarray(face.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
-            place = scene[top : top + SIDE, left : left + SIDE]
-            place += edge * (large - place)
         yield Frame(
-            pixels=scene.round().clip(0, 255).astype(np.uint8),
+            pixels=camera(picture, number),
             index=number,
             time=Fraction(number, FPS),
             duration=Fraction(1, FPS),
         )
 
 
-def background(faces: list[Image.Image]) -> Image.Image:
-    """What surrounds the faces, blurred until it is a wall."""
-    row = Image.new("RGB", (WIDTH, HEIGHT))
-    for number, face in enumerate(faces):
-        row.paste(face.resize((WIDTH // len(faces), HEIGHT)), (number * WIDTH // len(faces), 0))
-    return row.filter(ImageFilter.GaussianBlur(60))
-
-
-def write_clip(path: Path, style: str | None) -> None:
-    """Three seconds of two people."""
-    if style is None:
-        frames = draw_clip(NUM_FRAMES, WIDTH, HEIGHT, faces=2, seed=4)
-    else:
-        frames = people_clip(load_portraits(ModelStore.open(), style, encoder=None))
+def write_clip(path: Path, photo: Path) -> None:
     with (
         open_sink(path, SinkOptions(overwrite=True)) as sink,
         Terminal().progress() as progress,
-        progress.task("Drawing", NUM_FRAMES, "frames") as task,
+        progress.task("Moving the camera", NUM_FRAMES, "frames") as task,
     ):
-        for frame in frames:
+        for frame in moving(photo):
             sink.write(frame)
             task.advance()
 
@@ -133,29 +129,95 @@ def near(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def run_demo() -> int:
-    """Returns the exit code of `dsg stylize`."""
-    FOLDER.mkdir(exist_ok=True)
-    source, target = near(FOLDER / "people.mp4"), near(FOLDER / "people_stylized.mp4")
-    make_faces_findable()
-    style = default_style()
-    print(f"Drawing {NUM_FRAMES} frames of two people who never lived: {source}")
-    write_clip(source, style)
-    command = ["stylize", str(source), "-o", str(target), "--overwrite"]
-    with tempfile.TemporaryDirectory() as models:
-        if style is None:
-            print(
-                "No model is shipped in this checkout, so this demo makes a tiny one of RANDOM "
-                "weights: everything runs as it would, but faces become stains."
-            )
-            sys.path.insert(0, str(ROOT / "tests"))  # where the tests' tiny models are made
-            from tiny_store import write_tiny_store
+def has_model() -> bool:
+    """Whether the shipped model is in this checkout."""
+    try:
+        ModelStore.open().info("default")
+    except ModelError:
+        return False
+    return True
 
-            command += ["--pretrained", str(write_tiny_store(Path(models)))]
-        print("$ dsg " + " ".join(command))
-        code = main(command)
+
+def model_flags(stack: ExitStack) -> list[str]:
+    """None for the shipped model; in a checkout without it, those of one of random weights."""
+    if has_model():
+        return []
+    print(
+        "No model is shipped in this checkout, so this demo makes a tiny one of RANDOM weights: "
+        "everything runs as it would, but faces become stains."
+    )
+    sys.path.insert(0, str(ROOT / "tests"))  # where the tests' tiny models are made
+    from tiny_store import write_tiny_store
+
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    return ["--pretrained", str(write_tiny_store(Path(folder)))]
+
+
+def shown_styles(flags: list[str]) -> list[str]:
+    """The styles that belong together: of the default style's set, and drawn as it is."""
+    store = ModelStore.open(Path(flags[1]) if flags else None)
+    styles = [style for style in store.styles() if not style.shadowed]
+    first = store.info("default" if not flags else styles[0].name)
+    alike = (first.set_name, first.of_translator)
+    names = [s.name for s in styles if (s.set_name, s.of_translator) == alike]
+    return sorted(names, key=lambda name: name != first.name)  # the default style comes first
+
+
+def dsg(*words: str) -> int:
+    """Run a command of dsg, and show it."""
+    print("$ dsg " + " ".join(words))
+    return main(list(words))
+
+
+def drawn_of(photo: Path, style: str) -> list[Path]:
+    """The drawings of a photograph in a style, in the order of their names."""
+    return sorted(FOLDER.glob(f"{photo.stem}_{style}-*"))
+
+
+def draw_sheet(path: Path, photos: list[Path], styles: list[str], flags: list[str]) -> int:
+    """A row a style: each photograph, and its drawings beside it. Returns the exit code."""
+    for photo in photos:
+        for old in FOLDER.glob(f"{photo.stem}_*"):
+            old.unlink()
+    chosen = [w for s in styles for k in range(EXEMPLARS) for w in ("--style", f"{s}:{k}")]
+    code = dsg("stylize", *map(str, photos), "-o", f"{near(FOLDER)}/", *chosen, *flags)
+    if code:
+        return code
+    pictures, labels = [], []
+    for style in styles:
+        for photo in photos:
+            row = [photo, *drawn_of(photo, style)]
+            pictures += [read_image(p).pixels for p in row]
+            labels += ["", *(p.stem.removeprefix(f"{photo.stem}_") for p in row[1:])]
+    columns = len(photos) * (1 + EXEMPLARS)
+    sheet = make_sheet(pictures, columns=columns, labels=labels, cell_px=320)
+    write_image(path, sheet, overwrite=True)
+    return 0
+
+
+def run_demo() -> int:
+    """Returns the exit code of what failed, or 0."""
+    FOLDER.mkdir(exist_ok=True)
+    sheet, clip = near(FOLDER / "sheet.jpg"), near(FOLDER / "clip.mp4")
+    target = clip.with_stem("clip_stylized")
+    make_faces_findable()
+    with ExitStack() as stack:
+        flags = model_flags(stack)
+        photos, styles = [near(p) for p in find_photographs()], shown_styles(flags)
+        print(f"1. A photograph in {EXEMPLARS} pictures of each style ({', '.join(styles)}):")
+        code = draw_sheet(sheet, photos, styles, flags)
+        if code:
+            return code
+        print(f"\n2. A clip of {NUM_FRAMES / FPS:g} seconds: a camera moves over the photograph.")
+        write_clip(clip, photos[0])
+        look = ["--style", f"{styles[0]}:0"]
+        code = dsg("stylize", str(clip), "-o", str(target), *look, "--overwrite", *flags)
     if code == 0:
-        print(f"\nLook at {target}, beside {source.name}. Then try a picture of yours:")
+        print("\nLook at:")
+        print(f"  {sheet}: the photograph and its drawings, in one picture")
+        print(f"  {near(FOLDER)}: each drawing by itself")
+        print(f"  {target}: the clip, drawn; {clip} is what it was made from")
+        print("Then try a photograph of yours:")
         print(f"$ {near(Path(sys.executable).parent / 'dsg')} stylize PHOTO")
     return code
 

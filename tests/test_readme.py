@@ -48,6 +48,7 @@ ELSEWHERE = {
 STYLES = {
     "noir": tuple(f"portrait_{number:02}.png" for number in range(13)),
     "toon": tuple(f"face_{number:02}.png" for number in range(6)),
+    "neon-dual": tuple(f"light_{number:02}.png" for number in range(6)),
 }
 
 
@@ -239,5 +240,7 @@ def test_the_demo_runs(tmp_path, monkeypatch, capsys):
     spec.loader.exec_module(demo)
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     monkeypatch.setattr(demo, "NUM_FRAMES", 6)
+    monkeypatch.setattr(demo, "EXEMPLARS", 1)
     assert demo.run_demo() == 0, capsys.readouterr().err
-    assert (tmp_path / "demo" / "people_stylized.mp4").stat().st_size > 1000
+    for name in ("sheet.jpg", "clip_stylized.mp4"):
+        assert (tmp_path / "demo" / name).stat().st_size > 1000
