@@ -11,7 +11,6 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from dsgcli.media.images import read_image, write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline
 from dsgcli.portraits import Look, pick_weights
-from dsgcli.stylize.options import StylizeOptions
 from dsgcli.types import StyleRef
 
 ROOT = Path(__file__).parents[1]
@@ -152,13 +150,11 @@ class Painter:
 
     def masks(self) -> Any:
         kinds = ("face", "head", "person", "feather")
-        drawn = [closer(self.whole(self.photos[0], "neon", mask=kind)) for kind in kinds]
-        return make_sheet(drawn, columns=len(kinds), labels=kinds, cell_px=320)
+        drawn = [self.whole(self.photos[0], "neon", mask=kind, grade=False) for kind in kinds]
+        return make_sheet(list(map(closer, drawn)), columns=len(kinds), labels=kinds, cell_px=320)
 
     def grade(self) -> Any:
         """The rest of the frame in the light of the drawing, and as it was."""
-        if "grade" not in {field.name for field in fields(StylizeOptions)}:
-            raise DsgError("this dsg has no --grade")
         kinds = {"--no-grade": False, "--grade": True}
         drawn = [
             framed(self.whole(p, "noir", grade=g)) for p in self.photos for g in kinds.values()
@@ -167,17 +163,17 @@ class Painter:
 
     def truncation(self) -> Any:
         """Only a DualStyleGAN has it."""
-        steps = (0.25, 0.5, 0.75, 1.0)
-        drawn = [self.whole(self.crops[0], DUAL, truncation=s, aligned="yes") for s in steps]
+        steps = (0.5, 0.75, 1.0)
+        drawn = [self.whole(self.crops[-1], DUAL, truncation=s, aligned="yes") for s in steps]
         labels = [f"--truncation {step:g}" for step in steps]
         return make_sheet(drawn, columns=len(steps), labels=labels)
 
     def refine(self) -> Any:
         """Only a DualStyleGAN has it."""
         steps = (0, 100)
-        drawn = [self.whole(self.crops[0], DUAL, refine=n, aligned="yes") for n in steps]
+        drawn = [self.whole(self.crops[-1], DUAL, refine=n, aligned="yes") for n in steps]
         labels = ["photograph", *(f"--refine {n}" for n in steps)]
-        return make_sheet([self.crops[0], *drawn], columns=3, labels=labels)
+        return make_sheet([self.crops[-1], *drawn], columns=3, labels=labels)
 
     def samples(self) -> Any:
         """Random people, and below in random looks of each style."""
