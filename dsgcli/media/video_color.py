@@ -223,9 +223,10 @@ def _peak_nits(frame: VideoFrame) -> float:
 
 
 def _side_data(frame: VideoFrame, name: str) -> bytes:
+    """Side data of a frame; empty if there is none, or some of a kind that PyAV does not know."""
     try:
         return bytes(frame.side_data[name])  # type: ignore[literal-required]
-    except KeyError:
+    except (KeyError, ValueError):
         return b""
 
 

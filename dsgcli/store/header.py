@@ -147,9 +147,17 @@ class Header:
             kind=values["kind"],
             name=_text(values["name"]),
             config=dict(values["config"]),
-            layout=layout and LatentLayout(int(layout["size_px"]), int(layout["last_structure"])),
+            layout=(
+                None
+                if layout is None
+                else LatentLayout(int(layout["size_px"]), int(layout["last_structure"]))
+            ),
             names=tuple(_text(name) for name in values["names"]),
-            base=base and BaseRef(name=_text(base["name"]), sha256=_text(base["sha256"])),
+            base=(
+                None
+                if base is None
+                else BaseRef(name=_text(base["name"]), sha256=_text(base["sha256"]))
+            ),
             hashes={_text(part): _text(value) for part, value in values["sha256"].items()},
             provenance=Provenance(
                 license=_text(values["license"]),

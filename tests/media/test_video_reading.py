@@ -15,6 +15,7 @@ from media.clips import COUNT, HEIGHT, WIDTH, drawn, number_of, see_through, wri
 from dsgcli.errors import SourceError
 from dsgcli.media import video_decode
 from dsgcli.media.sources import open_source
+from dsgcli.media.video_color import orientation
 
 
 def read(path, **settings):
@@ -510,3 +511,14 @@ def test_frames_of_avi_with_b_frames_come_evenly(tmp_path):
     steps = {later.time - frame.time for frame, later in pairwise(found)}
     assert steps == {Fraction(1, 25)}
     assert info.warnings == []
+
+
+def test_side_data_of_an_unknown_kind_turns_nothing():
+    """PyAV raises for all side data of a frame if one kind of it is unknown (a damaged TIFF)."""
+
+    class Frame:
+        @property
+        def side_data(self):
+            raise ValueError("31 is not a valid Type")
+
+    assert orientation(Frame()) == (1, 0, 0, 1)

@@ -193,6 +193,17 @@ def test_numbers_that_contradict_the_tensors_are_told_before_anything_is_built(
         assert file in problem and "Traceback" not in problem
 
 
+@pytest.mark.parametrize("value", [{}, [], "", 0, False])
+@pytest.mark.parametrize(
+    ("file", "key"), [("encoder.safetensors", "layout"), ("toon.safetensors", "base")]
+)
+def test_a_table_that_is_empty_is_not_one_that_is_absent(default, file, key, value):
+    """An empty layout was taken as it was, and ended in a traceback where its size was read."""
+    rewrite_header(default / file, set_at(key, value))
+    with pytest.raises(ModelCorruptError, match=file):
+        read_header(default / file)
+
+
 def test_side_of_no_length_hides_no_size(tmp_path, default):
     """A tensor of 0 x 1e9 takes no bytes of the file, and a network of that width takes all."""
 

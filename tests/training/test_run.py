@@ -34,8 +34,9 @@ from dsgcli.training.stages.transfer import TransferTraining
 from dsgcli.types import LatentLayout, StyleRef, StyleWeights
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
-ALL = tuple(stage for stage in STAGES if stage != "enlarge")
-"""What the tiny recipe does: a style needs another base to be enlarged."""
+ALL = tuple(stage for stage in STAGES if stage not in ("enlarge", "distill"))
+"""What the tiny recipe does: a style needs another base to be enlarged, a translator has recipes
+of its own."""
 
 STARTS = ("base", "encoder")
 
