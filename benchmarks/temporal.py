@@ -38,7 +38,7 @@ from dsgcli.faces.composite import composite
 from dsgcli.faces.detect import Backend, MeshDetector, open_detector
 from dsgcli.faces.masks import make_mask
 from dsgcli.faces.search import Effort
-from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, OneEuro, zero_phase
+from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, zero_phase
 from dsgcli.faces.track import Tracker
 from dsgcli.media.sources import open_source
 from dsgcli.store import ModelStore
@@ -109,12 +109,6 @@ def _followed(frames: Sequence[Frame], find: Callable[[Frame], list[Array]]) -> 
     return Followed(np.array(times), np.array(points), ms)
 
 
-def causal(face: Followed) -> Followed:
-    smoother = OneEuro()
-    steadied = [smoother.update(p, t) for p, t in zip(face.points, face.times_s, strict=True)]
-    return replace(face, points=np.array(steadied))
-
-
 def looking_ahead(face: Followed, reach_s: float) -> Followed:
     steadied = [zero_phase(face.times_s, face.points, at=t, seconds=reach_s) for t in face.times_s]
     return replace(face, points=np.array(steadied))
@@ -163,7 +157,6 @@ def known_motion(detector: MeshDetector, frames: Sequence[Frame], motion: Motion
     rows = [
         ["found once, off", f"{once.ms:.0f}", *measure(once, truth_of(once, motion))],
         ["looked at twice, off", f"{face.ms:.0f}", *measure(face, truth)],
-        ["causal (One Euro)", "", *measure(causal(face), truth)],
     ]
     for reach_s in REACHES_S:
         mark = " (default)" if reach_s == DEFAULT_SMOOTH_S else ""
@@ -179,10 +172,10 @@ def unknown_motion(detector: MeshDetector, clips: dict[str, Sequence[Frame]]) ->
     for name, frames in clips.items():
         face = follow(detector, frames)
         size = Face(landmarks=face.points[0]).height_px
-        ways = (face, causal(face), looking_ahead(face, DEFAULT_SMOOTH_S))
+        ways = (face, looking_ahead(face, DEFAULT_SMOOTH_S))
         figures = [f"{1000 * _jitter(way.points, face.times_s) / size:.2f}" for way in ways]
         rows.append([name, f"{len(face.points)}/{len(frames)}", f"{size:.0f}", *figures])
-    return table(["clip", "found", "face px", "off", "causal", "zero-phase"], rows)
+    return table(["clip", "found", "face px", "off", "zero-phase"], rows)
 
 
 def flicker(
@@ -195,7 +188,6 @@ def flicker(
     role, _ = Wardrobe(ModelStore.open(root), StylizeOptions(style=(style,))).role(style)
     ways: dict[str, Callable[[Followed], Followed]] = {
         "off": lambda found: found,
-        "causal (One Euro)": causal,
         f"zero-phase, {DEFAULT_SMOOTH_S:g} s": lambda found: looking_ahead(found, DEFAULT_SMOOTH_S),
     }
     rows = [["the input itself", f"{_change(frames, motion):.3f}"]]

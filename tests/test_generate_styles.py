@@ -2,11 +2,7 @@
 
 import base64
 import io
-import os
 import re
-import threading
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,8 +10,6 @@ import torch
 from command import dsg
 from PIL import Image
 
-from dsgcli.cli import pictures as terminal_side
-from dsgcli.cli.pictures import ask, find_protocol
 from dsgcli.errors import NoFaceError, OutputExistsError, RecipeError, UsageError
 from dsgcli.faces.align import crop_whole
 from dsgcli.generate import contents as contents_module
@@ -30,7 +24,6 @@ from dsgcli.generate.gallery import (
     plan_gallery,
     show,
 )
-from dsgcli.generate.terminal import knows_sixel, picture_text, protocol_by_name, sixel_text
 from dsgcli.media.images import read_image, write_image
 from dsgcli.portraits import load_portraits, to_pixels
 from dsgcli.store import ModelStore
@@ -234,132 +227,3 @@ def test_the_command_adds(only_tiny_store, picture):
     assert next(s for s in listed if s["name"] == "ink")["added"] == 1
     again = dsg("styles", "add", "ink", picture)
     assert again.exit_code == 2 and "already" in again.stderr
-
-
-# ── pictures in a terminal ───────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("environment", "protocol"),
-    [
-        ({"TERM": "xterm-kitty"}, "kitty"),
-        ({"TERM": "xterm-256color", "TERM_PROGRAM": "ghostty"}, "kitty"),
-        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "230800"}, "kitty"),
-        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "200400"}, None),
-        ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, "iterm2"),
-        ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, "iterm2"),
-        ({"TERM": "xterm-256color"}, None),
-        ({"TERM": "tmux-256color", "TERM_PROGRAM": "iTerm.app"}, None),
-        ({"TERM": "xterm-kitty", "TMUX": "yes"}, None),
-    ],
-)
-def test_terminals_are_known_by_name(environment, protocol):
-    assert protocol_by_name(environment) == protocol
-
-
-@pytest.mark.parametrize(
-    ("answer", "sixel"),
-    [
-        ("\x1b[?62;4;22c", True),
-        ("\x1b[?4;22c", False),  # 4 as the kind of terminal: a VT132
-        ("\x1b[?62;22;14c", False),
-        ("", False),
-        ("rubbish", False),
-    ],
-)
-def test_sixel_is_one_of_the_attributes(answer, sixel):
-    assert knows_sixel(answer) == sixel
-
-
-def test_sixels_draw_the_picture_again():
-    pixels = np.zeros((13, 20, 3), np.uint8)
-    pixels[:6, :10] = (255, 0, 0)
-    pixels[3:, 10:] = (0, 255, 0)
-    pixels[7:9] = (0, 0, 255)
-    np.testing.assert_array_equal(decode_sixel(sixel_text(pixels)), pixels)
-
-
-def decode_sixel(text):
-    """As a terminal does it."""
-    body = re.fullmatch(r'\x1bP0;1q"1;1;(\d+);(\d+)(.*)\x1b\\\n', text, re.DOTALL)
-    width, height = int(body[1]), int(body[2])
-    drawn = np.full((height + 6, width, 3), 128, np.uint8)
-    palette, color, x, y = {}, None, 0, 0
-    for token in re.finditer(r"#(\d+);2;(\d+);(\d+);(\d+)|#(\d+)|!(\d+)(.)|([$-])|(.)", body[3]):
-        if token[1]:
-            palette[token[1]] = [round(255 * int(token[k]) / 100) for k in (2, 3, 4)]
-        elif token[5]:
-            color = palette[token[5]]
-        elif token[8]:
-            x, y = 0, y + 6 * (token[8] == "-")
-        else:
-            count, character = (int(token[6]), token[7]) if token[6] else (1, token[9])
-            for row in range(6):
-                if (ord(character) - 63) >> row & 1:
-                    drawn[y + row, x : x + count] = color
-            x += count
-    assert (drawn[height:] == 128).all()
-    return drawn[:height]
-
-
-@pytest.mark.parametrize(
-    ("protocol", "pattern"), [("kitty", r"\x1b_G[^;]*;(.*?)\x1b\\"), ("iterm2", r":([^:]*)\x07")]
-)
-def test_pngs_in_base64_are_the_picture(protocol, pattern):
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    text = picture_text(pixels, protocol, columns=30)
-    data = "".join(re.findall(pattern, text, re.DOTALL))
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), pixels
-    )
-    parts = re.findall(r"m=(\d);", text)
-    assert protocol == "iterm2" or parts == ["1"] * (len(parts) - 1) + ["0"]
-
-
-@contextmanager
-def terminal():
-    """A pair of streams that are a terminal, and the end where its screen would be."""
-    screen, handle = os.openpty()
-    with os.fdopen(handle, "r+b", buffering=0) as raw:
-        stream = io.TextIOWrapper(raw, write_through=True)
-        yield stream, screen
-        stream.detach()
-    os.close(screen)
-
-
-def test_a_terminal_that_stays_silent_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(terminal_side.os, "environ", {"TERM": "xterm"})
-    with terminal() as (stream, _):
-        started = time.monotonic()
-        assert find_protocol(stream, stream) is None
-        assert time.monotonic() - started < 2.0
-
-
-def test_a_terminal_that_says_sixel_is_believed(monkeypatch):
-    monkeypatch.setattr(terminal_side.os, "environ", {"TERM": "xterm"})
-    with terminal() as (stream, screen):
-
-        def answer():
-            assert os.read(screen, 16) == b"\x1b[c"
-            os.write(screen, b"\x1b[?62;4c")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        assert find_protocol(stream, stream) == "sixel"
-        thread.join()
-
-
-def test_what_is_no_terminal_is_not_asked(monkeypatch):
-    monkeypatch.setattr(terminal_side.os, "environ", {"TERM": "xterm-kitty"})
-    out = io.StringIO()
-    assert find_protocol(io.StringIO(), out) is None
-    assert ask(io.StringIO(), out, "?", end="c") == "" and out.getvalue() == ""
-
-
-def test_a_terminal_gets_the_gallery_and_no_file(only_tiny_store, tmp_path, monkeypatch):
-    from dsgcli.cli import styles
-
-    monkeypatch.setattr(styles, "find_protocol", lambda: "kitty")
-    result = dsg("styles", "show", "toon")
-    assert result.exit_code == 0 and result.stdout.startswith("\x1b_Ga=T,f=100")
-    assert not list(tmp_path.glob("*"))

@@ -19,7 +19,6 @@ from dsgcli.cli.options import (
     Talk,
     output_to,
 )
-from dsgcli.cli.pictures import draw_in_terminal, find_protocol
 from dsgcli.console import Cell, Table
 
 if TYPE_CHECKING:
@@ -100,24 +99,13 @@ def show(
     machine: Machine,
     talk: Talk,
 ) -> None:
-    """Draw a gallery of a style's exemplars, or one exemplar large at several weights.
-
-    Without -o, a terminal that can draw pictures (Kitty, iTerm2, sixel) shows it.
-    """
-    from dsgcli.generate.gallery import ShowOptions, draw_gallery, plan_gallery
+    """Draw a gallery of a style's exemplars, or one exemplar large at several weights."""
+    from dsgcli.generate.gallery import ShowOptions
     from dsgcli.generate.gallery import show as write_gallery
 
     values = values_of(machine) | {"name": name, "output": output, "overwrite": overwrite}
-    options = ShowOptions(**values)
-    protocol = None if output or talk.json else find_protocol()
-    if protocol is not None:
-        gallery = plan_gallery(options)
-        with talk.terminal.progress() as progress:
-            pictures = draw_gallery(gallery, progress)
-        draw_in_terminal(gallery, pictures, protocol)
-        return
     with talk.terminal.progress() as progress:
-        done = write_gallery(options, progress)
+        done = write_gallery(ShowOptions(**values), progress)
     count, style = len(done["exemplars"]), str(name).partition(":")[0]
     hint = f"; take one with --style {style}:NUMBER" if count > 1 else ""
     shown = f"{count} exemplars" if count > 1 else str(done["exemplars"][0]["name"])

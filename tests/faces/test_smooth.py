@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsgcli.faces.smooth import OneEuro, Smoother, zero_phase
+from dsgcli.faces.smooth import zero_phase
 
 UNEVEN = np.cumsum(np.random.default_rng(3).uniform(0.01, 0.07, 60))
 EVEN = np.arange(60) / 25
@@ -13,16 +13,10 @@ def smoothed(times, values, seconds=0.2, trust=None):
     return np.stack([zero_phase(times, values, at=t, seconds=seconds, trust=trust) for t in times])
 
 
-def one_euro(times, values, **settings):
-    smoother: Smoother = OneEuro(**settings)
-    return np.stack([smoother.update(v, t) for t, v in zip(times, values, strict=True)])
-
-
 @pytest.mark.parametrize("times", [EVEN, UNEVEN], ids=["even", "uneven"])
-@pytest.mark.parametrize("smooth", [smoothed, one_euro])
-def test_a_constant_stays_the_constant(smooth, times):
+def test_a_constant_stays_the_constant(times):
     values = np.broadcast_to([[3.0, -1.0], [0.5, 9.0]], (60, 2, 2))
-    np.testing.assert_allclose(smooth(times, values), values, atol=1e-9)
+    np.testing.assert_allclose(smoothed(times, values), values, atol=1e-9)
 
 
 @pytest.mark.parametrize("times", [EVEN, UNEVEN], ids=["even", "uneven"])
@@ -84,37 +78,3 @@ def test_a_gap_is_bridged_by_what_was_seen_on_both_sides():
     trust = np.where(held, 0.01, 1.0)
     error = np.abs(smoothed(EVEN, values, trust=trust) - truth)[held]
     assert error.max() < 1.0 < np.abs(values - truth)[held].max()
-
-
-def test_one_euro_starts_anew_after_reset():
-    smoother = OneEuro()
-    smoother.update(np.array([0.0]), 0.0)
-    smoother.update(np.array([0.5]), 0.04)
-    smoother.reset()
-    assert smoother.update(np.array([100.0]), 0.08) == 100.0
-
-
-def test_one_euro_calms_noise_and_follows_a_step():
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
-    noise = corners + np.random.default_rng(0).normal(0, 0.01, (60, 4, 2))
-    calm = one_euro(EVEN, noise)
-    assert np.diff(calm, 2, axis=0).std() < 0.5 * np.diff(noise, 2, axis=0).std()
-    moved = noise + np.where(EVEN < 1.0, 0.0, 3.0)[:, None, None]
-    assert np.abs(one_euro(EVEN, moved)[-1] - moved[-1]).max() < 0.1
-
-
-def test_one_euro_works_in_seconds():
-    """Twice the frame rate, the same path."""
-    slow, fast = np.arange(30) / 25, np.arange(60) / 50
-    path = [np.stack([np.sin(3 * t), np.cos(2 * t)], axis=1)[:, None] for t in (slow, fast)]
-    ours = [one_euro(t, p, beta=0.0) for t, p in zip((slow, fast), path, strict=True)]
-    assert np.abs(ours[0][10:] - ours[1][20::2]).max() < 0.06
-
-
-def test_one_euro_keeps_the_shape_of_a_face():
-    """One cutoff for all points: moving a face never deforms it."""
-    shape = np.random.default_rng(5).normal(size=(20, 2))
-    moving = shape + (EVEN**2)[:, None, None] * 5.0
-    steadied = one_euro(EVEN, moving)
-    offsets = steadied - steadied.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(offsets, np.broadcast_to(shape - shape.mean(0), offsets.shape))
