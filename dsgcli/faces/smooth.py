@@ -1,14 +1,14 @@
 """Smoothing over time: landmarks before the crop, codes after the encoder, grades of frames.
 
-`zero_phase` looks a bounded time ahead and has no delay: the result at one instant is the value there of
-a weighted straight line through the neighbors in time, so steady motion passes unchanged, at any frame
-rate and at both ends of a track. It works in seconds, not in frames, and on one track at a time; tracks
-end at scene cuts (`track.py`).
+`zero_phase` looks a bounded time ahead and has no delay: the result at one instant is the value
+there of a weighted straight line through the neighbors in time, so steady motion passes unchanged,
+at any frame rate and at both ends of a track. It works in seconds, not in frames, and on one track
+at a time; tracks end at scene cuts (`track.py`).
 
-Measured on a clip of known motion (benchmarks/temporal.md): detected landmarks jitter by 0.44 px. After
-`zero_phase` the jitter is 0.01 px, and the points lie nearer to the truth. A causal filter (One Euro)
-reached 0.32 px and moved away from the truth. Smoothing the quad's center, size and angle instead of the
-landmarks gives the same numbers.
+Measured on a clip of known motion (benchmarks/temporal.md): detected landmarks jitter by 0.44 px.
+After `zero_phase` the jitter is 0.01 px, and the points lie nearer to the truth. A causal filter
+(One Euro) reached 0.32 px and moved away from the truth. Smoothing the quad's center, size and
+angle instead of the landmarks gives the same numbers.
 
 Conventions
     values   float64 arrays of any shape, the same for a track's whole life
