@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from dsgcli.faces import warp
@@ -215,25 +216,9 @@ def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     height, width = picture.shape[:2]
     shrink = max(1.0, sigma / BLUR_SIGMA_PX)
     small = warp.resize(picture, max(1, round(width / shrink)), max(1, round(height / shrink)))
-    kernel = _gaussian(sigma / shrink)
-    small = _filter_rows(_filter_rows(small, kernel).transpose(1, 0, 2), kernel).transpose(1, 0, 2)
+    sigma /= shrink
+    kernel = cv2.getGaussianKernel(2 * int(4.0 * sigma + 0.5) + 1, sigma)
+    small = cv2.sepFilter2D(small, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
     blurred: NDArray[np.float32] = warp.resize(small, width, height)
     return blurred
 
-
-def _gaussian(sigma: float) -> NDArray[np.float32]:
-    """A kernel of sum 1, cut off at four standard deviations."""
-    radius = int(4.0 * sigma + 0.5)
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1, dtype=np.float32) / sigma) ** 2)
-    normalized: NDArray[np.float32] = kernel / kernel.sum()
-    return normalized
-
-
-def _filter_rows(picture: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Filter (H, W, C) along its first axis, the outermost rows repeated."""
-    radius, height = len(kernel) // 2, len(picture)
-    padded = np.pad(picture, ((radius, radius), (0, 0), (0, 0)), mode="edge")
-    filtered = np.zeros_like(picture)
-    for row, weight in enumerate(kernel):
-        filtered += weight * padded[row : row + height]
-    return filtered
