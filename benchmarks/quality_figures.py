@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dsgcli.faces.color import rgb_to_lab
+from dsgcli.faces.composite import rgb_to_lab
 from dsgcli.types import LEFT_EYE, RIGHT_EYE
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from dsgcli.faces import warp
 from dsgcli.faces.align import crop_face
 from dsgcli.faces.detect import FaceDetector
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, zero_phase
-from dsgcli.faces.track import Tracker
+from dsgcli.faces.track import Tracker, describe
 from dsgcli.media.sources import open_source
 from dsgcli.types import Face, Frame
 
@@ -102,7 +102,9 @@ def follow(frames: Sequence[Frame], detector: FaceDetector) -> list[tuple[Frame,
     for frame in frames:
         effort = "glance" if tracker.hints else "search"
         faces = detector.detect(frame, hints=tracker.hints, effort=effort)  # type: ignore[arg-type]
-        seen += [(frame, face) for face in tracker.update(faces, frame) if face.track == 0]
+        seen += [
+            (frame, face) for face in tracker.update(describe(frame, faces)) if face.track == 0
+        ]
     times = np.array([float(frame.time) for frame, _ in seen])
     points = np.array([face.landmarks for _, face in seen])
     return [

@@ -35,11 +35,10 @@ from numpy.typing import NDArray
 from dsgcli.faces import warp
 from dsgcli.faces.align import crop_face, ffhq_quad
 from dsgcli.faces.composite import composite
-from dsgcli.faces.detect import Backend, MeshDetector, open_detector
+from dsgcli.faces.detect import Backend, Effort, MeshDetector, open_detector
 from dsgcli.faces.masks import make_mask
-from dsgcli.faces.search import Effort
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, zero_phase
-from dsgcli.faces.track import Tracker
+from dsgcli.faces.track import Tracker, describe
 from dsgcli.media.sources import open_source
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Role, Wardrobe
@@ -94,7 +93,9 @@ def follow(detector: MeshDetector, frames: Sequence[Frame]) -> Followed:
     def find(frame: Frame) -> list[Array]:
         effort: Effort = "glance" if tracker.hints else "search"
         faces = detector.detect(frame, hints=tracker.hints, effort=effort)
-        return [face.landmarks for face in tracker.update(faces, frame) if face.track == 0]
+        return [
+            face.landmarks for face in tracker.update(describe(frame, faces)) if face.track == 0
+        ]
 
     return _followed(frames, find)
 

@@ -1,7 +1,7 @@
 """Cut faces out of frames the way FFHQ was cut: frame + face -> crop.
 
-Data flow: Frame + Face -> Crop. Networks trained on FFHQ expect the eyes and the mouth at these
-places of a square, turned upright; `composite.py` takes the way back with the same `CropTransform`.
+Networks trained on FFHQ expect the eyes and the mouth at fixed places of an upright square;
+`composite.py` takes the way back with the same `CropTransform`.
 
 Conventions
     eyes, mouth  (2, 2): the one on the left of an upright picture first, frame pixels
@@ -42,6 +42,8 @@ ALIGNED_OFFSET = 0.1
 as aligned. Measured: 220 aligned portraits, photographed and painted, stay below 0.03; portrait
 photographs start at 0.24."""
 
+_UNIT_CORNERS = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], np.float64)  # in the order of a quad
+
 
 def ffhq_quad(eyes: Points, mouth: Points) -> Points:
     """The oriented square of FFHQ alignment (Karras et al., arXiv:1812.04948, appendix C).
@@ -67,6 +69,11 @@ def ffhq_quad(eyes: Points, mouth: Points) -> Points:
     )
 
 
+def _quarter_turn(vector: Points) -> Points:
+    """Turn (x, y) by 90 degrees: right becomes down."""
+    return np.array([-vector[1], vector[0]])
+
+
 def crop_side(face: Face) -> float:
     """Side of the crop that FFHQ alignment would cut, in frame pixels."""
     upper_left, _, _, upper_right = ffhq_quad(face.eyes, face.mouth)
@@ -79,7 +86,7 @@ def face_transform(face: Face, size_px: int) -> CropTransform:
 
 
 def crop_face(frame: Frame, face: Face, size_px: int) -> Crop:
-    """Cut one face at the resolution asked for."""
+    """Cut one face out of a frame: a crop of `size_px` pixels."""
     transform = face_transform(face, size_px)
     return Crop(pixels=cut(frame.pixels, transform), transform=transform, face=face)
 
@@ -87,20 +94,33 @@ def crop_face(frame: Frame, face: Face, size_px: int) -> Crop:
 def crop_whole(frame: Frame, size_px: int, face: Face | None = None) -> Crop:
     """Take a picture that is already aligned as it is, resized; its middle square if not square.
 
-    Nothing lies outside, so nothing is faded: of its own size, a picture comes back as it was.
+    Nothing lies outside, so nothing is faded: a picture of this size comes back unchanged.
     """
     width, height = frame.size_px
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    corners = np.array([[0, 0], [0, side], [side, side], [side, 0]], np.float64)
-    corners += (left, top)
-    transform = CropTransform(quad=corners, size_px=size_px)
+    transform = CropTransform(quad=side * _UNIT_CORNERS + (left, top), size_px=size_px)
     if side == size_px and left % 1 == top % 1 == 0:  # what the lookup would give
         x, y = int(left), int(top)
         pixels = np.ascontiguousarray(frame.pixels[y : y + side, x : x + side])
     else:
         pixels = warp.to_uint8(warp.warp(frame.pixels, transform.matrix(), size_px, size_px))
     return Crop(pixels=pixels, transform=transform, face=face)
+
+
+def looks_aligned(frame: Frame, faces: Sequence[Face]) -> bool:
+    """Whether the picture is an FFHQ crop already: square, and its largest face's quad is the
+    picture's own outline."""
+    width, height = frame.size_px
+    if width != height or not faces:
+        return False
+    return aligned_offset(frame, max(faces, key=lambda face: face.height_px)) <= ALIGNED_OFFSET
+
+
+def aligned_offset(frame: Frame, face: Face) -> float:
+    """Largest distance between the corners of the face's quad and of the frame, in frame sides."""
+    distances = np.hypot(*(ffhq_quad(face.eyes, face.mouth) - frame.size_px * _UNIT_CORNERS).T)
+    return float(distances.max() / min(frame.size_px))
 
 
 def cut(pixels: Pixels, transform: CropTransform) -> Pixels:
@@ -113,45 +133,17 @@ def cut(pixels: Pixels, transform: CropTransform) -> Pixels:
     Returns:
         (S, S, 3) uint8.
     """
-    matrix = transform.matrix()
-    side = warp.scale_of(matrix) * transform.size_px
-    if not _meets(transform.quad, pixels.shape[1], pixels.shape[0]):
-        return warp.to_uint8(warp.warp(pixels, matrix, transform.size_px, transform.size_px))
-    if max(_lacking(transform.quad, pixels.shape[1], pixels.shape[0], side)) > _border_px(side) - 4:
+    matrix, quad, size_px = transform.matrix(), transform.quad, transform.size_px
+    height, width = pixels.shape[:2]
+    side = warp.scale_of(matrix) * size_px
+    overlaps = (quad.max(0) > 0.0).all() and (quad.min(0) < (width, height)).all()
+    if overlaps and max(_lacking(quad, width, height, side)) > _border_px(side) - 4:
         pixels, matrix = _padded(pixels, transform, side)
-    return warp.to_uint8(warp.warp(pixels, matrix, transform.size_px, transform.size_px))
-
-
-def looks_aligned(frame: Frame, faces: Sequence[Face]) -> bool:
-    """Whether the picture is an FFHQ crop already: square, and its largest face's quad is the
-    picture's own outline."""
-    width, height = frame.size_px
-    if width != height or not faces:
-        return False
-    largest = max(faces, key=lambda face: face.height_px)
-    return aligned_offset(frame, largest) <= ALIGNED_OFFSET
-
-
-def aligned_offset(frame: Frame, face: Face) -> float:
-    """Largest distance between the corners of the face's quad and of the frame, in frame sides."""
-    width, height = frame.size_px
-    corners = np.array([[0, 0], [0, height], [width, height], [width, 0]], np.float64)
-    distances = np.hypot(*(ffhq_quad(face.eyes, face.mouth) - corners).T)
-    return float(distances.max() / min(width, height))
-
-
-def _quarter_turn(vector: Points) -> Points:
-    """Turn (x, y) by 90 degrees: right becomes down."""
-    return np.array([-vector[1], vector[0]])
+    return warp.to_uint8(warp.warp(pixels, matrix, size_px, size_px))
 
 
 def _border_px(side: float) -> int:
     return max(round(side * BORDER), MIN_BORDER_PX)
-
-
-def _meets(quad: Points, width: int, height: int) -> bool:
-    """Whether the quad's box and the picture overlap."""
-    return bool((quad.max(0) > 0.0).all() and (quad.min(0) < (width, height)).all())
 
 
 def _lacking(quad: Points, width: int, height: int, side: float) -> list[int]:
@@ -163,31 +155,27 @@ def _lacking(quad: Points, width: int, height: int, side: float) -> list[int]:
 
 
 def _padded(pixels: Pixels, transform: CropTransform, side: float) -> tuple[Pixels, warp.Matrix]:
-    """What the crop needs of the frame, at no more than the crop's scale, continued outside.
+    """The part of the frame within the quad and its border, at no more than the crop's scale, and
+    continued outside.
 
     Returns:
         pixels, and the matrix crop -> these pixels.
     """
-    region, matrix = _region(pixels, transform, _border_px(side))
+    size, border = np.array([pixels.shape[1], pixels.shape[0]]), _border_px(side)
+    low = np.clip(np.floor(transform.quad.min(0)) - border, 0, size - 1).astype(int)
+    high = np.clip(np.ceil(transform.quad.max(0)) + border, low + 1, size).astype(int)
+    region = pixels[low[1] : high[1], low[0] : high[0]]
+    matrix = transform.matrix() - np.array([[0.0, 0.0, low[0]], [0.0, 0.0, low[1]]])
     scale = warp.scale_of(matrix)
     if scale > 1.0:
         height, width = region.shape[:2]
         region = warp.resize(region, max(1, round(width / scale)), max(1, round(height / scale)))
         matrix = matrix * np.array([[region.shape[1] / width], [region.shape[0] / height]])
         side = float(transform.size_px)
-    corners = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], np.float64) * transform.size_px
-    lacking = _lacking(warp.apply(matrix, corners), region.shape[1], region.shape[0], side)
+    quad = warp.apply(matrix, _UNIT_CORNERS * transform.size_px)
+    lacking = _lacking(quad, region.shape[1], region.shape[0], side)
     left, top, _, _ = pads = [max(n, round(side * PAD)) for n in lacking]
     return _continued(region, pads, side), matrix + np.array([[0.0, 0.0, left], [0.0, 0.0, top]])
-
-
-def _region(pixels: Pixels, transform: CropTransform, border: int) -> tuple[Pixels, warp.Matrix]:
-    """The part of the frame within the quad and its border."""
-    size = np.array([pixels.shape[1], pixels.shape[0]])
-    low = np.clip(np.floor(transform.quad.min(0)) - border, 0, size - 1).astype(int)
-    high = np.clip(np.ceil(transform.quad.max(0)) + border, low + 1, size).astype(int)
-    region = pixels[low[1] : high[1], low[0] : high[0]]
-    return region, transform.matrix() - np.array([[0.0, 0.0, low[0]], [0.0, 0.0, low[1]]])
 
 
 def _continued(region: Pixels, pads: Sequence[int], side: float) -> Pixels:
@@ -201,7 +189,7 @@ def _continued(region: Pixels, pads: Sequence[int], side: float) -> Pixels:
     picture = padded.astype(np.float32)
     x = np.arange(picture.shape[1], dtype=np.float32)
     y = np.arange(picture.shape[0], dtype=np.float32)[:, None]
-    # 1 at the outer edge, 0 at the picture's edge, negative inside.
+    # depth (H, W, 1): 1 at the outer edge, 0 at the picture's edge, negative inside
     depth_x = 1.0 - np.minimum(x / left, x[::-1] / right)
     depth_y = 1.0 - np.minimum(y / top, y[::-1] / bottom)
     depth = np.maximum(depth_x, depth_y)[:, :, None]
@@ -211,8 +199,8 @@ def _continued(region: Pixels, pads: Sequence[int], side: float) -> Pixels:
 
 
 def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian blur of (H, W, C). A wide one is done on a smaller copy, ten times as fast and, on
-    what the blur leaves, the same within half a level."""
+    """Gaussian blur of (H, W, C), cut off at four standard deviations. A wide one is done on a
+    smaller copy: ten times as fast, and the same within half a level."""
     height, width = picture.shape[:2]
     shrink = max(1.0, sigma / BLUR_SIGMA_PX)
     small = warp.resize(picture, max(1, round(width / shrink)), max(1, round(height / shrink)))
@@ -221,4 +209,3 @@ def _blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     small = cv2.sepFilter2D(small, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
     blurred: NDArray[np.float32] = warp.resize(small, width, height)
     return blurred
-

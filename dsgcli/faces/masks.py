@@ -1,4 +1,4 @@
-"""What of a portrait replaces the frame: soft masks over its square.
+"""Soft masks over a portrait's square: which part of it replaces the frame.
 
     feather   the whole square, fading out towards its edge
     face      inside the outline of the face (landmarks); needs no model
@@ -16,6 +16,7 @@ that is, and soft where hair is.
 
 Conventions
     mask      (M, M) float32 in [0, 1] over the portrait's square; 1 keeps the portrait
+    points    landmarks in sides of the square, (478, 2)
     distance  signed, in sides of the square; positive inside
 """
 
@@ -33,7 +34,7 @@ from dsgcli.errors import UsageError
 from dsgcli.faces import warp
 
 if TYPE_CHECKING:
-    from dsgcli.types import Crop, Mask, Pixels, Points, Portrait
+    from dsgcli.types import Mask, Pixels, Points, Portrait
 
 MaskKind = Literal["auto", "feather", "face", "head", "person"]
 
@@ -41,38 +42,35 @@ MASK_PX = 256
 """Side at which masks are made, of larger portraits too: they are soft, and segmentation sees no
 more; a mask of 1024 px costs ten times as much and looks the same."""
 COARSE_PX = 64
-"""Side at which a face's outline is soft enough."""
-CHIN, FOREHEAD, EYES = 152, 10, (33, 263)
-"""Landmarks: lower end of the chin, upper end of the mesh, outer corners of the eyes."""
+"""Side at which a face's outline is soft enough: a sixteenth of the time."""
+CHIN = 152
+"""Landmark at the lower end of the chin."""
 FACE_GROWTH = 0.02
 """The face's mask is this much larger than its landmarks, which end inside the jaw line."""
-HAIRLINE = 0.07
-"""How far the hairline lies above the landmarks, in sides of an aligned square: without it a strip
-of the forehead keeps the photograph's colors."""
 NECK = 0.06
 """Length over which a head's mask fades out below the chin."""
 USUAL_CHIN_Y = 0.94
-"""Of an FFHQ crop, where there are no landmarks to ask."""
+"""Height of the chin in an FFHQ crop, for pictures without landmarks."""
 KEPT_BLEND = 2.0
-"""How much wider the edge of the square is where what is drawn goes on behind it; the face itself
-is drawn all the same, up to `LEAST_EDGE`."""
+"""How much wider the edge of the square is where the frame goes on behind the drawing; the face
+itself is drawn all the same, up to `LEAST_EDGE`."""
 AROUND_FACE, LEAST_EDGE = 0.06, 0.03
 INNER_FACE = 0.04
 """A mask that follows the drawing's edges does so outside of this rim: chins are drawn smaller."""
 REFINED_PX, FLATNESS = 6, 1e-4
-"""Of a mask that is to follow a picture's edges: radius at `MASK_PX`, and the variance of grays (in
+"""For a mask that follows a picture's edges: radius at `MASK_PX`, and the variance of grays (in
 [0, 1]) below which there is no edge."""
 SURE_GROUND, SURE_PERSON = 0.2, 0.85
 """Shares that count as none and as all: a segmentation is never quite sure."""
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
+class Segmentation:
     """Shares of a picture, (S, S) float32 each."""
 
     person: Mask
     head: Mask | None = None
-    """Hair and face; None if the model does not tell them from the rest."""
+    """Hair and face; None if the model does not separate them from the rest."""
 
 
 class Segmenter(Protocol):
@@ -81,7 +79,7 @@ class Segmenter(Protocol):
     @property
     def name(self) -> str: ...
 
-    def segment(self, pixels: Pixels) -> Segments:
+    def segment(self, pixels: Pixels) -> Segmentation:
         """(S, S, 3) uint8 -> shares of the same size."""
         ...
 
@@ -92,7 +90,7 @@ class Segmenter(Protocol):
 
 
 def pick_kind(kind: MaskKind, segmenter: Segmenter | None) -> MaskKind:
-    """What `auto` stands for: head where a segmentation model is at hand, else face.
+    """The kind that `auto` stands for: head where there is a segmentation model, else face.
 
     Raises:
         UsageError: head or person without such a model.
@@ -116,100 +114,65 @@ def make_mask(
         kind: as `pick_kind` answers, not "auto".
         blend: width of the soft edge, in sides of the square.
     """
-    side = min(portrait.pixels.shape[0], MASK_PX)
-    points = _points(portrait)
-    edge = _edge(portrait, side, blend)
+    side, points = min(portrait.pixels.shape[0], MASK_PX), _points(portrait)
+    distance = _square_distance(side)
+    edge = _soft(distance, KEPT_BLEND * blend if portrait.keeps_content else blend)
+    if portrait.keeps_content and points is not None:
+        face = _soft(_coarse_distance(points, side) + AROUND_FACE, AROUND_FACE)
+        face = np.minimum(face, _soft(distance, min(blend, LEAST_EDGE)))
+        edge = np.maximum(face, edge)
     if kind == "feather" or (kind == "face" and points is None):
         return edge
     if kind == "face":
         assert points is not None
-        distance = hull_distance(points, side) + FACE_GROWTH
-        return np.minimum(edge, _soft(distance + 0.5 * blend, blend))
+        grown = hull_distance(points, side) + FACE_GROWTH
+        return np.minimum(edge, _soft(grown + 0.5 * blend, blend))
     assert segmenter is not None and kind in ("head", "person"), kind
-    crop = warp.resize(portrait.crop.pixels, side, side)
+
+    def segmented(pixels: Pixels) -> Mask:
+        found = segmenter.segment(pixels)
+        if kind == "person":
+            return found.person
+        return found.person * _above_chin(points, side) if found.head is None else found.head
+
     drawn = warp.resize(portrait.pixels, side, side)
-    found = _segmented(crop, kind, points, segmenter)
+    found = segmented(warp.resize(portrait.crop.pixels, side, side))
     if portrait.keeps_content:
         return np.minimum(edge, _with_face(refined(found, drawn), points, INNER_FACE))
-    found = np.maximum(found, _segmented(drawn, kind, points, segmenter))
-    return np.minimum(edge, blurred(_with_face(found, points), 0.25 * blend * side))
+    found = _with_face(np.maximum(found, segmented(drawn)), points)
+    return np.minimum(edge, _blurred(found, 0.25 * blend * side))
 
 
 def make_cutout(
     portrait: Portrait, kind: MaskKind, *, blend: float, segmenter: Segmenter | None = None
 ) -> Mask:
-    """What of the drawing is the head (or the person), (S, S) for portraits of S px; arguments as
-    `make_mask`."""
+    """The share of each pixel of the drawing that is the head (or the person), (S, S) for portraits
+    of S px; arguments as `make_mask`."""
     side = portrait.pixels.shape[0]
     if segmenter is None or kind in ("feather", "face"):
         mask = make_mask(portrait, kind, blend=blend, segmenter=segmenter)
         return _enlarged(mask, side)
     small, points = min(side, MASK_PX), _points(portrait)
     drawn = warp.resize(portrait.pixels, small, small)
-    person = segmenter.segment(drawn).person
+    segmentation = segmenter.segment(drawn)
+    person, head = segmentation.person, segmentation.head
     if portrait.keeps_content:
         crop = warp.resize(portrait.crop.pixels, small, small)
         person = 0.5 * (person + segmenter.segment(crop).person)
     found = _with_face(refined(person, portrait.pixels), points, INNER_FACE)
-    if kind == "head":
-        found = found * _enlarged(_above_neck(drawn, points, segmenter), side)
+    if kind == "head":  # fading out on the neck; where the model separates hair, it may fall lower
+        above = _above_chin(points, small)
+        above = above if head is None else np.maximum(above, refined(head, drawn))
+        found = found * _enlarged(above, side)
     return np.minimum(_soft(_square_distance(side), blend), found)
 
 
 def face_share(portrait: Portrait) -> Mask:
-    """Where the face is, (m, m); somewhat larger than its outline, and 0 if nobody knows."""
-    side, points = COARSE_PX, _points(portrait)
+    """Where the face is, (m, m); somewhat larger than its outline, and 0 without landmarks."""
+    points = _points(portrait)
     if points is None:
-        return np.zeros((side, side), np.float32)
-    return _soft(hull_distance(points, side) + FACE_GROWTH, FACE_GROWTH)
-
-
-def _points(portrait: Portrait) -> Points | None:
-    face = portrait.crop.face
-    return None if face is None else _unit_points(portrait.crop, face.landmarks)
-
-
-def _edge(portrait: Portrait, side: int, blend: float) -> Mask:
-    """The whole square, fading out towards its edge."""
-    distance, points = _square_distance(side), _points(portrait)
-    if not portrait.keeps_content:
-        return _soft(distance, blend)
-    wide = _soft(distance, KEPT_BLEND * blend)
-    if points is None:
-        return wide
-    face = _soft(_coarse_distance(points, side) + AROUND_FACE, AROUND_FACE)
-    face = np.minimum(face, _soft(distance, min(blend, LEAST_EDGE)))
-    return np.maximum(face, wide)
-
-
-def _with_face(found: Mask, points: Points | None, inset: float = 0.0) -> Mask:
-    """A face, less a rim, is never cut by a segmentation that missed a part of it."""
-    if points is None:
-        return found
-    return np.maximum(found, _soft(_coarse_distance(points, found.shape[0]) - inset, 0.02))
-
-
-def _segmented(pixels: Pixels, kind: MaskKind, points: Points | None, segmenter: Segmenter) -> Mask:
-    found = segmenter.segment(pixels)
-    if kind == "person":
-        return found.person
-    if found.head is not None:
-        return found.head
-    return found.person * _above_chin(points, pixels.shape[0])
-
-
-def _above_neck(pixels: Pixels, points: Points | None, segmenter: Segmenter) -> Mask:
-    """1 on the head, fading out on the neck; where the model tells hair, it may fall lower."""
-    above = _above_chin(points, pixels.shape[0])
-    head = segmenter.segment(pixels).head
-    return above if head is None else np.maximum(above, refined(head, pixels))
-
-
-def _above_chin(points: Points | None, side: int) -> Mask:
-    chin_y = USUAL_CHIN_Y if points is None else float(points[CHIN, 1])
-    y = (np.arange(side, dtype=np.float32) + 0.5) / side
-    above: Mask = np.repeat(_soft(chin_y + NECK - y, NECK)[:, None], side, axis=1)
-    return above
+        return np.zeros((COARSE_PX, COARSE_PX), np.float32)
+    return _soft(hull_distance(points, COARSE_PX) + FACE_GROWTH, FACE_GROWTH)
 
 
 def refined(mask: Mask, pixels: Pixels) -> Mask:
@@ -220,12 +183,10 @@ def refined(mask: Mask, pixels: Pixels) -> Mask:
     gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
     gray = gray.astype(np.float32) / np.float32(255.0)
     guide: Any = cv2.resize(gray, (small, small), interpolation=cv2.INTER_AREA)
-    radius = max(1, round(REFINED_PX * small / MASK_PX))
+    window = 2 * max(1, round(REFINED_PX * small / MASK_PX)) + 1
 
-    def mean(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        blurry: Any = cv2.blur(picture, (2 * radius + 1, 2 * radius + 1))
-        averaged: NDArray[np.float32] = blurry
-        return averaged
+    def mean(picture: Any) -> Any:
+        return cv2.blur(picture, (window, window))
 
     mean_guide, mean_mask = mean(guide), mean(mask)
     variance = mean(guide * guide) - mean_guide * mean_guide
@@ -235,41 +196,27 @@ def refined(mask: Mask, pixels: Pixels) -> Mask:
     return _soft(drawn - SURE_GROUND, SURE_PERSON - SURE_GROUND)
 
 
-def _enlarged(picture: Mask, side: int) -> Mask:
-    resized: Any = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
-    enlarged: Mask = resized
-    return enlarged
+# ── parts of masks ───────────────────────────────────────────────────────────────────────────────
 
 
-# ── geometry ─────────────────────────────────────────────────────────────────────────────────────
+def _points(portrait: Portrait) -> Points | None:
+    face, transform = portrait.crop.face, portrait.crop.transform
+    return None if face is None else warp.to_crop(transform, face.landmarks) / transform.size_px
 
 
-def _unit_points(crop: Crop, landmarks: Points) -> Points:
-    """Landmarks in sides of the square, (478, 2)."""
-    unit: Points = warp.to_crop(crop.transform, landmarks) / crop.transform.size_px
-    return unit
+def _with_face(found: Mask, points: Points | None, inset: float = 0.0) -> Mask:
+    """A face, less a rim, is never cut by a segmentation that missed a part of it."""
+    if points is None:
+        return found
+    return np.maximum(found, _soft(_coarse_distance(points, found.shape[0]) - inset, 0.02))
 
 
-def up_to_hairline(points: Points) -> Points:
-    """Landmarks in sides of the square (478, 2), with those above the eyes moved up: the topmost
-    by `HAIRLINE`, the others in proportion to their height."""
-    eyes = points[list(EYES)].mean(axis=0)
-    forehead = points[FOREHEAD] - eyes
-    height = float(np.hypot(*forehead))
-    if height == 0:
-        return points
-    up = forehead / height
-    share = np.clip((points - eyes) @ up / height, 0.0, 1.0)
-    raised: Points = points + share[:, None] * up * HAIRLINE
-    return raised
-
-
-def _square_distance(side: int) -> Mask:
-    """Distance to the square's edge."""
-    along = (np.arange(side, dtype=np.float32) + 0.5) / side
-    edge = np.minimum(along, 1.0 - along)
-    distance: Mask = np.minimum(edge[:, None], edge)
-    return distance
+def _above_chin(points: Points | None, side: int) -> Mask:
+    """1 above the chin, fading out on the neck, (side, side)."""
+    chin_y = USUAL_CHIN_Y if points is None else float(points[CHIN, 1])
+    y = (np.arange(side, dtype=np.float32) + 0.5) / side
+    above: Mask = np.repeat(_soft(chin_y + NECK - y, NECK)[:, None], side, axis=1)
+    return above
 
 
 def _soft(distance: NDArray[np.float32], width: float) -> Mask:
@@ -279,12 +226,21 @@ def _soft(distance: NDArray[np.float32], width: float) -> Mask:
     return soft
 
 
+def _square_distance(side: int) -> Mask:
+    """Distance to the square's edge, (side, side)."""
+    along = (np.arange(side, dtype=np.float32) + 0.5) / side
+    edge = np.minimum(along, 1.0 - along)
+    distance: Mask = np.minimum(edge[:, None], edge)
+    return distance
+
+
 def hull_distance(points: Points, side: int) -> Mask:
     """(side, side): distance to the convex hull of points given in sides; negative outside, where
     it is a lower bound."""
-    hull = convex_hull(points)
-    following = np.roll(hull, -1, axis=0)
-    tangent = following - hull
+    # corners in the order in which angles grow (x right, y down)
+    corners = cv2.convexHull(points.astype(np.float32), clockwise=False, returnPoints=False)
+    hull = points[corners[:, 0]]
+    tangent = np.roll(hull, -1, axis=0) - hull
     tangent /= np.hypot(*tangent.T)[:, None]
     inward = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)  # hull runs clockwise on the screen
     offset = (inward * hull).sum(axis=1)
@@ -297,25 +253,24 @@ def hull_distance(points: Points, side: int) -> Mask:
 
 
 def _coarse_distance(points: Points, side: int) -> Mask:
-    """The same in a sixteenth of the time, where masks are soft."""
+    """`hull_distance` computed at `COARSE_PX`, for masks that are soft there."""
     return _enlarged(hull_distance(points, COARSE_PX), side)
 
 
-def convex_hull(points: Points) -> Points:
-    """Corners of the hull, in the order in which angles grow (x right, y down)."""
-    corners = cv2.convexHull(points.astype(np.float32), clockwise=False, returnPoints=False)
-    hull: Points = points[corners[:, 0]]
-    return hull
+def _enlarged(picture: Mask, side: int) -> Mask:
+    resized: Any = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+    enlarged: Mask = resized
+    return enlarged
 
 
-def blurred(mask: Mask, sigma_px: float) -> Mask:
+def _blurred(mask: Mask, sigma_px: float) -> Mask:
     """Gaussian blur; on a copy shrunk by whole factors where the blur is wide."""
     if sigma_px < 0.3:
         return mask
     side = mask.shape[0]
     small = max(8, round(side / max(1.0, sigma_px / 2.0)))
-    shrunk = warp.resize(mask[:, :, None], small, small)[:, :, 0]
+    shrunk: Any = warp.resize(mask[:, :, None], small, small)[:, :, 0]
     sigma = sigma_px * small / side
     kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * sigma)) + 1, sigma)
     shrunk = cv2.sepFilter2D(shrunk, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
-    return np.clip(warp.resize(shrunk[:, :, None], side, side)[:, :, 0], 0.0, 1.0)
+    return warp.resize_mask(shrunk, side)

@@ -1,9 +1,9 @@
-"""Start MediaPipe: half of what it imports is not needed, and its native code chats.
+"""Import MediaPipe without the packages that dsg does not need, and keep its native code quiet.
 
 It imports matplotlib and sounddevice as soon as it is imported itself, and uses them in functions
 that dsg never calls. Its C++ core writes to the process's stderr past every Python setting: which
-delegate it made, that its logging is not set up, which tensors it will not watch. What is an error
-by its own mark, and whatever others write meanwhile, is passed on.
+delegate it made, that its logging is not set up, which tensors it will not watch. Lines that it
+marks as errors, and lines of other writers, are passed on.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def load_mediapipe() -> Any:
 
 @contextmanager
 def put_off(names: tuple[str, ...]) -> Iterator[None]:
-    """Who imports these modules meanwhile gets a stand-in that loads them when it is first used;
-    who imports them later gets themselves."""
+    """Within the block, an import of these modules gives a stand-in, which loads the module when it
+    is first used; later imports give the modules themselves."""
     stand_ins = {name: _Later(name) for name in names if name not in sys.modules}
     for name, module in stand_ins.items():
         parent, _, child = name.rpartition(".")
@@ -53,7 +53,7 @@ def put_off(names: tuple[str, ...]) -> Iterator[None]:
 
 
 class _Later(ModuleType):
-    """A module that is imported when something of it is wanted."""
+    """A module that is imported when an attribute of it is first read."""
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__"):  # what the import system looks for
@@ -101,10 +101,5 @@ def native_chatter_dropped() -> Iterator[None]:
                 os.dup2(real, STDERR)
                 os.close(real)
                 held.seek(0)
-                _pass_on(held.read())
-
-
-def _pass_on(text: bytes) -> None:
-    kept = b"".join(line for line in text.splitlines(keepends=True) if not is_chatter(line))
-    if kept:
-        os.write(STDERR, kept)
+                if kept := b"".join(line for line in held if not is_chatter(line)):
+                    os.write(STDERR, kept)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dsgcli.faces.align import crop_face, crop_whole
-from dsgcli.faces.track import Sight, see
+from dsgcli.faces.track import FrameDetections, describe
 from dsgcli.pipeline import by_group
 from dsgcli.portraits import Portraits
 from dsgcli.runtime import Prefetch, prefetch
@@ -33,8 +33,7 @@ from dsgcli.stylize.watch import Watcher
 from dsgcli.types import Frame, Portrait
 
 if TYPE_CHECKING:
-    from dsgcli.faces.detect import FaceDetector
-    from dsgcli.faces.search import Effort
+    from dsgcli.faces.detect import Effort, FaceDetector
     from dsgcli.pipeline import StylePipeline
     from dsgcli.stylize.cast import Cast, Role
     from dsgcli.stylize.known import Known
@@ -147,8 +146,8 @@ class Crew:
             detector=self.detector.name,
         )
 
-    def _look(self, frame: Frame, hints: Sequence[Face], effort: Effort) -> Sight:
-        return see(frame, self.detector.detect(frame, hints=hints, effort=effort))
+    def _look(self, frame: Frame, hints: Sequence[Face], effort: Effort) -> FrameDetections:
+        return describe(frame, self.detector.detect(frame, hints=hints, effort=effort))
 
     def steady_faces(self, shots: Iterable[Shot]) -> Iterator[Shot]:
         """Smooth the landmarks of each track over time."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import ModelError
-from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME
+from dsgcli.faces.mediapipe_models import MULTICLASS_NAME
 from dsgcli.media.files import hash_file
 from dsgcli.store.places import user_folder
 from dsgcli.stylize.cast import parse_face_style

@@ -25,15 +25,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dsgcli.faces.cuts import thumbnail_of
-from dsgcli.faces.track import GAP_S, see
+from dsgcli.faces.track import GAP_S, describe, thumbnail_of
 from dsgcli.media.sources import DecoderName, open_source
 from dsgcli.media.video_source import VideoSource
 from dsgcli.runtime import prefetch
 
 if TYPE_CHECKING:
-    from dsgcli.faces.search import Effort
-    from dsgcli.faces.track import Sight
+    from dsgcli.faces.detect import Effort
+    from dsgcli.faces.track import FrameDetections
     from dsgcli.stylize.flow import Crew
     from dsgcli.stylize.shots import Shot
     from dsgcli.types import Face, Frame
@@ -53,7 +52,7 @@ class Note:
     time: Fraction
     thumbnail: NDArray[np.float32]
     """Of the whole frame, see `cuts.thumbnail_of`."""
-    answers: dict[bytes, Sight] = field(default_factory=dict)
+    answers: dict[bytes, FrameDetections] = field(default_factory=dict)
     """By a digest of where it was told to look, and how hard; empty if it was not asked."""
 
 
@@ -104,8 +103,10 @@ def look_over(source: VideoSource, crew: Crew, begin: Fraction, end: Fraction | 
     return watched
 
 
-def _noted(note: Note, crew: Crew, frame: Frame, hints: Sequence[Face], effort: Effort) -> Sight:
-    sight = see(frame, crew.detector.detect(frame, hints=hints, effort=effort))
+def _noted(
+    note: Note, crew: Crew, frame: Frame, hints: Sequence[Face], effort: Effort
+) -> FrameDetections:
+    sight = describe(frame, crew.detector.detect(frame, hints=hints, effort=effort))
     note.answers[_digest(hints, effort)] = sight
     return sight
 
@@ -177,13 +178,13 @@ class Follower:
         while self._tail[0][0] < time_s - float(LEAD_S) - 1.0:
             self._tail.popleft()
 
-    def _answer(self, note: Note, hints: Sequence[Face], effort: Effort) -> Sight:
+    def _answer(self, note: Note, hints: Sequence[Face], effort: Effort) -> FrameDetections:
         answer = note.answers.get(_digest(hints, effort))
         if answer is not None:
             return answer
         self.looked_again += 1
         frame = self._frame(note.time)
-        return see(frame, self.crew.detector.detect(frame, hints=hints, effort=effort))
+        return describe(frame, self.crew.detector.detect(frame, hints=hints, effort=effort))
 
     def _frame(self, time: Fraction) -> Frame:
         read = self._read

@@ -13,7 +13,7 @@ from dsgcli.errors import DsgError, UsageError
 from dsgcli.faces.align import looks_aligned
 from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
-from dsgcli.faces.mediapipe_segment import MULTICLASS_NAME, open_segmenter
+from dsgcli.faces.mediapipe_models import MULTICLASS_NAME, open_segmenter
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
 from dsgcli.memory import require_memory
 from dsgcli.progress import SILENT, Progress

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import crop_side
-from dsgcli.faces.search import Sweep
-from dsgcli.faces.track import FaceChoice, Sight, Tracker
+from dsgcli.faces.detect import Sweep
+from dsgcli.faces.track import FaceChoice, FrameDetections, Tracker
 from dsgcli.stylize.shots import Shot
 
 if TYPE_CHECKING:
-    from dsgcli.faces.search import Effort
+    from dsgcli.faces.detect import Effort
     from dsgcli.stylize.memory import Memory
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.types import Face, Frame
 
-    Look = Callable[[Sequence[Face], Effort], Sight]
+    Look = Callable[[Sequence[Face], Effort], FrameDetections]
     """Hints, and how hard to look -> what is seen of the frame at hand; may be called twice."""
 
 SEARCHES_PER_S = 2
@@ -80,7 +80,7 @@ class Watcher:
 
     def _follow(self, shot: Shot, look: Look) -> None:
         tracker, last = self.tracker, self.last
-        faces = tracker.follow(self._sight(shot, look))
+        faces = tracker.update(self._sight(shot, look))
         shot.scene = tracker.scene
         shot.found = sum(not face.held for face in faces)
         drawn = set() if last is None else {face.track for face in last.seen}
@@ -98,7 +98,7 @@ class Watcher:
             self.sides[track] = side
         return self.sides[track]
 
-    def _sight(self, shot: Shot, look: Look) -> Sight:
+    def _sight(self, shot: Shot, look: Look) -> FrameDetections:
         """Looks hard enough: everywhere where a scene begins, at some parts of the frame where
         faces are followed, now and then everywhere where there is none."""
         last, hints = self.last, self.tracker.hints

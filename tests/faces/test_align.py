@@ -91,7 +91,7 @@ def test_the_crop_knows_where_it_came_from():
     crop = crop_face(smooth_frame(), face((150, 120), 60), 128)
     points = warp.to_crop(crop.transform, crop.face.landmarks)
     assert points[crop.face.landmarks.argmin(0)[1], 1] > 0
-    np.testing.assert_allclose(warp.to_frame(crop.transform, points), crop.face.landmarks)
+    np.testing.assert_allclose(warp.apply(crop.transform.matrix(), points), crop.face.landmarks)
     np.testing.assert_allclose(points.mean(0)[0], 64, atol=8)
 
 
@@ -248,7 +248,7 @@ def difference_to_published(name):
 def within_picture(name):
     """(64, 64): cells whose content is the picture's own, beyond the reach of the fade's blur."""
     y, x = np.mgrid[0:64, 0:64] * 4 + 2.0
-    points = warp.to_frame(place(name), np.stack([x.ravel(), y.ravel()], axis=1))
+    points = warp.apply(place(name).matrix(), np.stack([x.ravel(), y.ravel()], axis=1))
     fade = align.PAD / 3 * warp.scale_of(place(name).matrix()) * 256
     inside = (points > fade).all(1) & (points < CASES[name] - fade).all(1)
     return inside.reshape(64, 64)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsgcli.faces.cuts import CutDetector, difference
+from dsgcli.faces.track import CutDetector, difference, thumbnail_of
 from dsgcli.training.drawn_clip import draw_clip
 
 
@@ -13,7 +13,7 @@ def scene(seed, frames=8, **options):
 
 def cuts(frames):
     detector = CutDetector()
-    return [i for i, frame in enumerate(frames) if detector.update(frame)]
+    return [i for i, frame in enumerate(frames) if detector.update(thumbnail_of(frame))]
 
 
 def test_cuts_are_found_where_scenes_change():
@@ -39,10 +39,10 @@ def test_noise_on_a_plain_frame_is_no_cut():
 
 def test_a_restored_detector_knows_the_frame_before():
     first, second = CutDetector(), CutDetector()
-    first.update(scene(0, 1)[0])
+    first.update(thumbnail_of(scene(0, 1)[0]))
     second.restore(first.state())
-    assert second.update(scene(50, 1)[0])
-    assert not CutDetector().update(scene(50, 1)[0])
+    assert second.update(thumbnail_of(scene(50, 1)[0]))
+    assert not CutDetector().update(thumbnail_of(scene(50, 1)[0]))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7)])

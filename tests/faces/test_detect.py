@@ -12,10 +12,9 @@ import platformdirs
 import pytest
 
 from dsgcli.errors import ModelCorruptError, ModelMissingError, UsageError
-from dsgcli.faces import mediapipe_mesh, mediapipe_tasks, warp
+from dsgcli.faces import mediapipe_models, warp
 from dsgcli.faces.align import aligned_offset, looks_aligned
-from dsgcli.faces.detect import TASK_NAME, TASK_URL, open_detector
-from dsgcli.faces.search import shift
+from dsgcli.faces.detect import TASK_NAME, TASK_URL, open_detector, shift
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.drawn_clip import draw_clip
 from dsgcli.types import NUM_LANDMARKS, Frame
@@ -32,7 +31,7 @@ def task_file():
 
 @pytest.fixture(scope="module", params=["face_mesh", "tasks"])
 def detector(request):
-    if request.param == "face_mesh" and not mediapipe_mesh.is_available():
+    if request.param == "face_mesh" and not mediapipe_models.has_face_mesh():
         pytest.skip("this MediaPipe has no bundled face mesh")
     if request.param == "tasks" and task_file() is None:
         pytest.skip(f"no {TASK_NAME}; name one with DSG_FACE_LANDMARKER")
@@ -158,7 +157,7 @@ def test_a_moving_face_is_followed(detector):
 
 
 def test_opening_says_nothing_on_stderr(capfd):
-    if not mediapipe_mesh.is_available():
+    if not mediapipe_models.has_face_mesh():
         pytest.skip("this MediaPipe has no bundled face mesh")
     with open_detector("face_mesh") as opened:
         opened.detect(Frame(pixels=draw_portrait(3, 128)))
@@ -166,7 +165,7 @@ def test_opening_says_nothing_on_stderr(capfd):
 
 
 def test_closing_twice_is_harmless():
-    if not mediapipe_mesh.is_available():
+    if not mediapipe_models.has_face_mesh():
         pytest.skip("this MediaPipe has no bundled face mesh")
     opened = open_detector("face_mesh")
     opened.close()
@@ -187,7 +186,7 @@ def test_without_a_model_file_the_tasks_backend_says_where_to_get_it():
 
 @pytest.mark.parametrize("backend", ["auto", "face_mesh"])
 def test_without_the_bundled_mesh_the_message_names_the_way_out(backend, monkeypatch):
-    monkeypatch.setattr(mediapipe_mesh, "is_available", lambda: False)
+    monkeypatch.setattr(mediapipe_models, "has_face_mesh", lambda: False)
     with pytest.raises(ModelMissingError, match=TASK_NAME):
         open_detector(backend)
 
@@ -205,19 +204,19 @@ def test_a_model_file_of_other_content_is_refused(tmp_path):
 
 
 def test_auto_takes_the_bundled_mesh_where_there_is_no_file():
-    if not mediapipe_mesh.is_available():
+    if not mediapipe_models.has_face_mesh():
         pytest.skip("this MediaPipe has no bundled face mesh")
     with open_detector() as opened:
-        assert opened.name == mediapipe_mesh.BundledMesh.name
+        assert opened.name == mediapipe_models.BundledMesh.name
 
 
 def test_the_tasks_api_is_here_in_every_mediapipe():
-    assert mediapipe_tasks.is_available()
+    assert mediapipe_models.has_tasks()
 
 
 def test_a_detector_without_its_model_says_how_to_get_it_and_where_to_read_more(monkeypatch):
     """As on Python 3.13, whose MediaPipe comes without one."""
-    monkeypatch.setattr("dsgcli.faces.mediapipe_mesh.is_available", lambda: False)
+    monkeypatch.setattr("dsgcli.faces.mediapipe_models.has_face_mesh", lambda: False)
     with pytest.raises(ModelMissingError, match="`dsg models pull face_landmarker`") as raised:
         open_detector(task_file=None)
     assert raised.value.see.endswith("#no-face-detector")

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scripted_faces import MarkFinder, face, mark, mesh
 
-from dsgcli.faces.detect import MeshDetector
-from dsgcli.faces.search import (
+from dsgcli.faces.detect import (
     SAME_FACE_SHIFT,
     SWEEP_S,
+    MeshDetector,
     Sweep,
     View,
     find_faces,

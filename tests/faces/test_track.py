@@ -8,7 +8,7 @@ import pytest
 from scripted_faces import face
 
 from dsgcli.errors import UsageError
-from dsgcli.faces.track import FADE_S, GAP_S, HOLD_S, FaceChoice, Tracker, looks_of
+from dsgcli.faces.track import FADE_S, GAP_S, HOLD_S, FaceChoice, Tracker, appearance_of, describe
 from dsgcli.types import Frame
 
 FPS = 25
@@ -31,7 +31,7 @@ def walk(tracker, script, *, scene=0, start=0):
     for i, people in enumerate(script, start):
         people = [p if isinstance(p[0], tuple) else (p, RED) for p in people]
         frame = Frame(pixels=picture(*people, scene=scene), index=i, time=Fraction(i, FPS))
-        answers.append(tracker.update([face(center, 70) for center, _ in people], frame))
+        answers.append(tracker.update(describe(frame, [face(center, 70) for center, _ in people])))
     return answers
 
 
@@ -155,8 +155,8 @@ def test_the_state_is_plain_values_and_arrays():
 def test_looks_follow_the_face_and_not_the_picture():
     near = picture(((100, 120), RED), ((250, 120), BLUE))
     moved = picture(((110, 100), RED), ((250, 120), BLUE), scene=1)
-    red, blue = (looks_of(near, face(c, 36).landmarks) for c in ((100, 120), (250, 120)))
-    again = looks_of(moved, face((110, 100), 36).landmarks)
+    red, blue = (appearance_of(near, face(c, 36).landmarks) for c in ((100, 120), (250, 120)))
+    again = appearance_of(moved, face((110, 100), 36).landmarks)
     assert np.abs(red - again).mean() < 0.02 < np.abs(red - blue).mean()
 
 

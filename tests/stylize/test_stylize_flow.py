@@ -33,7 +33,7 @@ from stylize.staging import (
 from dsgcli.errors import DsgError, NoFaceError
 from dsgcli.faces import warp
 from dsgcli.faces.align import looks_aligned
-from dsgcli.faces.search import Sweep
+from dsgcli.faces.detect import Sweep
 from dsgcli.media.sources import SourceInfo
 from dsgcli.portraits import Portraits
 from dsgcli.stylize.file import faces_note

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save
 from stylize.staging import BLUE, Actor, Play
 
 from dsgcli.errors import SinkError
-from dsgcli.faces.track import Tracker
+from dsgcli.faces.track import Tracker, describe
 from dsgcli.stylize.memory import Memory, read_memory, write_memory
 from dsgcli.stylize.shots import Shot
 from dsgcli.types import CropTransform, Face
@@ -52,7 +52,7 @@ def tracker():
     made = Tracker(hold=True)
     play = Play(9, lambda i: [Actor(40 + i), Actor(110, color=BLUE, seen=i < 7)])
     for frame in play.frames:
-        made.update(play.detector.detect(frame), frame)
+        made.update(describe(frame, play.detector.detect(frame)))
     return made
 
 
@@ -123,7 +123,11 @@ def test_a_tracker_goes_on_from_what_was_read_as_if_it_had_never_stopped(tmp_pat
     play = Play(30, lambda i: [Actor(40 + i), Actor(110, color=BLUE, seen=i > 12)])
     for frame in play.frames[9:]:
         found = play.detector.detect(frame)
-        for one, two in zip(tracker.update(found, frame), other.update(found, frame), strict=True):
+        for one, two in zip(
+            tracker.update(describe(frame, found)),
+            other.update(describe(frame, found)),
+            strict=True,
+        ):
             assert (one.track, one.held) == (two.track, two.held)
             assert tracker.opacity(one.track) == other.opacity(two.track)
             np.testing.assert_array_equal(one.landmarks, two.landmarks)

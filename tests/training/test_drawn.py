@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsgcli.errors import UsageError
-from dsgcli.faces import mediapipe_mesh, warp
+from dsgcli.faces import mediapipe_models, warp
 from dsgcli.faces.align import aligned_offset
 from dsgcli.faces.detect import open_detector
 from dsgcli.training.drawn import cut_out, draw_portrait
@@ -15,7 +15,7 @@ from dsgcli.types import Frame
 
 @pytest.fixture(scope="module")
 def detector():
-    if not mediapipe_mesh.is_available():
+    if not mediapipe_models.has_face_mesh():
         pytest.skip("this MediaPipe has no bundled face mesh")
     with open_detector("face_mesh") as opened:
         yield opened
