@@ -13,7 +13,7 @@ from dsgcli.errors import NoFaceError, UsageError
 from dsgcli.faces import warp
 from dsgcli.faces.align import crop_whole
 from dsgcli.faces.detect import FaceDetector
-from dsgcli.generate.contents import FaceCutter
+from dsgcli.generate.people import FaceCutter
 from dsgcli.media.images import identify, read_image
 from dsgcli.store import ModelStore
 from dsgcli.training.prepare import is_held_out

@@ -27,7 +27,7 @@ for _variable in ("OPENBLAS", "GOTO", "BLIS", "NUMEXPR"):
 
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError
-    from dsgcli.generate.calls import sample
+    from dsgcli.generate.sample import sample
     from dsgcli.pipeline import StylePipeline, load_pipeline
     from dsgcli.portraits import Look, Portraits, load_portraits
     from dsgcli.store import ModelStore
@@ -46,7 +46,7 @@ _HOMES = {
     "Summary": "stylize.summary",
     "load_pipeline": "pipeline",
     "load_portraits": "portraits",
-    "sample": "generate.calls",
+    "sample": "generate.sample",
 }
 
 __all__ = [

@@ -251,6 +251,10 @@ class LatentLayout:
 
 # ── what to draw: styles and weights ─────────────────────────────────────────────────────────────
 
+DEFAULT_TRUNCATION = 0.75
+"""How far people may be from the average one, 0 to 1, where nothing else is asked for: the value of
+the published scripts that stylize."""
+
 
 @dataclass(frozen=True, slots=True)
 class StyleTerm:

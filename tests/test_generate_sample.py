@@ -9,7 +9,7 @@ from PIL import Image
 from dsgcli.errors import OutputExistsError, RecipeError, SourceError, UsageError
 from dsgcli.generate.codes import draw_codes, load_codes, parse_seeds, save_codes
 from dsgcli.generate.sample import SampleOptions, run
-from dsgcli.generate.scenes import Painter, Pull, Scene
+from dsgcli.generate.scenes import Scene, SceneRenderer, WeightedStyle
 from dsgcli.media.images import read_image
 from dsgcli.media.sources import read_metadata
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
@@ -31,7 +31,9 @@ def sampler(portraits):
 
 
 def pictures(folder):
-    return {path.stem: read_image(path).pixels for path in sorted(folder.glob("*.png"))}
+    """All single pictures of a folder by name, without the sheet."""
+    paths = sorted(folder.glob("seed*.png"))
+    return {path.stem: read_image(path).pixels for path in paths}
 
 
 def draw(tmp_path, name="out", **values):
@@ -78,11 +80,11 @@ def test_scenes_are_drawn_as_the_network_draws(portraits):
     model, layout = portraits.generator, portraits.layout
     ws, exstyle_ws = (torch.randn(3, layout.num_latents, WIDTH) for _ in range(2))
     weights = StyleWeights.of(layout, structure=0.6, color=0.7)
-    pulls = [(Pull(model, code),) for code in exstyle_ws]
+    pulls = [(WeightedStyle(model, code),) for code in exstyle_ws]
     scenes = [
         Scene(ws=w, structure=p, color=p, weights=weights) for w, p in zip(ws, pulls, strict=True)
     ]
-    drawn = torch.stack(list(Painter(portraits).images(scenes)))
+    drawn = torch.stack(list(SceneRenderer(portraits).images(scenes)))
     torch.testing.assert_close(drawn, model(ws, exstyle_ws, weights.layers), atol=1e-4, rtol=1e-4)
 
 
@@ -92,15 +94,15 @@ def test_scenes_of_different_weights_can_be_drawn_together(portraits, monkeypatc
     scenes = [
         Scene(
             ws=ws,
-            structure=(Pull(model, code),),
-            color=(Pull(model, code),),
+            structure=(WeightedStyle(model, code),),
+            color=(WeightedStyle(model, code),),
             weights=StyleWeights.of(layout, structure=weight, color=1 - weight),
         )
         for weight in (0.0, 0.5, 1.0)
     ]
-    alone = list(Painter(portraits).images(scenes))
-    monkeypatch.setattr(Painter, "num_together", 3)
-    together = list(Painter(portraits).images(scenes))
+    alone = list(SceneRenderer(portraits).images(scenes))
+    monkeypatch.setattr(SceneRenderer, "num_together", 3)
+    together = list(SceneRenderer(portraits).images(scenes))
     torch.testing.assert_close(torch.stack(together), torch.stack(alone), atol=1e-4, rtol=1e-4)
 
 
@@ -108,9 +110,9 @@ def test_a_mixture_of_a_model_with_itself_is_that_model(portraits):
     model, layout = portraits.generator, portraits.layout
     ws, code = torch.randn(layout.num_latents, WIDTH), torch.randn(layout.num_latents, WIDTH)
     weights = StyleWeights.of(layout, structure=0.8, color=0.9)
-    one = (Pull(model, code),)
-    two = (Pull(model, code, 0.3), Pull(model, code, 0.7))
-    drawn = Painter(portraits).images(
+    one = (WeightedStyle(model, code),)
+    two = (WeightedStyle(model, code, 0.3), WeightedStyle(model, code, 0.7))
+    drawn = SceneRenderer(portraits).images(
         Scene(ws=ws, structure=pulls, color=pulls, weights=weights) for pulls in (one, two)
     )
     torch.testing.assert_close(*drawn, atol=1e-4, rtol=1e-4)
@@ -210,12 +212,35 @@ def test_pictures_say_what_they_are(only_tiny_store, tmp_path):
     assert said["picture"] == "seed0007" and said["style"] == "toon-cy"
 
 
-def test_nothing_is_overwritten_unless_told(only_tiny_store, tmp_path):
-    draw(tmp_path, n=2)
-    with pytest.raises(OutputExistsError):
-        draw(tmp_path, seeds="1-4")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["seed0000.png", "seed0001.png"]
-    assert len(draw(tmp_path, seeds="1-4", overwrite=True)) == 5
+def test_a_second_run_goes_to_a_numbered_neighbor(only_tiny_store, tmp_path):
+    def outputs(**values):
+        done = run(SampleOptions(output=tmp_path / "out", device="cpu", **values))
+        return done["output"], done["sheet"]
+
+    names = ("out", "out-2", "out-3")
+    wanted = [(str(tmp_path / name), str(tmp_path / name / "sheet.png")) for name in names]
+    assert [outputs(n=2), outputs(n=2), outputs(seeds="1-4")] == wanted
+    files = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert files == ["seed0000.png", "seed0001.png", "sheet.png"]
+    assert outputs(seeds="1-4", overwrite=True) == wanted[0]
+    assert len(pictures(tmp_path / "out")) == 5
+
+
+def test_files_of_others_are_not_overwritten_unless_told(only_tiny_store, tmp_path):
+    (tmp_path / "out").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "out" / "seed0001.png")
+    with pytest.raises(OutputExistsError, match="seed0001"):
+        draw(tmp_path, n=2)
+    with pytest.raises(OutputExistsError, match="mine"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "mine.png")
+        draw(tmp_path, "mine.png", n=2)
+
+
+def test_a_folder_gets_a_sheet_of_its_pictures(only_tiny_store, tmp_path):
+    drawn = draw(tmp_path, n=4)
+    sheet = read_image(tmp_path / "out" / "sheet.png").pixels
+    np.testing.assert_array_equal(sheet[4:68, 4:68], drawn["seed0000"])
+    np.testing.assert_array_equal(sheet[72:136, 72:136], drawn["seed0003"])
 
 
 def test_a_sheet_too_large_for_its_format_is_refused_before_drawing(only_tiny_store, tmp_path):
@@ -231,7 +256,6 @@ def test_a_sheet_too_large_for_its_format_is_refused_before_drawing(only_tiny_st
         ({"layer_swap": True, "structure": 0.5}, "layer_swap draws without"),
         ({"plain": True, "layer_swap": True}, "choose one"),
         ({"seeds": "1", "n": 4}, "drop n"),
-        ({"grid": (2, 2)}, "lays out a sheet"),
         ({"output": "a.mp4"}, "folder or a sheet"),
         ({"truncation": 1.5}, "between 0 and 1"),
     ],
@@ -255,6 +279,7 @@ def test_the_command_says_what_it_drew(only_tiny_store, tmp_path):
     assert {p.name for p in (tmp_path / "faces").iterdir()} == {
         "seed0000.png",
         "seed0001.png",
+        "sheet.png",
         "codes.safetensors",
     }
 

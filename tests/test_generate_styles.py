@@ -12,11 +12,11 @@ from PIL import Image
 
 from dsgcli.errors import NoFaceError, OutputExistsError, RecipeError, UsageError
 from dsgcli.faces.align import crop_whole
-from dsgcli.generate import contents as contents_module
+from dsgcli.generate import people as people_module
 from dsgcli.generate.exemplars import AddOptions, first_codes, pick_features
 from dsgcli.generate.exemplars import run as add
 from dsgcli.generate.gallery import (
-    Shown,
+    CaptionedPicture,
     ShowOptions,
     default_output,
     draw_gallery,
@@ -90,7 +90,7 @@ def test_a_page_needs_no_other_file(only_tiny_store, tmp_path):
 
 def test_a_page_escapes_names(only_tiny_store):
     gallery = plan_gallery(ShowOptions(name="ink", **CPU))
-    pictures = [Shown(caption="<script>", pixels=np.zeros((8, 8, 3), np.uint8))]
+    pictures = [CaptionedPicture(caption="<script>", pixels=np.zeros((8, 8, 3), np.uint8))]
     assert "<script>" not in page_of(gallery, pictures)
 
 
@@ -214,7 +214,7 @@ def test_a_picture_without_a_face_adds_nothing(only_tiny_store, picture, monkeyp
         def close(self):
             pass
 
-    monkeypatch.setattr(contents_module, "open_detector", lambda **_: Blind())
+    monkeypatch.setattr(people_module, "open_detector", lambda **_: Blind())
     with pytest.raises(NoFaceError):
         add(AddOptions(name="toon", picture=picture, **CPU))
     assert not (tmp_path / "home").exists()

@@ -8,7 +8,7 @@ from reference import fill, golden
 from dsgcli.errors import UsageError
 from dsgcli.generate.codes import SampleCodes
 from dsgcli.generate.sample import draw_samples
-from dsgcli.generate.scenes import Painter
+from dsgcli.generate.scenes import SceneRenderer
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
@@ -130,7 +130,7 @@ def test_sampling_agrees_with_the_published_script(dual256, name):
         z = z[:1].expand(2, -1)
         exstyle[:, 7:] = exstyle[:1, 7:]
     codes = SampleCodes(z, exstyle[:, : LAYOUT.num_latents], ("a", "b"))
-    painter, weights = Painter(Portraits(dual256)), StyleWeights.of(LAYOUT)
+    painter, weights = SceneRenderer(Portraits(dual256)), StyleWeights.of(LAYOUT)
     images = list(draw_samples(painter, codes, weights=weights, truncation=0.5))
     check("script.generate", name, torch.stack(images))
 

@@ -47,7 +47,7 @@ def examples_of(module):
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("module", ["dsgcli.stylize.calls", "dsgcli.generate.calls"])
+@pytest.mark.parametrize("module", ["dsgcli.stylize.calls", "dsgcli.generate.sample"])
 @pytest.mark.usefixtures("here")
 def test_examples_in_docstrings_run(module):
     tests = examples_of(module)

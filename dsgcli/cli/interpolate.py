@@ -27,9 +27,10 @@ from dsgcli.cli.options import (
     numbers,
     output_to,
 )
+from dsgcli.types import DEFAULT_TRUNCATION
 
 if TYPE_CHECKING:
-    from dsgcli.generate.interpolate_options import InterpolateOptions
+    from dsgcli.generate.interpolate import InterpolateOptions
 
 EXAMPLES = """
 Examples:
@@ -44,8 +45,8 @@ PATH_GROUP = "The path"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stops:
-    """What lies along the path."""
+class KeyframeFlags:
+    """Flags for the people and styles along the path."""
 
     style: Styles = field(default_factory=lambda: ["default"])
     content: Annotated[
@@ -63,14 +64,14 @@ class Stops:
     color: Color = None
     weights: Weights = None
     preset: Preset = None
-    truncation: Truncation = 0.75
+    truncation: Truncation = DEFAULT_TRUNCATION
     size: Size = None
     aligned: Aligned = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Route:
-    """How the path runs."""
+class PathFlags:
+    """Flags for the path."""
 
     axis: Annotated[
         Literal["both", "content", "style", "structure", "color", "weight"],
@@ -92,7 +93,7 @@ class Route:
         bool,
         typer.Option(
             "--ease/--no-ease",
-            help="Slow down at each stop, or keep one speed.",
+            help="Slow down at each keyframe, or keep one speed.",
             rich_help_panel=PATH_GROUP,
         ),
     ] = True
@@ -101,8 +102,8 @@ class Route:
         typer.Option(
             min=2,
             metavar="N",
-            help="Pictures from one stop to the next.",
-            show_default="48, or 7 for a strip",
+            help="Number of pictures of the whole path.",
+            show_default="49, or 7 for a strip, for two keyframes",
             rich_help_panel=PATH_GROUP,
         ),
     ] = None
@@ -114,13 +115,13 @@ class Route:
     ] = 24.0
     loop: Annotated[
         bool,
-        typer.Option("--loop", help="Come back to the first stop.", rich_help_panel=PATH_GROUP),
+        typer.Option("--loop", help="Come back to the first keyframe.", rich_help_panel=PATH_GROUP),
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """Figures instead of a path, and where the result goes."""
+class FigureFlags:
+    """Flags for figures instead of a path, and for the output."""
 
     matrix: Annotated[
         tuple[int, int] | None,
@@ -134,7 +135,8 @@ class Figure:
         str | None,
         typer.Option(
             metavar="structure,color|layers",
-            help="One portrait over a grid of weights, or with each layer alone.",
+            help="One portrait over a grid of weights (the first one down, the second one across), "
+            "or with each layer alone.",
             rich_help_panel=FILES_GROUP,
         ),
     ] = None
@@ -150,30 +152,39 @@ class Figure:
 
 
 @expand
-def interpolate(stops: Stops, route: Route, figure: Figure, machine: Machine, talk: Talk) -> None:
+def interpolate(
+    keyframes: KeyframeFlags, path: PathFlags, figure: FigureFlags, machine: Machine, talk: Talk
+) -> None:
     """Go from one style or face to another: a video, a strip, or a figure.
 
-    Several --style or --content are stops on the way.
+    Give --style or --content several times: they are the keyframes of the path.
     """
-    options = options_of(stops, route, figure, machine)
+    options = options_of(keyframes, path, figure, machine)
     from dsgcli.generate.interpolate import run
 
     with talk.terminal.progress() as progress:
         done = run(options, progress)
-    talk.terminal.summary(done, _said(done))
+    talk.terminal.summary(done, _text(done))
 
 
-def options_of(stops: Stops, route: Route, figure: Figure, machine: Machine) -> InterpolateOptions:
+def options_of(
+    keyframes: KeyframeFlags, path: PathFlags, figure: FigureFlags, machine: Machine
+) -> InterpolateOptions:
     """The flags as the library takes them: same names, two of them read into values."""
-    values = values_of(stops, route, figure, machine)
-    values |= {"weights": numbers("--weights", stops.weights), "content": values["content"] or ()}
-    from dsgcli.generate.interpolate_options import InterpolateOptions  # torch loads here
+    values = values_of(keyframes, path, figure, machine)
+    values |= {
+        "weights": numbers("--weights", keyframes.weights),
+        "content": values["content"] or (),
+    }
+    from dsgcli.generate.interpolate import InterpolateOptions  # torch loads here
 
     return InterpolateOptions(**values)
 
 
-def _said(done: dict[str, Any]) -> str:
+def _text(done: dict[str, Any]) -> str:
     if done["kind"] != "path":
-        return f"{done['kind']} of {done['rows']} x {done['columns']} pictures: {done['output']}"
+        return (
+            f"Wrote {done['output']} ({done['kind']}, {done['rows']} x {done['columns']} pictures)"
+        )
     lasts = "" if done["duration_s"] is None else f", {done['duration_s']:.1f} s"
-    return f"{done['frames']} pictures of {done['size_px']} px{lasts}: {done['output']}"
+    return f"Wrote {done['output']} ({done['frames']} pictures{lasts})"

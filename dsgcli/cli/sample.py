@@ -27,23 +27,24 @@ from dsgcli.cli.options import (
     output_to,
 )
 from dsgcli.errors import UsageError
+from dsgcli.types import DEFAULT_TRUNCATION
 
 if TYPE_CHECKING:
     from dsgcli.generate.sample import SampleOptions
 
 EXAMPLES = """
 Examples:
-  dsg sample                                   16 portraits in the default style
+  dsg sample                                   16 portraits and a sheet of them
   dsg sample --n 64 --style-random -o faces/   each in a style of its own
   dsg sample --style noir:3 --grid 8x4 -o sheet.png
-  dsg sample --seeds 0,4-6 --plain             the people behind them
+  dsg sample --seeds 0,4-6 --plain             the same people without a style
   dsg sample --style-random --fix-content      one person, many styles
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Which portraits, and where they go."""
+    """Flags for the portraits and the output."""
 
     n: Annotated[
         int | None,
@@ -101,12 +102,12 @@ class Samples:
     color: Color = None
     weights: Weights = None
     preset: Preset = None
-    truncation: Truncation = 0.5
+    truncation: Truncation = DEFAULT_TRUNCATION
     plain: Annotated[
         bool,
         typer.Option(
             "--plain",
-            help="Without the style: the generator's own faces.",
+            help="Faces of the base, without a style.",
             rich_help_panel=STYLE_GROUP,
         ),
     ] = False
@@ -114,7 +115,7 @@ class Samples:
         bool,
         typer.Option(
             "--layer-swap",
-            help="With the fine-tuned generator whose layers were swapped, for comparison.",
+            help="Mix layers of the base and the fine-tuned generator, for comparison.",
             rich_help_panel=STYLE_GROUP,
         ),
     ] = False
@@ -130,7 +131,8 @@ class Samples:
     output: Annotated[
         Path,
         output_to(
-            "PATH", "A folder for single pictures, or a file (png, jpg, webp) for one sheet."
+            "PATH",
+            "A folder for pictures and a sheet of them, or a file (png, jpg, webp) for one sheet.",
         ),
     ] = Path("samples")
     grid: Annotated[
@@ -165,8 +167,8 @@ def sample(samples: Samples, machine: Machine, talk: Talk) -> None:
     with talk.terminal.progress() as progress:
         done = run(options, progress)
     count = len(done["pictures"])
-    said = f"{count} portraits of {done['size_px']} px ({done['style']}): {done['output']}"
-    talk.terminal.summary(done, said)
+    text = f"Wrote {done['sheet']} ({count} portraits, {done['style']})"
+    talk.terminal.summary(done, text)
 
 
 def options_of(samples: Samples, machine: Machine) -> SampleOptions:

@@ -1,8 +1,7 @@
-"""Latents -> pictures: samples, ways between codes, figures, galleries of styles.
+"""Latents -> pictures: samples, transitions between codes, figures, galleries of styles.
 
-codes.py        seeds and codes          contents.py   people: photographs or seeds
-scenes.py       codes -> pictures        styles.py     exemplars as stops of a way
-sample.py       `dsg sample`             interpolate.py, paths.py, figures.py: `dsg interpolate`
-gallery.py, exemplars.py                 `dsg styles`
-sheets.py       many pictures on one     terminal.py   pictures in a terminal
+codes.py        seeds and codes              people.py      photographs or seeds -> codes
+scenes.py       codes -> pictures            keyframes.py   interpolation between codes
+sample.py       `dsg sample`                 interpolate.py, figures.py   `dsg interpolate`
+gallery.py      `dsg styles show`            exemplars.py   `dsg styles add`
 """

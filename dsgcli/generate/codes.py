@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dsgcli.types import LatentLayout
 
 MAX_SEED = (1 << 60) - 1
-"""Three numbers are made of each seed, and these have 64 bits."""
+"""Each seed makes three numbers of 64 bits."""
 MAX_SEEDS = 100_000
 
 # ── seeds ────────────────────────────────────────────────────────────────────────────────────────
@@ -68,16 +68,16 @@ def seeded_normal(seed: int, part: Part, *shape: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class SampleCodes:
-    """What a set of random portraits is drawn from."""
+    """Codes of a set of random portraits."""
 
     instyle: Tensor
     """(n, D) z or (n, L, D) z+: the person."""
     exstyle: Tensor
     """(n, L, D) z+: the style."""
     names: tuple[str, ...]
-    """One a picture, for file names."""
+    """One for each picture, for file names."""
     one_style: bool = False
-    """All have the style of one exemplar, so that it can be bound."""
+    """Whether all have the style of one exemplar, so that it can be bound."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,7 +96,7 @@ class ExemplarMixture:
 
     @property
     def noise_dim(self) -> int:
-        """Numbers that a mixture is drawn from, for structure and color each."""
+        """Random numbers that a mixture takes, for structure and color each."""
         return len(self.codes)
 
     def __call__(self, structure_noise: Tensor, color_noise: Tensor) -> Tensor:
@@ -115,10 +115,10 @@ def draw_codes(
     *,
     fixed: frozenset[Part] = frozenset(),
 ) -> SampleCodes:
-    """Codes of one picture a seed.
+    """Make the codes of one picture for each seed.
 
     Args:
-        style: (L, D) of an exemplar, or what draws one a picture.
+        style: (L, D) code of an exemplar, or a network that draws a code for each picture.
         fixed: parts that all pictures take from the first seed.
     """
 
@@ -151,7 +151,7 @@ def save_codes(path: Path, codes: SampleCodes) -> None:
 
 
 def load_codes(path: Path) -> SampleCodes:
-    """What `save_codes` wrote.
+    """Read a file of `save_codes`.
 
     Raises:
         SourceMissingError, SourceError: no such file, or another kind of file.
@@ -160,8 +160,8 @@ def load_codes(path: Path) -> SampleCodes:
         raise SourceMissingError(f"no codes at {path}; `dsg sample --save-codes` writes them")
     try:
         with safe_open(path, framework="pt") as file:
-            said = file.metadata()
-            names, one_style = json.loads(said["names"]), json.loads(said["one_style"])
+            header = file.metadata()
+            names, one_style = json.loads(header["names"]), json.loads(header["one_style"])
             instyle, exstyle = file.get_tensor("instyle"), file.get_tensor("exstyle")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{path} holds no codes of `dsg sample --save-codes` ({error})") from None
@@ -169,11 +169,8 @@ def load_codes(path: Path) -> SampleCodes:
         raise SourceError(f"{path} names {len(names)} pictures and holds {len(exstyle)} codes")
     if not (instyle.isfinite().all() and exstyle.isfinite().all()):
         raise SourceError(f"{path} holds numbers that are not finite; save the codes again")
-    if len(set(names)) != len(names) or not all(_is_file_name(name) for name in names):
-        raise SourceError(f"{path} names its pictures in a way that makes no file names")
+    for name in names:  # a file of codes must not decide into which folder pictures are written
+        plain = isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")
+        if not plain or names.count(name) > 1:
+            raise SourceError(f"{path} has names of pictures that cannot be file names")
     return SampleCodes(instyle, exstyle, tuple(names), one_style is True)
-
-
-def _is_file_name(name: object) -> bool:
-    """A plain name: a file of codes must not decide into which folder we write."""
-    return isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")

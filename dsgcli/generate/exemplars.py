@@ -1,13 +1,13 @@
-"""A picture -> one more exemplar of a style, without training: `dsg styles add`.
+"""Add an exemplar to a style from a picture, without training: `dsg styles add`.
 
 A translator's style encoder makes the code in one pass. What follows is for a DualStyleGAN.
 
-Data flow: picture -> crop -> encoder -> extrinsic code -> refined against the picture -> store.
+picture -> crop -> encoder -> extrinsic code -> refined against the picture -> store.
 
 This is destylization and refinement (Yang et al., arXiv:2203.13248, section 3) of one picture, with
 one step left out: the intrinsic code is that of the encoder, drawn nearer to the average face and
-encoded again, and is not fitted under the fine-tuned generator, which a finished style does not
-come with.
+encoded again; it is not fitted under the fine-tuned generator, which is not part of a finished
+style.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dsgcli.errors import ModelMismatchError, ModelMissingError, RecipeError, UsageError
-from dsgcli.generate.contents import Aligned, FaceCutter
+from dsgcli.generate.people import Aligned, FaceCutter
 from dsgcli.media.images import read_image
 from dsgcli.models.features import VGG19
 from dsgcli.pipeline import USUAL_PX, TranslatorPipeline, load_pipeline
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 PHOTOGRAPHIC = 0.7
 """Truncation that takes a drawn face back towards photographs, as in destylization."""
 LR_COLOR = 0.1
-"""Of color rows: published for cartoon; the recipe's default hardly moves them in 100 steps."""
+"""Learning rate of color rows, as published for cartoon; the recipe's default hardly moves them in
+100 steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class AddOptions:
 
     @property
     def exemplar(self) -> str:
-        """What the new exemplar is called."""
+        """Name of the new exemplar."""
         return self.picture.name if self.label is None else self.label
 
 
@@ -91,7 +92,7 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
     """Encode and refine a picture, and keep it as an exemplar in the user's folder.
 
     Returns:
-        What it is called and where it is kept, for `--json`.
+        Its name and its file, for `--json`.
 
     Raises:
         UsageError, ModelError, MediaError, NoFaceError: nothing is kept then.
@@ -133,7 +134,7 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
 def _keep(
     store: ModelStore, options: AddOptions, codes: Codes, made: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the new exemplar; what it is called, where it is kept, and how it was made."""
+    """Write the new exemplar; returns its name, its file, and how it was made."""
     kept = store.add_exemplar(options.name, codes)
     number = store.style(options.name).names.index(options.exemplar)
     return {
@@ -162,8 +163,8 @@ def first_codes(portraits: Portraits, pixels: Pixels) -> tuple[Tensor, Tensor]:
 
 
 def pick_features(store: ModelStore, style: Style, portraits: Portraits) -> Features:
-    """What compares pictures: VGG as published where it is in the store, else the discriminator
-    that the style's base comes with, else the encoder."""
+    """Features that compare pictures: VGG as published where it is in the store, else the
+    discriminator of the style's base, else the encoder."""
     try:
         vgg = store.vgg(19, portraits.device)
         assert isinstance(vgg, VGG19)
@@ -195,7 +196,7 @@ def refine(
         instyle, exstyle: (1, L, D) z+.
 
     Returns:
-        (1, L, D) z+, and what measured how far it is from the picture before and after.
+        (1, L, D) z+; the name of the measure, and the distance to the picture before and after.
     """
     dual = portraits.generator
     image = fit(to_images([pixels], portraits.device), features.size_px)
@@ -209,7 +210,7 @@ def refine(
     after = distance(dual, features, image, instyle, refined)
     if after > before:
         progress.warn(
-            "fitting the code did not bring it nearer to the picture; it is kept as it was"
+            "fitting the code did not bring it nearer to the picture, so the code is unchanged"
         )
         refined, after = exstyle, before
     return refined, {"measured_by": features.name, "distance": [before, after]}
@@ -219,7 +220,7 @@ def refine(
 def distance(
     dual: DualStyleGAN, features: Features, image: Tensor, instyle: Tensor, exstyle: Tensor
 ) -> float:
-    """How far a picture (1, 3, S, S) is from what its codes draw."""
+    """Distance of a picture (1, 3, S, S) from the drawing of its codes."""
     network = dual.generator
     drawn = dual(network.map_plus(instyle), network.map_plus(exstyle))
     return float(features.distance(drawn, image))

@@ -1,6 +1,6 @@
-"""What a style looks like, from its codes alone: `dsg styles show`.
+"""Galleries of a style, drawn from its codes alone: `dsg styles show`.
 
-Data flow: codes -> scenes -> pictures -> a sheet, or a page that needs no other file.
+codes -> scenes -> pictures -> a sheet, or a page that needs no other file.
 
 An exemplar is drawn as its own codes say: its intrinsic code (or, in styles that have none, its
 extrinsic one), wholly in its own style. That is how near the model comes to the picture that the
@@ -12,39 +12,42 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from dsgcli.errors import UsageError
-from dsgcli.generate.figures import exemplar_scene
-from dsgcli.generate.scenes import AnyPainter, Scene, make_painter
-from dsgcli.generate.sheets import check_sheet, is_sheet, near_square
-from dsgcli.generate.stops import StyleStop
+from dsgcli.generate.figures import (
+    check_sheet,
+    exemplar_scene,
+    free_output,
+    is_sheet,
+    near_square,
+)
+from dsgcli.generate.keyframes import StyleKeyframe
+from dsgcli.generate.scenes import AnyRenderer, Scene, make_renderer
 from dsgcli.media.files import Beside, check_output, no_empty_folders, sink_error
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.pipeline import TranslatorPipeline, load_pipeline
-from dsgcli.portraits import Portraits, to_pixels
+from dsgcli.pipeline import load_pipeline
+from dsgcli.portraits import to_pixels
 from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.types import StyleRef, StyleTerm
 
 if TYPE_CHECKING:
-    from dsgcli.store import Style, StyleInfo
-    from dsgcli.store.codes import ResolvedStyle
+    from dsgcli.store import StyleInfo
     from dsgcli.types import Pixels
 
 THUMBNAIL_PX = 256
-"""Side of the pictures of a gallery; of larger models, drawn by the layers up to there."""
+"""Side of the pictures of a gallery; larger models draw them by the layers up to there."""
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""At which one exemplar is shown; 0 is the face behind it."""
+"""Weights at which one exemplar is shown; 0 is the face behind it."""
 SMALLEST_CELL_PX = 64
 PAGE_SUFFIXES = frozenset({".html", ".htm"})
 WEBP_QUALITY = 90
@@ -67,7 +70,7 @@ class ShowOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shown:
+class CaptionedPicture:
     """One picture with its caption."""
 
     caption: str
@@ -76,28 +79,28 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Gallery:
-    """What is shown of a style."""
+    """The scenes of a style, and what draws them."""
 
     info: StyleInfo
     title: str
     scenes: list[tuple[str, Scene]]
     """Captions, and what to draw above them."""
-    painter: AnyPainter
+    renderer: AnyRenderer
     large: bool
     """One exemplar: the first scene is it, the others its weights; else all exemplars."""
     numbers: list[int]
-    """Of the exemplars that are shown."""
+    """Numbers of the exemplars that are shown."""
 
     @property
     def cell_px(self) -> int:
         """Side of a picture on a sheet."""
-        size_px = self.painter.portraits.size_px
+        size_px = self.renderer.portraits.size_px
         across = len(WEIGHTS) if self.large else 1
         return max(SMALLEST_CELL_PX, size_px // across)
 
     @property
     def columns(self) -> int:
-        """Of a sheet."""
+        """Columns of a sheet."""
         return len(WEIGHTS) if self.large else near_square(len(self.scenes))
 
 
@@ -114,33 +117,23 @@ def show(options: ShowOptions, progress: Progress = SILENT) -> dict[str, Any]:
     page = output.suffix.lower() in PAGE_SUFFIXES
     if not page and not is_sheet(output):
         raise UsageError(f"-o takes a sheet (.png .jpg .webp) or a page (.html), got {output}")
+    output = free_output(output, overwrite=options.overwrite)
     with no_empty_folders([output]):
-        return _draw(options, output, progress, page=page)
-
-
-def _draw(options: ShowOptions, output: Path, progress: Progress, *, page: bool) -> dict[str, Any]:
-    check_output(output, overwrite=options.overwrite)
-    gallery = plan_gallery(options)
-    if page:
-        write_page(output, page_of(gallery, draw_gallery(gallery, progress)))
-    else:
-        rows = -(-len(gallery.scenes) // gallery.columns)
-        check_sheet(
-            output,
-            columns=gallery.columns,
-            rows=rows,
-            cell_px=gallery.cell_px,
-            overwrite=options.overwrite,
-        )
-        sheet = sheet_of(gallery, draw_gallery(gallery, progress))
-        write_image(output, sheet, overwrite=options.overwrite)
-    return {"output": str(output)} | described(gallery)
-
-
-def described(gallery: Gallery) -> dict[str, Any]:
-    """A gallery in words."""
+        check_output(output, overwrite=options.overwrite)
+        gallery = plan_gallery(options)
+        columns, rows = gallery.columns, -(-len(gallery.scenes) // gallery.columns)
+        if not page:
+            check_sheet(output, columns, rows, gallery.cell_px, overwrite=options.overwrite)
+        pictures = draw_gallery(gallery, progress)
+        if page:
+            write_page(output, page_of(gallery, pictures))
+        else:
+            metadata = {"style": gallery.title}
+            sheet = sheet_of(gallery, pictures)
+            write_image(output, sheet, metadata=metadata, overwrite=options.overwrite)
     names = gallery.info.exemplars
     return {
+        "output": str(output),
         "style": gallery.info.name,
         "exemplars": [{"number": n, "name": names[n]} for n in gallery.numbers],
         "size_px": gallery.info.size_px,
@@ -176,104 +169,67 @@ def plan_gallery(options: ShowOptions) -> Gallery:
         backend=options.backend,
         size=min(style.info.size_px or THUMBNAIL_PX, THUMBNAIL_PX) if whole else None,
     )
+    if whole:  # each called by its number and name, which may begin with digits
+        instyle = style.default if style.instyle is None else style.instyle
+        exemplars = [
+            StyleKeyframe.of(f"{number}: {Path(name).stem}", portraits, exstyle, intrinsic)
+            for number, (name, exstyle, intrinsic) in enumerate(
+                zip(style.names, style.default, instyle, strict=True)
+            )
+        ]
+        scenes = [(exemplar.label, exemplar_scene(exemplar)) for exemplar in exemplars]
+    else:
+        exemplar = StyleKeyframe.of(resolved.label, portraits, resolved.exstyle, resolved.instyle)
+        scenes = [(exemplar.label, exemplar_scene(exemplar))]
+        scenes += [(f"weight {weight:g}", exemplar_scene(exemplar, weight)) for weight in WEIGHTS]
     shown = style.names if whole else resolved.exemplars
     return Gallery(
         info=style.info,
         title=style.name if whole else resolved.label,
-        scenes=_all_exemplars(style, portraits) if whole else _one_exemplar(resolved, portraits),
-        painter=make_painter(portraits, options.batch_size),
+        scenes=scenes,
+        renderer=make_renderer(portraits, options.batch_size),
         large=not whole,
         numbers=[style.names.index(name) for name in shown],
     )
 
 
-def draw_gallery(gallery: Gallery, progress: Progress = SILENT) -> list[Shown]:
+def draw_gallery(gallery: Gallery, progress: Progress = SILENT) -> list[CaptionedPicture]:
     """A picture for each scene."""
     drawn = []
     with progress.task("Drawing", len(gallery.scenes), unit="pictures") as task:
-        images = gallery.painter.images(scene for _, scene in gallery.scenes)
+        images = gallery.renderer.images(scene for _, scene in gallery.scenes)
         for (caption, _), image in zip(gallery.scenes, images, strict=True):
-            drawn.append(Shown(caption=caption, pixels=to_pixels(image[None])[0]))
+            drawn.append(CaptionedPicture(caption=caption, pixels=to_pixels(image[None])[0]))
             task.advance()
     return drawn
-
-
-def _one_exemplar(
-    resolved: ResolvedStyle, portraits: Portraits | TranslatorPipeline
-) -> list[tuple[str, Scene]]:
-    stop = StyleStop.resolved(resolved, portraits.model, portraits)
-    weighed = [(f"weight {weight:g}", exemplar_scene(stop, weight)) for weight in WEIGHTS]
-    return [(stop.label, exemplar_scene(stop)), *weighed]
-
-
-def _all_exemplars(
-    style: Style, portraits: Portraits | TranslatorPipeline
-) -> list[tuple[str, Scene]]:
-    """Each called by its number and name, which may begin with digits."""
-    instyle = style.default if style.instyle is None else style.instyle
-
-    def stop(name: str, exstyle: Tensor, intrinsic: Tensor) -> StyleStop:
-        if isinstance(portraits, TranslatorPipeline):
-            return StyleStop.translated(name, portraits, exstyle)
-        return StyleStop.of(name, portraits.generator, exstyle, intrinsic)
-
-    codes = zip(style.names, style.default, instyle, strict=True)
-    return [
-        (f"{number}: {Path(name).stem}", exemplar_scene(stop(name, exstyle, intrinsic)))
-        for number, (name, exstyle, intrinsic) in enumerate(codes)
-    ]
 
 
 # ── sheets ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def sheet_of(
-    gallery: Gallery,
-    pictures: Sequence[Shown],
-    *,
-    columns: int | None = None,
-    cell_px: int | None = None,
-    most_px: int | None = None,
+def sheet_of(gallery: Gallery, pictures: Sequence[CaptionedPicture]) -> Pixels:
+    """(H, W, 3): all pictures with their captions, or one as it is above its weights."""
+    if not gallery.large:
+        return _sheet(pictures, gallery.columns, gallery.cell_px)
+    parts = [_sheet(pictures[:1], 1), _sheet(pictures[1:], gallery.columns, gallery.cell_px)]
+    width = max(part.shape[1] for part in parts)
+    padded = []
+    for part in parts:  # centered on white
+        lacking = width - part.shape[1]
+        sides = (lacking // 2, lacking - lacking // 2)
+        padded.append(np.pad(part, ((0, 0), sides, (0, 0)), constant_values=255))
+    return np.concatenate(padded)
+
+
+def _sheet(
+    pictures: Sequence[CaptionedPicture], columns: int, cell_px: int | None = None
 ) -> Pixels:
-    """(H, W, 3): all pictures with their captions, or one above its weights.
-
-    Args:
-        columns, cell_px: of a gallery of all exemplars; None chooses.
-        most_px: the sheet is made no wider.
-    """
-    if gallery.large:
-        sheet = _large(gallery, pictures)
-    else:
-        sheet = _sheet(pictures, columns or gallery.columns, cell_px or gallery.cell_px)
-    height, width = sheet.shape[:2]
-    if most_px is None or width <= most_px:
-        return sheet
-    size = (most_px, max(1, round(height * most_px / width)))
-    return np.asarray(Image.fromarray(sheet).resize(size, Image.Resampling.LANCZOS))
-
-
-def _sheet(pictures: Sequence[Shown], columns: int, cell_px: int | None = None) -> Pixels:
     return make_sheet(
         [shown.pixels for shown in pictures],
         columns=columns,
         labels=[shown.caption for shown in pictures],
         cell_px=cell_px,
     )
-
-
-def _large(gallery: Gallery, pictures: Sequence[Shown]) -> Pixels:
-    """The first picture as it is, the others small below it."""
-    above = _sheet(pictures[:1], 1)
-    below = _sheet(pictures[1:], gallery.columns, gallery.cell_px)
-    width = max(above.shape[1], below.shape[1])
-    return np.concatenate([_centered(above, width), _centered(below, width)])
-
-
-def _centered(picture: Pixels, width: int) -> Pixels:
-    lacking = width - picture.shape[1]
-    sides = (lacking // 2, lacking - lacking // 2)
-    padded: Pixels = np.pad(picture, ((0, 0), sides, (0, 0)), constant_values=255)
-    return padded
 
 
 # ── pages ────────────────────────────────────────────────────────────────────────────────────────
@@ -306,32 +262,31 @@ code {{ font-size: 12px; opacity: .75; user-select: all; }}
 """
 
 
-def page_of(gallery: Gallery, pictures: Sequence[Shown]) -> str:
+def page_of(gallery: Gallery, pictures: Sequence[CaptionedPicture]) -> str:
     """A page with all pictures inside."""
     info = gallery.info
     about = f"{info.size_px} px, license: {info.license or 'unknown'}"
     if not gallery.large:
         about = f"{len(pictures)} exemplars, {about}"
+    figures = []
+    for index, shown in enumerate(pictures):
+        large, caption = gallery.large and index == 0, html.escape(shown.caption)
+        alt = caption
+        if not gallery.large:  # with the flag that takes it
+            style = f"--style {info.name}:{gallery.numbers[index]}"
+            caption += f"<br><code>{html.escape(style)}</code>"
+        figures.append(
+            f"<figure{' class=large' if large else ''}>"
+            f'<img alt="{alt}" src="{data_url(shown.pixels)}">'
+            f"<figcaption>{caption}</figcaption></figure>\n"
+        )
     return _PAGE.format(
         title=html.escape(gallery.title),
         about=html.escape(f"{about}. Drawn from the codes of the style by dsg."),
         cell_px=160 if gallery.large else 200,
         large_px=pictures[0].pixels.shape[1],
-        figures="".join(_figures(gallery, pictures)),
+        figures="".join(figures),
     )
-
-
-def _figures(gallery: Gallery, pictures: Sequence[Shown]) -> Iterator[str]:
-    for index, shown in enumerate(pictures):
-        large, caption = gallery.large and index == 0, html.escape(shown.caption)
-        if not gallery.large:  # say how to draw in it
-            style = f"--style {gallery.info.name}:{gallery.numbers[index]}"
-            caption += f"<br><code>{html.escape(style)}</code>"
-        yield (
-            f"<figure{' class=large' if large else ''}>"
-            f'<img alt="{html.escape(shown.caption)}" src="{data_url(shown.pixels)}">'
-            f"<figcaption>{caption}</figcaption></figure>\n"
-        )
 
 
 def data_url(pixels: Pixels) -> str:

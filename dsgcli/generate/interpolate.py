@@ -1,135 +1,403 @@
-"""Stops -> a way between them -> frames: `dsg interpolate`.
+"""Keyframes -> a transition between them -> frames: `dsg interpolate`.
 
-Stops are people (photographs or seeds) and styles (exemplars). The axis says which of them move;
-the others stay at their first stop. Figures (`figures.py`) lay the same things out on a sheet.
+The axis says which keyframes move, people or styles; the others stay at their first one. Figures
+(`figures.py`) lay the same things out on a sheet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from dsgcli.errors import ModelMismatchError
-from dsgcli.generate.figures import draw_figure
-from dsgcli.generate.interpolate_options import InterpolateOptions
-from dsgcli.generate.paths import along, positions
-from dsgcli.generate.scenes import Scene
-from dsgcli.generate.sheets import check_sheet
-from dsgcli.generate.stops import Stops, load_stops, pulls_at, scaled
+from dsgcli.errors import ModelMismatchError, RecipeError, StyleRefError
+from dsgcli.generate.figures import (
+    check_sheet,
+    draw_cells,
+    free_output,
+    is_sheet,
+    matrix,
+    sweep,
+)
+from dsgcli.generate.keyframes import Keyframes, StyleKeyframe, along, positions, styles_at
+from dsgcli.generate.people import Aligned, check_contents, find_people
+from dsgcli.generate.scenes import Scene, make_renderer
 from dsgcli.media.files import locked_outputs, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
 from dsgcli.media.sources import SourceInfo
-from dsgcli.portraits import Look, to_pixels
+from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.pipeline import TranslatorPipeline, load_pipeline
+from dsgcli.portraits import Look, pick_weights, to_pixels
 from dsgcli.progress import SILENT, Progress, Task
-from dsgcli.types import Frame
+from dsgcli.runtime import BackendName, Precision
+from dsgcli.store import ModelStore
+from dsgcli.types import DEFAULT_TRUNCATION, Frame, StyleRef, StyleTerm, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.types import Pixels
 
+Axis = Literal["both", "content", "style", "structure", "color", "weight"]
+Kind = Literal["path", "matrix", "sweep"]
+SWEEPS = ("structure", "color", "layers")
+
+FILM_STEPS, STRIP_STEPS = 48, 6
+"""Steps from one keyframe to the next where --frames is not given: two seconds of video, or seven
+pictures side by side."""
+STILL_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+"""A path with one of these endings is a strip; a .webp moves."""
 STRIP_COLUMNS = 16
 """Pictures side by side before a strip goes on below."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpolateOptions:
+    """Every choice of `dsg interpolate`; the names are those of its flags."""
+
+    # keyframes
+    style: tuple[str, ...] = ("default",)
+    content: tuple[str, ...] = ()
+    """Pictures or seeds; empty is `seed`."""
+    seed: int = 0
+    structure: float | None = None
+    color: float | None = None
+    weights: tuple[float, ...] | None = None
+    preset: str | None = None
+    truncation: float = DEFAULT_TRUNCATION
+    size: int | None = None
+    aligned: Aligned = "auto"
+
+    # the path
+    axis: Axis = "both"
+    space: Literal["z+", "w+"] = "w+"
+    ease: bool = True
+    frames: int | None = None
+    """Pictures of the whole path; None is `FILM_STEPS`, or `STRIP_STEPS`, for each transition."""
+    fps: float = 24.0
+    loop: bool = False
+
+    # figures instead of a path
+    matrix: tuple[int, int] | None = None
+    """Rows of people and columns of exemplars."""
+    sweep: str | None = None
+    """`structure,color` (either or both: down, then across), or `layers`."""
+
+    # files and the machine
+    output: Path | None = None
+    overwrite: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    backend: BackendName = "auto"
+    batch_size: int | None = None
+    pretrained: Path | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "path": self._problems_of_path,
+            "matrix": self._problems_of_matrix,
+            "sweep": self._problems_of_sweep,
+        }
+        problems = [*self._problems(), *checks[self.kind]()]
+        if problems:
+            raise RecipeError("the command", problems)
+
+    @property
+    def kind(self) -> Kind:
+        """A path, or a figure: a matrix or a sweep."""
+        return "matrix" if self.matrix else "sweep" if self.sweep is not None else "path"
+
+    @property
+    def target(self) -> Path:
+        """Where the result goes."""
+        return self.output or Path(f"interpolation.{'mp4' if self.kind == 'path' else 'png'}")
+
+    @property
+    def is_strip(self) -> bool:
+        """Whether a path becomes one picture."""
+        return self.kind == "path" and self.target.suffix.lower() in STILL_SUFFIXES
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Pictures and seeds, `seed` if none are named; a matrix counts up from there."""
+        if self.content:
+            return self.content
+        return tuple(str(self.seed + row) for row in range(self.matrix[0] if self.matrix else 1))
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """The weights that a sweep varies: down, then across."""
+        return tuple(part.strip() for part in (self.sweep or "").split(","))
+
+    @property
+    def num_keyframes(self) -> int:
+        """Keyframes of the longer of the two paths, of people and of styles."""
+        if self.axis == "weight":
+            return 2
+        moving = {"both": (self.style, self.people), "content": (self.people,)}
+        return max(len(names) for names in moving.get(self.axis, (self.style,)))
+
+    @property
+    def num_frames(self) -> int:
+        """Pictures of the whole path."""
+        steps = STRIP_STEPS if self.is_strip else FILM_STEPS
+        usual = steps * (self.num_keyframes if self.loop else self.num_keyframes - 1)
+        return self.frames or usual + (0 if self.loop else 1)  # an open path ends on a keyframe
+
+    @property
+    def frame_time(self) -> Fraction:
+        """Seconds that a frame lasts, exactly."""
+        return 1 / Fraction(self.fps).limit_denominator(1001)
+
+    def _problems(self) -> Iterator[str]:
+        if not 0 <= self.truncation <= 1:
+            yield f"truncation lies between 0 and 1, got {self.truncation:g}"
+        if self.seed < 0:
+            yield f"seed must not be negative, got {self.seed}"
+        if not self.style:
+            yield "style needs at least one reference"
+        if self.matrix and self.sweep is not None:
+            yield "matrix and sweep are two figures; choose one"
+        if self.kind != "path" and not is_sheet(self.target):
+            yield f"a figure is one picture (.png .jpg .webp), got output {self.target}"
+
+    def _problems_of_path(self) -> Iterator[str]:
+        if not 1 <= self.fps <= 1000:
+            yield f"fps lies between 1 and 1000, got {self.fps:g}"
+        moves = {"both": "style content", "content": "content", "weight": ""}
+        moving = moves.get(self.axis, "style").split()
+        counts = {"style": len(self.style), "content": len(self.people)}
+        if moving and max(counts[name] for name in moving) < 2:
+            examples = {
+                "style": "two styles: -s noir:1 -s noir:4",
+                "content": "two people: -c 3 -c 8",
+            }
+            yield f"Give {' or '.join(examples[name] for name in moving)}"
+        elif self.frames is not None and self.frames < max(2, self.num_keyframes):
+            least = max(2, self.num_keyframes)
+            yield f"frames must be at least {least} here, one for each keyframe, got {self.frames}"
+        for name in counts.keys() - set(moving):
+            if counts[name] > 1:
+                yield f"axis {self.axis} stays at one {name}; drop the other --{name}"
+
+    def _problems_of_matrix(self) -> Iterator[str]:
+        assert self.matrix is not None
+        rows, columns = self.matrix
+        if rows < 1 or columns < 1:
+            yield f"matrix takes at least one row and one column, got {rows} {columns}"
+        if self.content and len(self.content) != rows:
+            yield f"matrix has {rows} rows, and --content is given {len(self.content)} times"
+        if len(self.style) not in (1, columns):
+            yield f"matrix has {columns} columns, and --style is given {len(self.style)} times"
+
+    def _problems_of_sweep(self) -> Iterator[str]:
+        parts = self.sweeps
+        if not set(parts) <= set(SWEEPS) or len(set(parts)) != len(parts):
+            yield f"sweep is structure,color or one of them, or layers; got {self.sweep!r}"
+        elif "layers" in parts and len(parts) > 1:
+            yield "sweep layers stands alone"
+        if len(self.style) > 1 or len(self.content) > 1:
+            yield "a sweep shows one person in one style; drop the other --style or --content"
+
+
+# ── keyframes ────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_keyframes(options: InterpolateOptions, progress: Progress = SILENT) -> Keyframes:
+    """Find the styles and people, load the networks, encode photographs.
+
+    Raises:
+        UsageError, ModelError, MediaError, NoFaceError: something is not there, or does not fit.
+    """
+    photographs = check_contents(options.people)
+    store = ModelStore.open(options.pretrained)
+    refs = [StyleRef.parse(text) for text in options.style]
+    if options.matrix and options.matrix[1] > len(refs):
+        refs = _first_exemplars(store, refs[0], options.matrix[1])
+    styles = [store.resolve(ref) for ref in refs]
+    first, *others = dict.fromkeys(style.style for style in styles)
+    for other in others:  # else a code means another face in each
+        if not store.same_base(first, other):
+            raise ModelMismatchError(
+                f"{first} and {other} have different bases, so there is no transition between "
+                f"them; choose styles of one base (`dsg styles diff` compares two)"
+            )
+    portraits = load_pipeline(
+        store,
+        first,
+        encoder="auto" if photographs else None,
+        device=options.device,
+        precision=options.precision,
+        backend=options.backend,
+        size=options.size,
+    )
+    weights = pick_weights(
+        portraits.layout,
+        structure=options.structure,
+        color=options.color,
+        weights=options.weights,
+        preset=options.preset,
+        usual=portraits.usual_weight,
+    )
+    models: dict[str, DualStyleGAN] = {}
+    if not isinstance(portraits, TranslatorPipeline):
+        models[first] = portraits.generator
+        for other in others:  # all with one photographic generator in memory
+            model = store.generator(other, portraits.device).requires_grad_(False)
+            if model.layout != portraits.layout:
+                raise ModelMismatchError(
+                    f"{first} and {other} divide structure from color at different layers, so "
+                    f"there is no transition between them"
+                )
+            model.generator = portraits.generator.generator
+            models[other] = model
+    people = find_people(
+        options.people,
+        portraits,
+        store,
+        aligned=options.aligned,
+        moving=options.kind == "path" and len(options.people) > 1,
+        progress=progress,
+    )
+    return Keyframes(
+        renderer=make_renderer(portraits, options.batch_size),
+        people=people,
+        styles=[
+            StyleKeyframe.of(s.label, portraits, s.exstyle, s.instyle, models.get(s.style))
+            for s in styles
+        ],
+        weights=weights,
+        truncation=options.truncation,
+    )
+
+
+def _first_exemplars(store: ModelStore, ref: StyleRef, count: int) -> list[StyleRef]:
+    if len(ref.terms) > 1 or ref.terms[0].exemplar is not None:
+        raise StyleRefError(
+            f"--style {ref} is one exemplar, and the matrix has {count} columns; name the style "
+            f"alone for its first ones, or give --style {count} times"
+        )
+    names = store.style(ref.style).names
+    if len(names) < count:
+        raise StyleRefError(
+            f"{ref.style} has {len(names)} exemplars, and the matrix has {count} columns; choose "
+            f"at most {len(names)}"
+        )
+    return [StyleRef((StyleTerm(ref.style, name),)) for name in names[:count]]
+
+
+# ── the run ──────────────────────────────────────────────────────────────────────────────────────
+
+
 def run(options: InterpolateOptions, progress: Progress = SILENT) -> dict[str, Any]:
-    """Draw what `options` asks for: a way as a video, an animation or a strip; or a figure.
+    """Draw a path as a video, an animation or a strip; or a figure. An output that dsg has made
+    before gets a numbered neighbor, unless it is to be overwritten.
 
     Returns:
-        output, frames and stops, for `--json`.
+        output, frames and keyframes, for `--json`.
 
     Raises:
         UsageError, ModelError, MediaError, NoFaceError: before anything is drawn.
         OutputBusyError: another run is writing the output.
     """
-    with no_empty_folders([options.target]), locked_outputs([options.target]):
-        return _draw(options, progress)
-
-
-def _draw(options: InterpolateOptions, progress: Progress) -> dict[str, Any]:
-    stops = load_stops(options, progress)
-    done: dict[str, Any] = {
-        "output": str(options.target),
-        "kind": options.kind,
-        "styles": [style.label for style in stops.styles],
-        "contents": [person.label for person in stops.people],
-        "size_px": stops.portraits.size_px,
-    }
-    if options.kind != "path":
-        return done | draw_figure(options, stops, progress)
-    if options.is_strip:
-        _write_strip(options, stops, progress)
-    else:
-        _write_film(options, stops, progress)
+    target = free_output(options.target, overwrite=options.overwrite)
+    with no_empty_folders([target]), locked_outputs([target]):
+        keyframes = load_keyframes(options, progress)
+        size_px = keyframes.portraits.size_px
+        metadata = {"style": ", ".join(style.label for style in keyframes.styles)}
+        done: dict[str, Any] = {
+            "output": str(target),
+            "kind": options.kind,
+            "styles": [style.label for style in keyframes.styles],
+            "contents": [person.label for person in keyframes.people],
+            "size_px": size_px,
+        }
+        if options.kind != "path":
+            figure = (
+                matrix(keyframes) if options.kind == "matrix" else sweep(keyframes, options.sweeps)
+            )
+            columns, rows = figure.columns, -(-len(figure.cells) // figure.columns)
+            check_sheet(target, columns, rows, size_px, overwrite=options.overwrite)
+            labels = [cell.label for cell in figure.cells]
+            sheet = make_sheet(
+                draw_cells(keyframes, figure, progress),
+                columns=columns,
+                labels=labels if any(labels) else None,
+                row_labels=figure.row_labels,
+                cell_px=size_px,
+            )
+            write_image(target, sheet, metadata=metadata, overwrite=options.overwrite)
+            return done | {"rows": rows, "columns": columns}
+        if options.is_strip:
+            _write_strip(target, options, keyframes, metadata, progress)
+        else:
+            _write_film(target, options, keyframes, metadata, progress)
+    lasts = None if options.is_strip else float(options.num_frames * options.frame_time)
     return done | {
         "axis": options.axis,
-        "backend": stops.portraits.backend_name,
+        "backend": keyframes.portraits.backend_name,
         "frames": options.num_frames,
-        "duration_s": None if options.is_strip else float(options.num_frames * options.frame_time),
+        "duration_s": lasts,
     }
 
 
-def draw_path(options: InterpolateOptions, stops: Stops) -> Iterator[Tensor]:
-    """(3, S, S) pictures of the way, one after the other.
+def draw_path(options: InterpolateOptions, keyframes: Keyframes) -> Iterator[Tensor]:
+    """(3, S, S) pictures of the path, one after the other.
 
     Raises:
-        ModelMismatchError: a way through z+ from codes that are in w+.
+        ModelMismatchError: a path through z+ from codes that are in w+.
     """
-    stops.portraits.expect(options.num_frames)
-    people = _people_path(options, stops)
+    keyframes.portraits.expect(options.num_frames)
+    person_at = _people_path(options, keyframes)
+    places = positions(options.num_frames, options.num_keyframes, closed=options.loop)
     if options.axis == "content":  # only faces differ: the style can be bound
-        style = stops.styles[0]
-        look = Look(exstyle=style.exstyle, weights=stops.weights)
-        bound = stops.portraits.bound(look)
-        return stops.painter.faces(bound, map(people, _positions(options)))
-    return stops.painter.images(
-        _scene_at(options, stops, people(position), position) for position in _positions(options)
+        style = keyframes.styles[0]
+        look = Look(exstyle=style.exstyle, weights=keyframes.weights)
+        bound = keyframes.portraits.bound(look)
+        return keyframes.renderer.faces(bound, map(person_at, places))
+    return keyframes.renderer.images(
+        _scene_at(options, keyframes, person_at(position), position) for position in places
     )
 
 
-def _positions(options: InterpolateOptions) -> Iterator[float]:
-    return positions(options.num_frames, closed=options.loop)
-
-
-def _people_path(options: InterpolateOptions, stops: Stops) -> Callable[[float], Tensor]:
-    """Share of the way -> (L, D) w+ of the person there."""
+def _people_path(options: InterpolateOptions, keyframes: Keyframes) -> Callable[[float], Tensor]:
+    """Position -> (L, D) w+ of the person there."""
     moves = options.axis in ("both", "content")
-    people = stops.people if moves else stops.people[:1]
+    people = keyframes.people if moves else keyframes.people[:1]
     how = {"closed": options.loop, "eased": options.ease}
     if options.space == "w+" or len(people) == 1:
-        ws = [stops.ws(person) for person in people]
+        ws = [keyframes.ws(person) for person in people]
         return lambda position: along(ws, position, spherical=False, **how)
     if foreign := [person.label for person in people if person.space != "z+"]:
         raise ModelMismatchError(
             f"--space z+ needs an encoder into z+, and the one here puts {foreign[0]} into w+; "
             f"drop --space"
         )
-    network, device = stops.portraits.network, stops.painter.device
+    network, device = keyframes.portraits.network, keyframes.renderer.device
     codes = [person.code.to(device) for person in people]
 
     def mapped(position: float) -> Tensor:
         code = along(codes, position, spherical=True, **how)
-        return network.truncate(network.map_plus(code[None]), stops.truncation)[0]
+        return network.truncate(network.map_plus(code[None]), keyframes.truncation)[0]
 
     return mapped
 
 
-def _scene_at(options: InterpolateOptions, stops: Stops, ws: Tensor, position: float) -> Scene:
-    how = {
-        "spherical": options.space == "z+",
-        "closed": options.loop,
-        "eased": options.ease,
-    }
-    styles = stops.styles
-    moved = pulls_at(styles, position, **how)
-    still = (styles[0].pull(),)
-    weights = stops.weights
-    if options.axis == "weight":
-        share = along([torch.zeros(1), torch.ones(1)], position, **(how | {"spherical": False}))
-        weights = scaled(weights, float(share))
+def _scene_at(
+    options: InterpolateOptions, keyframes: Keyframes, ws: Tensor, position: float
+) -> Scene:
+    how = {"closed": options.loop, "eased": options.ease}
+    styles, weights = keyframes.styles, keyframes.weights
+    moved = styles_at(styles, position, spherical=options.space == "z+", **how)
+    still = (styles[0].weighted(),)
+    if options.axis == "weight":  # from none of the style to its weights
+        share = along([torch.zeros(1), torch.ones(1)], position, spherical=False, **how)
+        weights = StyleWeights(tuple(weight * float(share) for weight in weights.layers))
     return Scene(
         ws=ws,
         structure=still if options.axis == "color" else moved,
@@ -138,35 +406,40 @@ def _scene_at(options: InterpolateOptions, stops: Stops, ws: Tensor, position: f
     )
 
 
-# ── outputs ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _write_strip(options: InterpolateOptions, stops: Stops, progress: Progress) -> None:
+def _write_strip(
+    target: Path,
+    options: InterpolateOptions,
+    keyframes: Keyframes,
+    metadata: dict[str, str],
+    progress: Progress,
+) -> None:
     count = options.num_frames
     columns = min(count, STRIP_COLUMNS)
-    check_sheet(
-        options.target,
-        columns=columns,
-        rows=-(-count // columns),
-        cell_px=stops.portraits.size_px,
-        overwrite=options.overwrite,
-    )
+    size_px, overwrite = keyframes.portraits.size_px, options.overwrite
+    check_sheet(target, columns, -(-count // columns), size_px, overwrite=overwrite)
     with progress.task("Drawing", count, unit="pictures") as task:
-        pictures = list(_pictures(draw_path(options, stops), task))
+        pictures = list(_pictures(draw_path(options, keyframes), task))
     strip = make_sheet(pictures, columns=columns)
-    write_image(options.target, strip, overwrite=options.overwrite)
+    write_image(target, strip, metadata=metadata, overwrite=overwrite)
 
 
-def _write_film(options: InterpolateOptions, stops: Stops, progress: Progress) -> None:
-    lasts, size_px = options.frame_time, stops.portraits.size_px
+def _write_film(
+    target: Path,
+    options: InterpolateOptions,
+    keyframes: Keyframes,
+    metadata: dict[str, str],
+    progress: Progress,
+) -> None:
+    lasts, size_px = options.frame_time, keyframes.portraits.size_px
     info = SourceInfo(
         kind="memory",
         size_px=(size_px, size_px),
         rate=1 / lasts,
         duration=options.num_frames * lasts,
     )
-    images = draw_path(options, stops)  # may refuse, so before the target is opened
-    sink: FrameSink = open_sink(options.target, SinkOptions(overwrite=options.overwrite), info)
+    images = draw_path(options, keyframes)  # may refuse, so before the target is opened
+    written = SinkOptions(overwrite=options.overwrite, metadata=metadata)
+    sink: FrameSink = open_sink(target, written, info)
     with sink, progress.task("Drawing", options.num_frames, unit="frames") as task:
         for index, pixels in enumerate(_pictures(images, task)):
             sink.write(Frame(pixels=pixels, index=index, time=index * lasts, duration=lasts))

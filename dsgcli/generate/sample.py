@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from dsgcli.errors import OutputExistsError, RecipeError, UsageError
+from dsgcli.faces.warp import resize
 from dsgcli.generate.codes import (
     MAX_SEED,
     ExemplarMixture,
@@ -20,18 +22,18 @@ from dsgcli.generate.codes import (
     parse_seeds,
     save_codes,
 )
-from dsgcli.generate.scenes import AnyPainter, Pull, Scene, make_painter
-from dsgcli.generate.sheets import MOVING_SUFFIXES, check_sheet, is_sheet, near_square
+from dsgcli.generate.figures import check_sheet, free_output, is_sheet, made_by_dsg, near_square
+from dsgcli.generate.scenes import AnyRenderer, Scene, WeightedStyle, make_renderer
 from dsgcli.media.files import make_folder, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, Portraits, pick_weights, to_pixels
-from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.training.stages.finetune import swapped
-from dsgcli.types import StyleRef, StyleWeights
+from dsgcli.types import DEFAULT_TRUNCATION, StyleRef, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.backends.base import Run
@@ -40,6 +42,11 @@ if TYPE_CHECKING:
     from dsgcli.types import Pixels
 
 USUAL_COUNT = 16
+SHEET = "sheet.png"
+"""The sheet that a folder of pictures gets."""
+SHEET_PX, SHEET_COUNT = 4096, 400
+"""Longest side of that sheet, and the most pictures on it."""
+MOVING_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif"})
 SWAP_FROM_PX = 32
 """First resolution of the layer-swapped blend that is fine-tuned: color and texture."""
 
@@ -49,7 +56,7 @@ class SampleOptions:
     """Every choice of `dsg sample`; the names are those of its flags."""
 
     n: int | None = None
-    """How many; None is as many as `grid` holds, or `USUAL_COUNT`."""
+    """Number of pictures; None is as many as `grid` holds, or `USUAL_COUNT`."""
     seed: int = 0
     seeds: str | None = None
     """Numbers and ranges, instead of `n` and `seed`."""
@@ -63,9 +70,9 @@ class SampleOptions:
     color: float | None = None
     weights: tuple[float, ...] | None = None
     preset: str | None = None
-    truncation: float = 0.5
+    truncation: float = DEFAULT_TRUNCATION
     plain: bool = False
-    """The extrinsic path off."""
+    """Draw without the extrinsic path."""
     layer_swap: bool = False
     """The fine-tuned generator with swapped layers, for comparison."""
     size: int | None = None
@@ -86,8 +93,6 @@ class SampleOptions:
         problems = [*self._numbers(), *self._contradictions()]
         if self.output.suffix.lower() in MOVING_SUFFIXES:
             problems.append(f"output is a folder or a sheet (.png .jpg .webp), got {self.output}")
-        if self.grid is not None and not self.writes_sheet:
-            problems.append("grid lays out a sheet; name a file such as -o sheet.png")
         if problems:
             raise RecipeError("the command", problems)
 
@@ -107,13 +112,13 @@ class SampleOptions:
         elif (self.plain or self.layer_swap) and (self.style_random or weighs):
             yield f"{off} draws without the extrinsic path; drop style_random and weights"
         if self.codes is not None and (self.seeds is not None or self.n or self.style_random):
-            yield "codes names what to draw; drop n, seeds and style_random"
+            yield "codes already gives the pictures; drop n, seeds and style_random"
         elif self.seeds is not None and self.n is not None:
-            yield "seeds says how many; drop n"
+            yield "seeds already gives the number of pictures; drop n"
 
     @property
     def writes_sheet(self) -> bool:
-        """Whether all pictures go into one file."""
+        """Whether all pictures go into one file, and no folder is written."""
         return is_sheet(self.output)
 
     @property
@@ -127,7 +132,7 @@ class SampleOptions:
         return frozenset(part for part, fixed in parts.items() if fixed)
 
     def chosen_seeds(self) -> tuple[int, ...]:
-        """One a picture."""
+        """One seed for each picture."""
         if self.seeds is not None:
             return parse_seeds(self.seeds)
         held = self.grid[0] * self.grid[1] if self.grid else USUAL_COUNT
@@ -135,7 +140,8 @@ class SampleOptions:
 
 
 def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
-    """Draw the portraits that `options` asks for, and write them.
+    """Draw random portraits; write a folder of pictures with a sheet of them, or one sheet. Where
+    dsg has written that output before, a numbered neighbor is written.
 
     Returns:
         What was drawn, for `--json`.
@@ -143,48 +149,87 @@ def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
     Raises:
         UsageError, ModelError, MediaError: before anything is drawn.
     """
-    with no_empty_folders([options.output, options.output / "000000.png"]):
-        return _draw(options, progress)
-
-
-def _draw(options: SampleOptions, progress: Progress) -> dict[str, Any]:
-    sitting = sit(options)
-    codes = sitting.codes
-    paths = plan_outputs(options, codes.names, sitting.size_px)
-    with progress.task("Drawing", len(codes), unit="portraits") as task:
-        _write(options, _counted(sitting.images, task), codes.names, paths, sitting.label)
-    if options.save_codes:
-        save_codes(codes_path(options), codes)
+    with no_empty_folders([options.output, options.output / SHEET]):
+        prepared = prepare(options)
+        codes, names = prepared.codes, prepared.codes.names
+        options, paths = plan_outputs(options, names, prepared.size_px)
+        metadata = {"style": prepared.label, "truncation": f"{options.truncation:g}"}
+        columns = columns_of(options, len(names))
+        cell_px = prepared.size_px
+        if not options.writes_sheet:
+            columns = columns if options.grid else near_square(min(len(names), SHEET_COUNT))
+            cell_px = min(cell_px, SHEET_PX // columns)
+        cells: list[Pixels] = []
+        with progress.task("Drawing", len(codes), unit="portraits") as task:
+            for name, path, image in zip(names, paths, prepared.images, strict=True):
+                pixels = to_pixels(image[None])[0]
+                if not options.writes_sheet:
+                    about = metadata | {"picture": name}
+                    write_image(path, pixels, metadata=about, overwrite=options.overwrite)
+                if options.writes_sheet or len(cells) < SHEET_COUNT:
+                    cells.append(resize(pixels, cell_px, cell_px))
+                task.advance()
+        sheet = options.output if options.writes_sheet else options.output / SHEET
+        pixels = make_sheet(cells, columns=columns)
+        write_image(sheet, pixels, metadata=metadata, overwrite=options.overwrite)
+        if options.save_codes:
+            save_codes(codes_path(options), codes)
     return {
         "output": str(options.output),
-        "files": sorted({str(path) for path in paths}),
+        "sheet": str(sheet),
+        "files": sorted({str(path) for path in (*paths, sheet)}),
         "codes": str(codes_path(options)) if options.save_codes else None,
-        "pictures": list(codes.names),
-        "style": sitting.label,
-        "size_px": sitting.size_px,
-        "backend": sitting.backend,
+        "pictures": list(names),
+        "style": prepared.label,
+        "size_px": prepared.size_px,
+        "backend": prepared.backend,
     }
 
 
+def sample(style: str = "default", **choices: Any) -> Pixels:
+    """Draw portraits of people who do not exist, as `dsg sample` draws them.
+
+    >>> from dsgcli import sample
+    >>> sample("toon:ada", n=3).shape
+    (3, 64, 64, 3)
+    >>> bool((sample("toon:ada", seeds="2")[0] == sample("toon:ada", n=3)[2]).all())
+    True
+
+    Args:
+        style: `NAME` or `NAME:EXEMPLAR`.
+        choices: any other field of `SampleOptions`: `n`, `seeds`, `truncation`, ...;
+            those about files are ignored.
+
+    Returns:
+        (N, S, S, 3) uint8 RGB; the same seed is the same picture.
+
+    Raises:
+        UsageError, ModelError: something is not there, or does not fit.
+    """
+    prepared = prepare(SampleOptions(style=style, **choices))
+    return np.concatenate([to_pixels(image[None]) for image in prepared.images])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sitting:
+class PreparedSamples:
     """Portraits that are about to be drawn."""
 
     codes: SampleCodes
     images: Iterator[Tensor]
-    """(3, S, S) in about [-1, 1], one a code; each is drawn when it is asked for."""
+    """(3, S, S) in about [-1, 1], one for each code; each is drawn when it is asked for."""
     label: str
-    """The style, for tables and metadata."""
+    """Name of the style, for tables and metadata."""
     size_px: int
     backend: str
-    """What draws. Not chosen by how many there are: a seed is one picture, whatever the batch."""
+    """Name of the backend. It does not depend on the number of pictures: a seed is one picture,
+    whatever the batch."""
 
 
-def sit(options: SampleOptions) -> Sitting:
-    """Load what `options` asks for, up to the first picture.
+def prepare(options: SampleOptions) -> PreparedSamples:
+    """Load the networks and codes, up to the first picture.
 
     Raises:
-        UsageError, ModelError: something that is not there, or does not fit.
+        UsageError, ModelError: something is not there, or does not fit.
     """
     seeds = () if options.codes else options.chosen_seeds()
     store = ModelStore.open(options.pretrained)
@@ -198,49 +243,98 @@ def sit(options: SampleOptions) -> Sitting:
         backend=options.backend,
         size=options.size,
     )
-    codes = _codes(options, seeds, store, resolved, portraits)
-    images = draw_samples(
-        make_painter(portraits, options.batch_size),
-        codes,
-        weights=_weights(options, portraits),
-        truncation=options.truncation,
-        bound=_bound(options, store, resolved, codes, portraits),
+    weights = pick_weights(
+        portraits.layout,
+        structure=options.structure,
+        color=options.color,
+        weights=options.weights,
+        preset=options.preset,
+        usual=portraits.usual_weight,
     )
-    return Sitting(
+    if options.codes:
+        codes = _saved_codes(options.codes, resolved, portraits)
+    else:
+        source = _random_styles(store, resolved) if options.style_random else resolved.exstyle
+        width = portraits.network.config.style_dim
+        codes = draw_codes(seeds, width, source, fixed=options.fixed)
+    # the generator of all pictures, where one style, or none, draws all
+    bound: Run | None = None
+    label = resolved.label
+    if options.plain:
+        bound, label = portraits.bound(None), f"{resolved.style} plain"
+    elif options.layer_swap:
+        bound, label = _layer_swap(store, resolved, portraits), f"{resolved.style} layer-swap"
+    else:
+        if codes.one_style:
+            bound = portraits.bound(Look(exstyle=codes.exstyle[0], weights=weights))
+        if options.codes or options.style_random:
+            label = f"{resolved.style} {'codes' if options.codes else 'random'}"
+    images = draw_samples(
+        make_renderer(portraits, options.batch_size),
+        codes,
+        weights=weights,
+        truncation=options.truncation,
+        bound=bound,
+    )
+    return PreparedSamples(
         codes=codes,
         images=images,
-        label=_label(options, resolved),
+        label=label,
         size_px=portraits.size_px,
         backend=portraits.backend_name,
     )
 
 
-def _counted(images: Iterable[Tensor], task: Task) -> Iterator[Pixels]:
-    """(S, S, 3) each, as they are drawn."""
-    for image in images:
-        yield to_pixels(image[None])[0]
-        task.advance()
+def _saved_codes(
+    path: Path, resolved: ResolvedStyle, portraits: Portraits | TranslatorPipeline
+) -> SampleCodes:
+    codes, network = load_codes(path), portraits.network
+    style_shape = (portraits.layout.num_latents, resolved.exstyle.shape[-1])
+    width = network.config.style_dim
+    people_shapes = ((width,), (network.layout.num_latents, width))
+    if codes.exstyle.shape[1:] != style_shape or codes.instyle.shape[1:] not in people_shapes:
+        raise UsageError(
+            f"{path} holds codes of {' x '.join(map(str, codes.exstyle.shape[1:]))} numbers, and "
+            f"{resolved.style} takes {' x '.join(map(str, style_shape))}; draw them in the style "
+            f"that they were saved with"
+        )
+    return codes
 
 
-def _write(
-    options: SampleOptions,
-    pictures: Iterable[Pixels],
-    names: Sequence[str],
-    paths: Sequence[Path],
-    style: str,
-) -> None:
-    """One by one as they come, or all on one sheet."""
-    said = {"style": style, "truncation": f"{options.truncation:g}"}
-    if options.writes_sheet:
-        sheet = make_sheet(list(pictures), columns=columns_of(options, len(names)))
-        write_image(options.output, sheet, metadata=said, overwrite=options.overwrite)
-        return
-    for name, path, pixels in zip(names, paths, pictures, strict=True):
-        write_image(path, pixels, metadata=said | {"picture": name}, overwrite=options.overwrite)
+def _random_styles(store: ModelStore, resolved: ResolvedStyle) -> StyleSampler | ExemplarMixture:
+    """The sampling network of a style, which draws a code for each picture; for a translator's
+    style without one, mixtures of its exemplars.
+
+    Raises:
+        ModelMissingError: a style of a DualStyleGAN has none.
+    """
+    info = store.info(resolved.style)
+    if info.of_translator and not info.has_sampler:
+        assert info.layout is not None, "a style's codes have a layout"
+        return ExemplarMixture(store.style(resolved.style).codes.default, info.layout)
+    return store.sampler(resolved.style)
+
+
+def _layer_swap(
+    store: ModelStore, resolved: ResolvedStyle, portraits: Portraits | TranslatorPipeline
+) -> Run:
+    """The fine-tuned generator with swapped layers.
+
+    Raises:
+        UsageError: a translator has none. ModelMissingError: the style comes without it.
+    """
+    if isinstance(portraits, TranslatorPipeline):
+        raise UsageError(
+            f"--layer-swap mixes the generators of a DualStyleGAN, and {resolved.style} is a "
+            f"style of a translator; {store.dual_hint()}"
+        )
+    finetuned = store.finetuned(resolved.style, portraits.device)
+    blend = swapped(portraits.generator.generator, finetuned, SWAP_FROM_PX)
+    return blend.bind(dtype=portraits.dtype, size_px=portraits.size_px)
 
 
 def draw_samples(
-    painter: AnyPainter,
+    renderer: AnyRenderer,
     codes: SampleCodes,
     *,
     weights: StyleWeights,
@@ -255,140 +349,60 @@ def draw_samples(
     Args:
         bound: draws all of them, where they share a style or have none; else each has its own.
     """
-    portraits = painter.portraits
+    portraits = renderer.portraits
     network = portraits.network
 
     def ws_of(code: Tensor) -> Tensor:
-        code = code[None].to(painter.device)
+        code = code[None].to(renderer.device)
         ws = network.random_ws(code) if code.ndim == 2 else network.map_plus(code)
         return network.truncate(ws, truncation)[0]
 
     def scene_of(instyle: Tensor, exstyle: Tensor) -> Scene:
-        ws = portraits.style_ws(exstyle[None].to(painter.device))[0]
-        pull = (Pull(portraits.model, ws),)
-        return Scene(ws=ws_of(instyle), structure=pull, color=pull, weights=weights)
+        ws = portraits.style_ws(exstyle[None].to(renderer.device))[0]
+        style = (WeightedStyle(portraits.model, ws),)
+        return Scene(ws=ws_of(instyle), structure=style, color=style, weights=weights)
 
     if bound is not None:
-        return painter.faces(bound, map(ws_of, codes.instyle))
-    return painter.images(map(scene_of, codes.instyle, codes.exstyle))
-
-
-def _codes(
-    options: SampleOptions,
-    seeds: tuple[int, ...],
-    store: ModelStore,
-    resolved: ResolvedStyle,
-    portraits: Portraits | TranslatorPipeline,
-) -> SampleCodes:
-    people_width = portraits.network.config.style_dim
-    if options.codes is None:
-        source = _random_styles(store, resolved) if options.style_random else resolved.exstyle
-        return draw_codes(seeds, people_width, source, fixed=options.fixed)
-    codes = load_codes(options.codes)
-    rows, width = portraits.layout.num_latents, resolved.exstyle.shape[-1]
-    people_rows = portraits.network.layout.num_latents
-    people = codes.instyle.shape[1:]
-    if codes.exstyle.shape[1:] != (rows, width) or people not in (
-        (people_width,),
-        (people_rows, people_width),
-    ):
-        raise UsageError(
-            f"{options.codes} holds codes of {' x '.join(map(str, codes.exstyle.shape[1:]))} "
-            f"numbers, and {resolved.style} takes {rows} x {width}; draw them in the style that "
-            f"they were saved with"
-        )
-    return codes
-
-
-def _random_styles(store: ModelStore, resolved: ResolvedStyle) -> StyleSampler | ExemplarMixture:
-    """What draws a code for each picture: the sampling network of the style; for a style of a
-    translator that has none, mixtures of its exemplars.
-
-    Raises:
-        ModelMissingError: a style of a DualStyleGAN has none.
-    """
-    info = store.info(resolved.style)
-    if info.of_translator and not info.has_sampler:
-        assert info.layout is not None, "a style's codes have a layout"
-        return ExemplarMixture(store.style(resolved.style).codes.default, info.layout)
-    return store.sampler(resolved.style)
-
-
-def _bound(
-    options: SampleOptions,
-    store: ModelStore,
-    resolved: ResolvedStyle,
-    codes: SampleCodes,
-    portraits: Portraits | TranslatorPipeline,
-) -> Run | None:
-    """The generator of all pictures, where one style, or none, draws all."""
-    if options.plain:
-        return portraits.bound(None)
-    if options.layer_swap:
-        if isinstance(portraits, TranslatorPipeline):
-            raise UsageError(
-                f"--layer-swap mixes the generators of a DualStyleGAN, and {resolved.style} is a "
-                f"style of a translator; {store.dual_hint()}"
-            )
-        finetuned = store.finetuned(resolved.style, portraits.device)
-        blend = swapped(portraits.generator.generator, finetuned, SWAP_FROM_PX)
-        return blend.bind(dtype=portraits.dtype, size_px=portraits.size_px)
-    if not codes.one_style:
-        return None
-    return portraits.bound(Look(exstyle=codes.exstyle[0], weights=_weights(options, portraits)))
-
-
-def _weights(options: SampleOptions, portraits: Portraits | TranslatorPipeline) -> StyleWeights:
-    return pick_weights(
-        portraits.layout,
-        structure=options.structure,
-        color=options.color,
-        weights=options.weights,
-        preset=options.preset,
-        usual=portraits.usual_weight,
-    )
-
-
-def _label(options: SampleOptions, resolved: ResolvedStyle) -> str:
-    if options.plain or options.layer_swap:
-        return f"{resolved.style} {'plain' if options.plain else 'layer-swap'}"
-    if options.codes is not None or options.style_random:
-        return f"{resolved.style} {'codes' if options.codes else 'random'}"
-    return resolved.label
+        return renderer.faces(bound, map(ws_of, codes.instyle))
+    return renderer.images(map(scene_of, codes.instyle, codes.exstyle))
 
 
 # ── outputs ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def plan_outputs(options: SampleOptions, names: tuple[str, ...], size_px: int) -> list[Path]:
-    """Where each picture goes.
+def plan_outputs(
+    options: SampleOptions, names: tuple[str, ...], size_px: int
+) -> tuple[SampleOptions, list[Path]]:
+    """The options with an output that is free, and the path of each picture in it.
 
     Raises:
-        OutputExistsError, SinkError, UsageError: something is there, or cannot be written.
+        OutputExistsError, SinkError, UsageError: a file of others is there, or none can be written.
     """
     if options.writes_sheet:
+        options = replace(options, output=free_output(options.output, overwrite=options.overwrite))
         columns = columns_of(options, len(names))
         rows = -(-len(names) // columns)
-        check_sheet(
-            options.output,
-            columns=columns,
-            rows=rows,
-            cell_px=size_px,
-            overwrite=options.overwrite,
-        )
+        check_sheet(options.output, columns, rows, size_px, overwrite=options.overwrite)
         paths = [options.output] * len(names)
+        wanted = [*paths[:1], *([codes_path(options)] if options.save_codes else [])]
     else:
-        paths = [options.output / f"{name}.png" for name in names]
-    wanted = [*paths, codes_path(options)] if options.save_codes else paths
+        files = [*(f"{name}.png" for name in names), SHEET]
+        folder, number = options.output, 1
+        while not options.overwrite and any(made_by_dsg(folder / file) for file in files):
+            number += 1
+            folder = options.output.with_name(f"{options.output.name}-{number}")
+        options = replace(options, output=folder)
+        paths = [folder / f"{name}.png" for name in names]
+        wanted = [*paths, folder / SHEET, *([codes_path(options)] if options.save_codes else [])]
     for path in wanted:
         if path.exists() and not options.overwrite:
             raise OutputExistsError(path)
-    make_folder(paths[0].parent)
-    return paths
+    make_folder(wanted[0].parent)
+    return options, paths
 
 
 def codes_path(options: SampleOptions) -> Path:
-    """Where `save_codes` writes: in the folder, or beside the sheet."""
+    """The file that `save_codes` writes: in the folder, or beside the sheet."""
     if options.writes_sheet:
         return options.output.with_suffix(".codes.safetensors")
     return options.output / "codes.safetensors"

@@ -1,17 +1,17 @@
-"""Scenes -> pictures: everything that may differ from one picture to the next is in its scene.
+"""Scenes -> pictures. A scene holds everything that may differ from one picture to the next.
 
-A scene is a face's code and what pulls at it: one exemplar, or several of models that share their
-photographic generator, each with its share. Structure and color can be pulled by different ones.
+A scene is a face's code and its styles: one exemplar, or several of models that share their
+photographic generator, each with its share. Structure and color can have different ones.
 
     structure row l   x <- x + weight_l * sum_k share_k * ModRes_k,l(x, T_s,k(exstyle_k,l))
     color row l       ws_l <- weight_l * sum_k share_k * T_c,k,l(exstyle_k,l)
                               + (1 - weight_l) * ws_l
 
-A translator draws a scene from a picture: of the person whom the photographic generator draws from
-the code, or a photograph itself. Its pulls are mixtures of codes (L, D), row by row.
+A translator draws a scene from a picture: the one that the photographic generator draws from the
+code, or a photograph itself. Its styles are mixtures of codes (L, D), row by row.
 
 With one exemplar this is DualStyleGAN as it is (`models/dualstylegan.py`). With two models it mixes
-what they do, not their weights, so that each end of a way between them is exactly one of them.
+their results, not their weights, so that each end of a transition is exactly one of them.
 
 Shapes: B pictures drawn together, L rows of a code, D style width, S size in pixels.
 """
@@ -42,14 +42,14 @@ GPU_BATCH = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pull:
-    """One exemplar that draws a face towards itself."""
+class WeightedStyle:
+    """One exemplar with its share of a scene."""
 
     model: DualStyleGAN | Translator
     exstyle_ws: Tensor
     """(L, D), extrinsic code in W+; a translator's code as it is."""
     share: float = 1.0
-    """Of all pulls of a scene's structure, or color; these add up to 1."""
+    """Share of the scene's structure, or color; the shares of a scene add up to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,22 +59,22 @@ class Scene:
     ws: Tensor
     """(L, D), intrinsic code in W+, truncated; (3, S, S) in [-1, 1], a photograph's crop, where a
     translator draws it."""
-    structure: tuple[Pull, ...] = ()
-    color: tuple[Pull, ...] = ()
-    """None of either draws the photographic generator's own picture."""
+    structure: tuple[WeightedStyle, ...] = ()
+    color: tuple[WeightedStyle, ...] = ()
+    """Without styles, the photographic generator's own picture is drawn."""
     weights: StyleWeights = field(default_factory=lambda: StyleWeights(()))
-    """One number a row; unused where nothing pulls."""
+    """One number a row; unused without styles."""
 
     @property
     def models(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What scenes need in common to be drawn together."""
+        """The models of structure and of color; scenes with the same can be drawn together."""
         return (
-            tuple(id(pull.model) for pull in self.structure),
-            tuple(id(pull.model) for pull in self.color),
+            tuple(id(style.model) for style in self.structure),
+            tuple(id(style.model) for style in self.color),
         )
 
     def one_style(self, layout: LatentLayout) -> tuple[DualStyleGAN, Style] | None:
-        """The model and style that draw it, if one model does."""
+        """The model and the style of a scene that has one exemplar; else None."""
         if len(self.structure) != 1 or len(self.color) != 1:
             return None
         (structure,), (color,) = self.structure, self.color
@@ -87,7 +87,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Painter:
+class SceneRenderer:
     """Draws scenes with the photographic generator of one style.
 
     On a CPU pictures are drawn one by one: batches gain nothing there, and the last bit of a sum
@@ -127,27 +127,29 @@ class Painter:
         ws = torch.stack([scene.ws for scene in scenes]).to(self.device)
         if len(scenes) == 1 and (found := scenes[0].one_style(self.layout)) is not None:
             return self.portraits.bound_once(*found)(ws)
-        weights = [self._numbers([_weight(s, row) for s in scenes]) for row in range(ws.shape[1])]
+        none = (0.0,) * ws.shape[1]
+        layers = [scene.weights.layers or none for scene in scenes]
+        weights = [self._numbers(row) for row in zip(*layers, strict=True)]  # one for each row
         structure = self._together([scene.structure for scene in scenes])
         codes = [model.structure_codes(exstyle_ws) for model, exstyle_ws, _ in structure]
 
-        def bend(row: int, x: Tensor) -> Tensor:
+        def residual(row: int, x: Tensor) -> Tensor:
             if row >= self.layout.num_structure or not structure or _is_zero(weights[row]):
                 return x
-            pulled = [
+            residuals = [
                 _over_maps(share) * model.res[row](x, code[:, row], _over_maps(weights[row]))
                 for (model, _, share), code in zip(structure, codes, strict=True)
             ]
-            return torch.stack(pulled).sum(dim=0) if len(pulled) > 1 else pulled[0]
+            return torch.stack(residuals).sum(dim=0) if len(residuals) > 1 else residuals[0]
 
         colored = self._color(ws, self._together([scene.color for scene in scenes]), weights)
         network, dtype = self.portraits.generator.generator, self.portraits.dtype
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            images = network.synthesize(colored, bend=bend, size_px=self.portraits.size_px)[1]
+            images = network.synthesize(colored, bend=residual, size_px=self.portraits.size_px)[1]
         return images.float()
 
     def _color(self, ws: Tensor, color: Sequence[Together], weights: Sequence[Number]) -> Tensor:
-        """(B, L, D) with the color rows moved towards what pulls at them."""
+        """(B, L, D) with the color rows moved towards the styles' colors."""
         rows = list(ws.unbind(dim=1))
         for row in range(self.layout.num_structure, len(rows)):
             weight = weights[row]
@@ -156,15 +158,15 @@ class Painter:
                 rows[row] = weight * sum(codes[1:], codes[0]) + (1.0 - weight) * rows[row]
         return torch.stack(rows, dim=1)
 
-    def _together(self, pulls: Sequence[tuple[Pull, ...]]) -> list[Together]:
-        """The pulls of several scenes, one model after the other."""
+    def _together(self, styles: Sequence[tuple[WeightedStyle, ...]]) -> list[Together]:
+        """The styles of several scenes, one model after the other."""
         return [
             (
                 cast("DualStyleGAN", several[0].model),
-                torch.stack([pull.exstyle_ws for pull in several]).to(self.device),
-                self._numbers([pull.share for pull in several]),
+                torch.stack([style.exstyle_ws for style in several]).to(self.device),
+                self._numbers([style.share for style in several]),
             )
-            for several in zip(*pulls, strict=True)
+            for several in zip(*styles, strict=True)
         ]
 
     def _numbers(self, values: Sequence[float]) -> Number:
@@ -175,8 +177,8 @@ class Painter:
 
 
 @dataclass(frozen=True, eq=False)
-class TranslatorPainter:
-    """Draws scenes with a translator; see `Painter`, of which it has the interface."""
+class TranslatorRenderer:
+    """Draws scenes with a translator; has the interface of `SceneRenderer`."""
 
     portraits: TranslatorPipeline
     batch_size: int | None = None
@@ -222,21 +224,21 @@ class TranslatorPainter:
         return self.portraits.bound_once(code, scene.weights.layers)(content)[0]
 
 
-def _mixed(pulls: Sequence[Pull]) -> Tensor:
+def _mixed(styles: Sequence[WeightedStyle]) -> Tensor:
     """(L, D): the codes of several exemplars, each with its share."""
-    return torch.stack([pull.share * pull.exstyle_ws for pull in pulls]).sum(dim=0)
+    return torch.stack([style.share * style.exstyle_ws for style in styles]).sum(dim=0)
 
 
-AnyPainter = Painter | TranslatorPainter
+AnyRenderer = SceneRenderer | TranslatorRenderer
 
 
-def make_painter(
+def make_renderer(
     portraits: Portraits | TranslatorPipeline, batch_size: int | None = None
-) -> AnyPainter:
-    """What draws scenes with these networks."""
+) -> AnyRenderer:
+    """Make the renderer of scenes for a pipeline of either kind."""
     if isinstance(portraits, TranslatorPipeline):
-        return TranslatorPainter(portraits, batch_size)
-    return Painter(portraits, batch_size)
+        return TranslatorRenderer(portraits, batch_size)
+    return SceneRenderer(portraits, batch_size)
 
 
 Number = float | Tensor
@@ -245,18 +247,9 @@ Together = tuple["DualStyleGAN", Tensor, Number]
 """A model, extrinsic codes (B, L, D), and their shares."""
 
 
-def _weight(scene: Scene, row: int) -> float:
-    return scene.weights.layers[row] if scene.weights.layers else 0.0
-
-
 def _is_zero(number: Number) -> bool:
     return isinstance(number, float | int) and number == 0.0
 
 
 def _over_maps(number: Number) -> Number:
     return number[:, :, None, None] if isinstance(number, Tensor) else number
-
-
-def constant(value: float, layout: LatentLayout) -> StyleWeights:
-    """The same weight for every row."""
-    return StyleWeights((value,) * layout.num_latents)

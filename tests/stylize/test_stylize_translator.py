@@ -30,7 +30,7 @@ from dsgcli.generate.exemplars import run as add_exemplar
 from dsgcli.generate.gallery import ShowOptions, show
 from dsgcli.generate.interpolate import InterpolateOptions
 from dsgcli.generate.interpolate import run as interpolate
-from dsgcli.generate.sample import SampleOptions, sit
+from dsgcli.generate.sample import SampleOptions, prepare
 from dsgcli.media.images import read_image, write_image
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.pipeline import SHARP_PX, USUAL_PX, TranslatorPipeline, load_pipeline
@@ -254,7 +254,7 @@ def test_portraits_are_destylized_by_the_other_kind_of_style(models, picture):
 
 def images(models, **options):
     options = {"n": 2, "size": 64, "pretrained": models, "device": "cpu", **options}
-    return torch.stack(list(sit(SampleOptions(**options)).images))
+    return torch.stack(list(prepare(SampleOptions(**options)).images))
 
 
 def test_random_people_are_translated(models):

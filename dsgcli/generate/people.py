@@ -1,6 +1,6 @@
-"""People: photographs, or seeds of people who do not exist -> intrinsic codes.
+"""Photographs, or seeds of people who do not exist -> intrinsic codes.
 
-Data flow: path -> Frame -> face -> crop -> encoder -> z+ or w+; seed -> z -> z+.
+photograph -> Frame -> face -> crop -> encoder -> z+ or w+; seed -> z -> z+.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ Aligned = Literal["auto", "yes", "no"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Person:
-    """One face to draw."""
+class Subject:
+    """One person to draw."""
 
     label: str
     code: Tensor
     """(L, D) intrinsic code; (3, S, S) in [-1, 1], the photograph itself, for a translator."""
     space: CodeSpace
-    """Where the code lies."""
+    """Latent space of the code."""
     photograph: Pixels | None = None
     """(S, S, 3) the aligned face it was encoded from; None for a seed."""
 
     def ws(self, portraits: Portraits | TranslatorPipeline, truncation: float) -> Tensor:
-        """(L, D) w+ that drives the intrinsic path; a photograph for a translator is what it is."""
+        """(L, D) w+ that drives the intrinsic path; a photograph for a translator comes back as it
+        is."""
         if self.code.ndim == 3:
             return self.code
         network = portraits.network
@@ -67,7 +68,7 @@ def seed_of(content: str) -> int | None:
 
 
 def check_contents(contents: Sequence[str]) -> bool:
-    """Make sure that all photographs are there; whether there are any.
+    """Make sure that all photographs are there; returns whether there are any.
 
     Raises:
         SourceMissingError, SourceError, UsageError: one is not, or cannot be read.
@@ -86,12 +87,12 @@ def find_people(
     aligned: Aligned = "auto",
     moving: bool = False,
     progress: Progress = SILENT,
-) -> list[Person]:
+) -> list[Subject]:
     """Encode photographs and draw seeds, in the order given.
 
     Args:
-        moving: a way leads from person to person, so that a translator, too, needs their codes and
-            not their pictures.
+        moving: a transition leads from person to person, so that a translator, too, needs their
+            codes and not their pictures.
 
     Raises:
         NoFaceError: a photograph without a face. MediaError: one that cannot be read.
@@ -101,36 +102,32 @@ def find_people(
     with FaceCutter(store, aligned, progress) as cutter:
         for content in contents:
             seed = seed_of(content)
-            if seed is None:
-                people.append(_photographed(Path(content), portraits, cutter, moving))
-            else:
-                people.append(random_person(seed, portraits))
+            if seed is not None:  # the person that `dsg sample` draws from this seed
+                network = portraits.network
+                z = seeded_normal(seed, "content", network.config.style_dim)
+                code = network.spread(z[None].to(portraits.device))[0]
+                people.append(Subject(label=f"seed {seed}", code=code, space="z+"))
+                continue
+            path = Path(content)
+            pixels = cutter.crop(read_image(path), content, portraits.crop_px).pixels
+            code, space = _encoded(pixels, portraits, moving)
+            people.append(Subject(label=path.stem, code=code, space=space, photograph=pixels))
     return people
 
 
-def random_person(seed: int, portraits: Portraits | TranslatorPipeline) -> Person:
-    """The person that `dsg sample` draws from this seed."""
-    network = portraits.network
-    z = seeded_normal(seed, "content", network.config.style_dim)
-    code = network.spread(z[None].to(portraits.device))[0]
-    return Person(label=f"seed {seed}", code=code, space="z+")
-
-
-def _photographed(
-    path: Path, portraits: Portraits | TranslatorPipeline, cutter: FaceCutter, moving: bool
-) -> Person:
-    crop = cutter.crop(read_image(path), str(path), portraits.crop_px)
-    if isinstance(portraits, TranslatorPipeline):
-        image = to_images([crop.pixels], portraits.device)
-        code, space = image[0], portraits.space
-        if moving:
-            assert portraits.people_encoder is not None
-            encoder = portraits.people_encoder().eval().requires_grad_(False)
-            code = encoder(area_resize(image, encoder.config.input_px))[0]
-            space = encoder.config.latent_space
-        return Person(label=path.stem, code=code, space=space, photograph=crop.pixels)
-    code = portraits.encode([crop.pixels])[0]
-    return Person(label=path.stem, code=code, space=portraits.space, photograph=crop.pixels)
+def _encoded(
+    pixels: Pixels, portraits: Portraits | TranslatorPipeline, moving: bool
+) -> tuple[Tensor, CodeSpace]:
+    """The code of an aligned photograph (S, S, 3), and its latent space."""
+    if not isinstance(portraits, TranslatorPipeline):
+        return portraits.encode([pixels])[0], portraits.space
+    image = to_images([pixels], portraits.device)
+    if not moving:
+        return image[0], portraits.space
+    assert portraits.people_encoder is not None
+    encoder = portraits.people_encoder().eval().requires_grad_(False)
+    code = encoder(area_resize(image, encoder.config.input_px))[0]
+    return code, encoder.config.latent_space
 
 
 class FaceCutter:
@@ -146,25 +143,23 @@ class FaceCutter:
         """The largest face, aligned; or the whole picture, where it is a face crop already.
 
         Args:
-            name: of the picture, for messages.
+            name: name of the picture, for messages.
 
         Raises:
             NoFaceError: there is none. ModelError, UsageError: no detector.
         """
         if self.aligned == "yes":
             return crop_whole(frame, size_px)
-        detector = self._detector = self._detector or self._open()
-        faces = detector.detect(frame, effort="any")
+        if self._detector is None:
+            self._detector = open_detector(task_file=self.store.face_landmarker())
+        faces = self._detector.detect(frame, effort="any")
         if not faces:
-            raise NoFaceError(name, detector=detector.name)
+            raise NoFaceError(name, detector=self._detector.name)
         if self.aligned == "auto" and looks_aligned(frame, faces):
             return crop_whole(frame, size_px)
         if len(faces) > 1:
-            self.progress.note(f"{name} shows {len(faces)} faces; the largest is taken")
+            self.progress.note(f"{name} has {len(faces)} faces; the largest one is used")
         return crop_face(frame, max(faces, key=lambda face: face.height_px), size_px)
-
-    def _open(self) -> FaceDetector:
-        return open_detector(task_file=self.store.face_landmarker())
 
     def __enter__(self) -> FaceCutter:
         return self
