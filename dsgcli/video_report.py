@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dsgcli.errors import OutputExistsError, SourceError, UsageError
-from dsgcli.faces.detect import FaceDetector
-from dsgcli.faces.track import Tracker
+from dsgcli.faces.detect import Effort, FaceDetector
+from dsgcli.faces.track import Tracker, describe
 from dsgcli.media.sources import FrameSource, open_source
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.files import written_whole
@@ -216,16 +216,14 @@ def measure(
         wanted = strip_places(expected)
         with progress.task("compare", expected, "frames") as task:
             for a, b in pairs_of(left, right):
-                faces = tracker.update(
-                    detector.detect(
-                        a, hints=tracker.hints, effort="glance" if tracker.hints else "search"
-                    ),
-                    a,
-                )
+                effort: Effort = "glance" if tracker.hints else "search"
+                found = detector.detect(a, hints=tracker.hints, effort=effort)
+                faces = tracker.update(describe(a, found))
                 time_s = float(a.time)
                 if tracker.scene != scene:
                     scene, before = tracker.scene, None
-                    figures.cuts.append(time_s)
+                    if figures.frames:
+                        figures.cuts.append(time_s)
                 record_faces(figures, faces, b, detector, time_s)
                 small_a, small_b = reduced(a.pixels), reduced(b.pixels)
                 inside = face_area(faces, a.size_px, small_a.shape[:2])
