@@ -37,11 +37,22 @@ Settings: flags, then DSG_* variables, then dsg.toml; `dsg doctor` shows them.
 
 def build_app() -> typer.Typer:
     """The whole command line; nothing heavy is imported for it."""
-    from dsgcli.cli import destylize, doctor, interpolate, models, sample, styles, stylize, train
+    from dsgcli.cli import (
+        destylize,
+        doctor,
+        interpolate,
+        models,
+        report,
+        sample,
+        styles,
+        stylize,
+        train,
+    )
 
     app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
     add(app, stylize.stylize, stylize.EXAMPLES)
+    add(app, report.report, report.EXAMPLES)
     add(app, sample.sample, sample.EXAMPLES)
     add(app, interpolate.interpolate, interpolate.EXAMPLES)
     add(app, destylize.destylize, destylize.EXAMPLES)
