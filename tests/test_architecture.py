@@ -24,7 +24,7 @@ LAYERS = [  # bottom first; a unit may import those below it
     {"training"},
     {"portraits"},
     {"pipeline"},
-    {"stylize", "generate", "destylize", "doctor", "video_report"},
+    {"stylize", "generate", "doctor", "video_report"},
     {"bars"},
     {"console"},
     {"cli"},

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from tiny_store import write_tiny_store
 
-from dsgcli.destylize import CODES, DestylizeOptions, destylize, middle_square
 from dsgcli.errors import OutputExistsError, SourceMissingError
+from dsgcli.generate.destylize import CODES, DestylizeOptions, destylize, middle_square
 from dsgcli.media.images import read_image
+from dsgcli.progress import SILENT
 from dsgcli.training.stages.codes import read_part
 
 
@@ -41,8 +42,27 @@ def options(source: Path, pretrained: Path, **values: object) -> DestylizeOption
 def test_one_portrait_gives_the_recovered_photograph(folder: Path, pretrained: Path) -> None:
     done = destylize(options(folder / "a.png", pretrained))
     assert read_image(Path(done["output"])).size_px == (64, 64)
+    again = destylize(options(folder / "a.png", pretrained))
+    assert again["output"] == str(folder / "a_recovered-2.png")
+    (folder / "mine.png").write_bytes((folder / "b.png").read_bytes())
     with pytest.raises(OutputExistsError):
-        destylize(options(folder / "a.png", pretrained))
+        destylize(options(folder / "a.png", pretrained, output=folder / "mine.png"))
+
+
+def test_a_style_without_a_finetuned_generator_is_fitted_by_its_own_network(
+    folder: Path, pretrained: Path
+) -> None:
+    """As the shipped neon-dual; the tiny store has the generator of one style only."""
+    notes = []
+
+    class Listener(type(SILENT)):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    made = options(folder / "a.png", pretrained, style="ink", output=folder / "out.png")
+    done = destylize(made, Listener())
+    assert read_image(Path(done["output"])).size_px == (64, 64)
+    assert "without a fine-tuned generator" in notes[0]
 
 
 def test_folder_gives_codes_that_do_not_depend_on_the_batch(folder: Path, pretrained: Path) -> None:

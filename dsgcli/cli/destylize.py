@@ -1,4 +1,4 @@
-"""`dsg destylize`: from a stylized portrait to the codes that make it, and to the person behind."""
+"""`dsg destylize`: from a stylized portrait to its codes, and to the person as a photograph."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import typer
 
 from dsgcli.cli.flags import expand, values_of
 from dsgcli.cli.options import STYLE_GROUP, Machine, Overwrite, Seed, Talk, output_to
+from dsgcli.types import DEFAULT_TRUNCATION
 
 EXAMPLES = """
 Examples:
-  dsg destylize portrait.png --style neon-dual     the photograph behind it
+  dsg destylize portrait.png --style toon           the person as a photograph
   dsg destylize portraits/ --style neon-dual -o codes/  codes of a whole folder
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Destylization:
-    """How codes are found."""
+    """Flags for the fit."""
 
     style: Annotated[
         str,
@@ -28,7 +29,7 @@ class Destylization:
             "--style",
             "-s",
             metavar="NAME",
-            help="The style whose fine-tuned generator draws the portraits.",
+            help="The style in which the portraits are drawn.",
             rich_help_panel=STYLE_GROUP,
         ),
     ] = "default"
@@ -37,7 +38,7 @@ class Destylization:
         typer.Option(
             min=1,
             metavar="N",
-            help="Optimizer steps a portrait.",
+            help="Optimizer steps for each portrait.",
             rich_help_panel=STYLE_GROUP,
         ),
     ] = 300
@@ -51,7 +52,7 @@ class Destylization:
             "photographs.",
             rich_help_panel=STYLE_GROUP,
         ),
-    ] = 0.7
+    ] = DEFAULT_TRUNCATION
     seed: Seed = 0
     output: Annotated[
         Path | None,
@@ -72,18 +73,20 @@ def destylize(
     machine: Machine,
     talk: Talk,
 ) -> None:
-    """Recover the codes of stylized portraits, and the person behind one.
+    """Recover the person behind a stylized portrait, and the codes of portraits.
 
-    A portrait's extrinsic code is its style, its intrinsic code the face that it was drawn from.
+    One portrait gives a photograph of the person; a folder gives codes and sheets. A portrait's
+    extrinsic code is its style, its intrinsic code the person.
     """
-    from dsgcli.destylize import DestylizeOptions
-    from dsgcli.destylize import destylize as run
+    from dsgcli.generate.destylize import DestylizeOptions
+    from dsgcli.generate.destylize import destylize as run
 
     values = values_of(how, machine)
     del values["precision"]  # fitting is float32: its steps are too small for less
     del values["backend"]  # and goes backwards too, which backends do not
     with talk.terminal.progress() as progress:
         found = run(DestylizeOptions(source=source, **values), progress)
-    flagged = ", ".join(found["flagged"]) or "none"
-    said = f"{found['portraits']} portraits: {found['output']}; flagged: {flagged}"
-    talk.terminal.summary(found, said)
+    text = f"Wrote {found['output']} ({found['portraits']} portraits)"
+    if found["flagged"]:
+        text += f"; these do not fit well: {', '.join(found['flagged'])}"
+    talk.terminal.summary(found, text)

@@ -1,7 +1,7 @@
 """Keyframes -> a transition between them -> frames: `dsg interpolate`.
 
-The axis says which keyframes move, people or styles; the others stay at their first one. Figures
-(`figures.py`) lay the same things out on a sheet.
+The axis selects which keyframes change, people or styles; the others stay at their first one.
+Figures (`figures.py`) lay the same things out on a sheet.
 """
 
 from __future__ import annotations

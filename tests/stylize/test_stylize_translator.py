@@ -23,8 +23,8 @@ from stylize.staging import (
 )
 from tiny_store import write_tiny_store
 
-from dsgcli.destylize import DestylizeOptions, destylize
 from dsgcli.errors import NoFaceError, UsageError
+from dsgcli.generate.destylize import DestylizeOptions, destylize
 from dsgcli.generate.exemplars import AddOptions
 from dsgcli.generate.exemplars import run as add_exemplar
 from dsgcli.generate.gallery import ShowOptions, show
@@ -244,9 +244,23 @@ def test_an_exemplar_is_added_without_fitting(models, store, picture, tmp_path, 
         )
 
 
-def test_portraits_are_destylized_by_the_other_kind_of_style(models, picture):
-    with pytest.raises(UsageError, match="by a style of a DualStyleGAN; choose"):
-        destylize(DestylizeOptions(source=picture, style="sketch", pretrained=models, device="cpu"))
+def test_a_translators_portraits_are_destylized_by_its_base_and_itself(models, picture, tmp_path):
+    def recovered(steps):
+        output = tmp_path / f"{steps}.png"
+        made = DestylizeOptions(
+            source=picture,
+            style="sketch",
+            pretrained=models,
+            device="cpu",
+            output=output,
+            steps=steps,
+        )
+        scores = destylize(made)["scores"]
+        return read_image(output), next(iter(scores.values()))
+
+    (first, before), (last, after) = recovered(1), recovered(20)
+    assert first.size_px == last.size_px
+    assert after < before
 
 
 # ── random people, ways between codes ────────────────────────────────────────────────────────────
