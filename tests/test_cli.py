@@ -348,3 +348,18 @@ def test_first_word_may_be_a_file(tmp_path):
     assert "No such command" not in dsg("photo.jpg").stderr
     assert "nosuch.jpg is neither a file here nor a command" in dsg("nosuch.jpg").stderr
     assert "No such command 'sytlize'" in dsg("sytlize").stderr
+
+
+def test_settings_that_begin_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "dsg.toml").write_bytes(b"\xef\xbb\xbf[stylize]\ncrf = 99999999999\n")
+    told = dsg("stylize", "nosuch.png").stderr
+    assert "Invalid statement" not in told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX systems")
+def test_closed_stdout_is_no_error():
+    command = [sys.executable, "-m", "dsgcli", "models", "list"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
