@@ -16,7 +16,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         ValueError: it is no TOML, is nested too deeply, or has a number of hundreds of digits.
     """
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text.removeprefix("\ufeff"))  # Windows editors begin files with it
         _check_numbers(table)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

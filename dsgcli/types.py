@@ -332,6 +332,10 @@ class StyleWeights:
         """Two numbers for all rows; the defaults are the published ones."""
         return cls((structure,) * layout.num_structure + (color,) * layout.num_color)
 
+    def scaled(self, strength: float) -> StyleWeights:
+        """Every weight times `strength`."""
+        return self if strength == 1.0 else StyleWeights(tuple(strength * w for w in self.layers))
+
     @classmethod
     def fit(cls, values: Sequence[float], layout: LatentLayout) -> StyleWeights:
         """Per-row weights, written for this size or for 1024 px (18 values, the usual form);

@@ -156,7 +156,7 @@ def plan_gallery(options: ShowOptions) -> Gallery:
         ModelError, StyleRefError: no such style, no such exemplar.
     """
     store = ModelStore.open(options.pretrained)
-    ref = StyleRef.parse(options.name)
+    ref = store.parse(options.name)
     style = store.style(ref.style)
     whole = ref.terms == (StyleTerm(ref.style),)
     resolved = store.resolve(ref)

@@ -216,7 +216,7 @@ def load_keyframes(options: InterpolateOptions, progress: Progress = SILENT) -> 
     """
     photographs = check_contents(options.people)
     store = ModelStore.open(options.pretrained)
-    refs = [StyleRef.parse(text) for text in options.style]
+    refs = [store.parse(text) for text in options.style]
     if options.matrix and options.matrix[1] > len(refs):
         refs = _first_exemplars(store, refs[0], options.matrix[1])
     styles = [store.resolve(ref) for ref in refs]

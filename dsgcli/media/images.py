@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,9 @@ _DETAILS_OF_THE_FILE = (
 _USER_COMMENT, _ASCII = ExifTags.Base.UserComment, b"ASCII\0\0\0"
 
 
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+"""How JPEG XL files begin: a bare codestream, a container (ISO/IEC 18181-2)."""
+
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -108,6 +112,17 @@ def read_image(path: Path) -> Frame:
     """
     with open_picture(path) as image:
         return load_frame(image, path)
+
+
+def read_opaque(path: Path) -> Frame:
+    """The picture in a file on a white ground, as viewers show it: colors that are stored under
+    transparent pixels must not be learnt. Raises as `read_image`."""
+    frame = read_image(path)
+    if frame.alpha is None:
+        return frame
+    share = frame.alpha[:, :, None].astype(np.float32) / 255.0  # (H, W, 1)
+    pixels = np.rint(255.0 + share * (frame.pixels.astype(np.float32) - 255.0))
+    return replace(frame, pixels=pixels.astype(np.uint8), alpha=None)
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -187,6 +202,11 @@ def _try_open(path: Path) -> Image.Image | None:
     try:
         image = Image.open(path, formats=_learn_heic(path) if _is_heic(path) else FORMATS)
     except UnidentifiedImageError:
+        with path.open("rb") as file:
+            if file.read(12).startswith(JPEG_XL):
+                raise SourceError(
+                    f"{path} is a JPEG XL picture, which dsg does not read; export it as PNG"
+                ) from None
         return None
     except BROKEN as error:
         raise SourceError(f"{path} cannot be read ({error}); get the file again") from error
