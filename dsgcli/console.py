@@ -381,14 +381,14 @@ def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> 
         write_json({"error": described, "exit_code": exit_code})
     _say(message, "error")
     if isinstance(error, DsgError) and error.see:
-        _say(f"({error.see} has more to try)")
+        _say(f"({error.see} has more help)")
     return exit_code
 
 
 def _fail_unexpected(error: Exception, as_json: bool) -> int:
     _erase_starting()
     _print_traceback(error)
-    asked = "please report the lines above, with what `dsg doctor --json` says"
+    asked = "please report the lines above, with the output of `dsg doctor --json`"
     message = f"{type(error).__name__}: {error} (a bug in dsg: {asked})"
     return _fail(error, message, DsgError.exit_code, as_json)
 

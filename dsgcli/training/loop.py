@@ -251,8 +251,8 @@ class Loop:
         what = f"{bad[0]} is {scalars[bad[0]]}" if bad else f"the gradient's norm is {float(norm)}"
         raise TrainingError(
             f"{self.plan.label}: {what} in phase {phase.name!r} of step {iteration + 1}; the last "
-            f"checkpoint is unharmed: lower the learning rate, or set run.precision = 'fp32', and "
-            f"go on with --force"
+            f"checkpoint is intact: lower the learning rate, or set run.precision = 'fp32', and "
+            f"continue with --force"
         )
 
     # ── what is left behind ──────────────────────────────────────────────────────────────────────
