@@ -299,7 +299,7 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
         with stopped_by_signals():
             return command()
     except InterruptedRunError as error:
-        return _fail(error, str(error), _interrupted_code(), as_json)
+        return _fail(error, str(error), _interrupted_code(error.signal_number), as_json)
     except DsgError as error:
         return _fail_expected(error, as_json)
     except KeyboardInterrupt:
@@ -353,17 +353,17 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _interrupted_code() -> int:
-    return 128 + _received
+def _interrupted_code(number: int = 0) -> int:
+    return 128 + (number or _received)
 
 
 def _print_what_it_can() -> None:
     """A terminal that lacks a letter gets a question mark, not an error; a stream that was closed
     before the start (`>&-`) swallows what it gets."""
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
