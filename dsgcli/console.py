@@ -1,4 +1,4 @@
-"""What a person sees: results, tables, messages, errors and the exit code.
+"""Output of the command line: results, tables, messages, errors and the exit code.
 
 Conventions
     stdout    results only: a table or a sentence for a person, one JSON document with `--json`
@@ -95,7 +95,7 @@ class Terminal:
             _print(part)
 
     def summary(self, document: object, *parts: Table | str) -> None:
-        """The same for what only rounds off a command: `-q` leaves it out."""
+        """Print a result that is only a summary: `-q` leaves it out."""
         if self.json or not self.quiet:
             self.show(document, *parts)
 
@@ -323,7 +323,7 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
 
 
 _received = signal.SIGINT
-"""What ended the command last: Ctrl-C, or what a scheduler sends."""
+"""The signal that ended the command last: Ctrl-C, or a scheduler's."""
 
 
 @contextlib.contextmanager

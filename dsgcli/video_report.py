@@ -95,7 +95,7 @@ class PersonRecord:
     """One person of the source over time."""
 
     times_s: list[float] = field(default_factory=list)
-    """Of the frames in which the person was found in the source."""
+    """Times of the frames in which the person was found in the source, in seconds."""
     drawn: list[bool] = field(default_factory=list)
     """Whether a face was found at the same place in the drawing."""
     mouth: list[tuple[float, float]] = field(default_factory=list)

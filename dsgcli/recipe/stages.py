@@ -26,7 +26,7 @@ from dsgcli.recipe.tables import Table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdversarialRecipe(Table):
-    """What the stages with a discriminator share."""
+    """Fields that the stages with a discriminator share."""
 
     steps: Whole
     """Optimizer steps of the generator."""

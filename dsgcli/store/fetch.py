@@ -53,7 +53,7 @@ class Patience:
     attempts: int = 5
     """In a row without a byte of progress."""
     attempts_unreachable: int = 2
-    """The same where not even a connection was made: as without a network."""
+    """Attempts in a row without a connection, as without a network."""
     wait_s: float = 1.0
     """After the first; doubled each time."""
     longest_wait_s: float = 60.0
@@ -85,7 +85,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What was fetched."""
+    """Result of a download."""
 
     url: str
     sha256: str
@@ -105,7 +105,7 @@ class _SourceError(Exception):
 
 
 class _TryAgainError(Exception):
-    """The same source may do later."""
+    """A failure that the same source may not have later."""
 
     def __init__(self, reason: str, wait_s: float = 0.0, reached: bool = True) -> None:
         super().__init__(reason)
@@ -296,7 +296,7 @@ def _is_unreachable(error: Exception) -> bool:
 
 
 def _refused(error: urllib.error.HTTPError, wanted: Wanted, have: int) -> None:
-    """What to do about an answer that is no file."""
+    """Advice for an answer that is no file."""
     if error.code == _RANGE_REFUSED:
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if have and total == str(have):

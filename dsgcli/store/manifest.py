@@ -39,7 +39,7 @@ class License:
     """One or two sentences for a person who decides now."""
     url: str
     commercial: bool
-    """Whether it allows commercial use."""
+    """True if the license allows commercial use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +47,14 @@ class Entry:
     """One published file."""
 
     name: str
-    """What `dsg models pull` takes."""
+    """Name for `dsg models pull`."""
     file: str
     """Where it goes, below a root: "cartoon/generator.pt"."""
     kind: str
     license: str
     """Id of a license of the manifest."""
     needed_for: str
-    """What needs it, as the rest of a sentence: "needed for ..."."""
+    """Purpose, as the rest of a sentence: "needed for ..."."""
     groups: tuple[str, ...] = ()
     """Names that stand for it and others: a style's name, "losses"."""
     sources: tuple[str, ...] = ()

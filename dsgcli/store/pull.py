@@ -46,7 +46,7 @@ class PullOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What became of one file."""
+    """Result for one file."""
 
     entry: Entry
     path: Path
@@ -114,7 +114,7 @@ def is_offline(options: PullOptions) -> bool:
 def licenses_to_accept(
     names: Sequence[str], options: PullOptions, manifest: Manifest | None = None
 ) -> list[License]:
-    """What `pull` would refuse to go on without; for a command that can ask.
+    """Licenses that `pull` needs to be accepted; for a command that can ask.
 
     Raises:
         ModelMissingError: an unknown name.

@@ -45,7 +45,7 @@ def write_scores(folder: Path, scored: list[Scored]) -> None:
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
-    """What `write_scores` wrote; empty if there is nothing."""
+    """Read the file of `write_scores`; empty if there is none."""
     path = folder / SCORES
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 

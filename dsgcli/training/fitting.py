@@ -31,10 +31,10 @@ Rate = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit has come to."""
+    """Result of a fit."""
 
     values: tuple[Tensor, ...]
-    """What was fitted, as given: first dimension B."""
+    """Fitted values, in the order given: first dimension B."""
     noise: list[Tensor]
     """(B, 1, s, s) each."""
     terms: dict[str, Tensor]

@@ -121,7 +121,7 @@ class Cluster:
     def ask(
         self, question: Callable[..., R], *arguments: Any, workers: Sequence[str]
     ) -> dict[str, R | Refusal]:
-        """What each of these workers answers to a function, by address."""
+        """Call a function on each of these workers; returns the answers by address."""
         answers: dict[str, R | tuple[str]] = self.client.run(
             _answering(question), *arguments, workers=list(workers)
         )

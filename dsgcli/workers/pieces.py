@@ -54,7 +54,7 @@ class Workers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[P, R]):
-    """What became of a piece: a result, or an error."""
+    """Result of a piece of work: a value, or an error."""
 
     piece: P
     result: R | None = None

@@ -47,7 +47,7 @@ from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
 from dsgcli.types import LatentLayout
 
 BETA1 = 0.5
-"""Of Adam while the autoencoder grows: reconstruction is no game between two players."""
+"""First beta of Adam while the autoencoder grows: reconstruction is no game between two players."""
 LAST_RATE = 0.05
 """Where the cosine of the learning rate ends."""
 PRIOR_EVERY = 300
@@ -92,7 +92,7 @@ class Autoencoder:
 
 
 def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
-    """The same networks at a larger resolution; the picture begins as the smaller one enlarged."""
+    """Grow the networks to a larger resolution; the picture begins as the smaller one enlarged."""
     size_px = smaller.generator.config.size_px
     if config.size_px == size_px:
         return smaller
@@ -301,7 +301,7 @@ class AutoencoderTraining:
     # one pass
 
     def wanted(self, batch: Batch, draws: Draws | None = None) -> Tensor:
-        """What the generator should make of the portraits, (B, 3, S, S)."""
+        """Target of the generator for the portraits, (B, 3, S, S)."""
         return fit(batch.images, self.growth.size_px)
 
     def encode(self, images: Tensor, encoder: Encoder | None = None) -> Tensor:

@@ -101,7 +101,7 @@ def joined(parts: Sequence[Codes]) -> Codes:
 
 
 def exemplar_names(names: Sequence[str]) -> list[str]:
-    """What exemplars are called: file names without folder and ending, where these are unique."""
+    """Names of exemplars: file names without folder and ending, if these are unique."""
     short = [PurePosixPath(name).stem for name in names]
     return short if len(set(short)) == len(short) else list(names)
 

@@ -46,7 +46,7 @@ FLAG_DEVIATIONS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Destylized:
-    """What was found behind B portraits."""
+    """Codes and pictures found for B portraits."""
 
     exstyle: Tensor
     """(B, L, D) in Z+: the encoder's code of the portrait, unchanged."""
