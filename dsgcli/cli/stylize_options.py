@@ -175,14 +175,6 @@ class Paste:
 class Video:
     """What is read of a video, and how the new one is encoded."""
 
-    decoder: Annotated[
-        Literal["cpu", "nvdec"],
-        typer.Option(
-            metavar="cpu|nvdec",
-            help="What decodes the video; nvdec, an NVIDIA GPU's decoder, has yet to be tried.",
-            rich_help_panel=VIDEO_GROUP,
-        ),
-    ] = "cpu"
     start: Annotated[
         str | None,
         typer.Option(

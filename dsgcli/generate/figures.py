@@ -21,7 +21,7 @@ from dsgcli.errors import MediaError, UsageError
 from dsgcli.generate.keyframes import Keyframes, StyleKeyframe
 from dsgcli.generate.scenes import Scene
 from dsgcli.media.files import check_output
-from dsgcli.media.sources import read_metadata
+from dsgcli.media.read import read_metadata
 from dsgcli.portraits import to_pixels
 from dsgcli.progress import SILENT, Progress
 from dsgcli.types import LatentLayout, StyleWeights

@@ -30,7 +30,7 @@ from dsgcli.stylize.summary import Stopwatch
 from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
-    from dsgcli.media.sources import FrameSource, SourceInfo
+    from dsgcli.media.base import FrameSource, SourceInfo
     from dsgcli.pipeline import StylePipeline
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions
