@@ -20,10 +20,11 @@ from PIL import Image
 from dsgcli import DsgError, ModelStore, Stylizer, load_pipeline, sample
 from dsgcli.faces.align import cut, face_transform
 from dsgcli.faces.detect import open_detector
+from dsgcli.generate.gallery import ShowOptions, plan_gallery
 from dsgcli.media.images import read_image, write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline
-from dsgcli.portraits import Look, pick_weights
+from dsgcli.portraits import Look, pick_weights, to_pixels
 from dsgcli.types import StyleRef
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +116,24 @@ class Painter:
             rows += [framed(picture) for picture in (photo, *drawn)]
         labels = ["photograph", *STYLES] * len(self.photos)
         return make_sheet(rows, columns=1 + len(STYLES), labels=labels, cell_px=300)
+
+    def words(self) -> Any:
+        """The words of the command line: an exemplar, and what is taken of it."""
+        name = "toon:3"
+        gallery = plan_gallery(ShowOptions(name=name))
+        exemplar = next(gallery.renderer.images([gallery.scenes[0][1]]))
+        photo = self.photos[0]
+        weights = {"its structure alone": (1, 0), "its color alone": (0, 1), "both": (1, 1)}
+        drawn = [
+            closer(self.whole(photo, name, structure=structure, color=color, grade=color > 0))
+            for structure, color in weights.values()
+        ]
+        return make_sheet(
+            [closer(photo), to_pixels(exemplar[None])[0], *drawn],
+            columns=5,
+            labels=["a photograph", f"the exemplar {name}", *weights],
+            cell_px=300,
+        )
 
     def sheet(self, style: str) -> Any:
         """A row a person: as they are, then in each of a few exemplars of a style."""

@@ -27,7 +27,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -358,7 +358,12 @@ def _interrupted_code() -> int:
 
 
 def _print_what_it_can() -> None:
-    """A terminal that lacks a letter gets a question mark, not an error."""
+    """A terminal that lacks a letter gets a question mark, not an error; a stream that was closed
+    before the start (`>&-`) swallows what it gets."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

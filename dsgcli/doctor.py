@@ -308,14 +308,13 @@ def portraits_per_second(
     from dsgcli.pipeline import blank, load_pipeline
     from dsgcli.portraits import Look, pick_weights
     from dsgcli.store import ModelStore
-    from dsgcli.types import StyleRef
 
     store = ModelStore.open(pretrained)
     portraits = load_pipeline(
         store, style, encoder=None, device=device, precision=precision, backend=backend
     )
     portraits.expect(MANY_PICTURES)
-    exstyle = store.resolve(StyleRef.parse(style)).exstyle
+    exstyle = store.resolve(store.parse(style)).exstyle
     weights = pick_weights(portraits.layout, usual=portraits.usual_weight)
     look = Look(exstyle=exstyle, weights=weights)
     face = [blank(portraits.size_px)], torch.zeros(1, *exstyle.shape)

@@ -1,4 +1,4 @@
-"""Whether memory has run out, and how to say so.
+"""Detect that memory has run out, and word the message.
 
 Libraries report a lack of memory in many ways: torch and NumPy with messages of their own, native
 code with whatever its caller makes of a null pointer (an import that fails, an encoder that
@@ -15,15 +15,15 @@ import re
 from dsgcli.errors import MemoryShortError
 
 PROBE_BYTES = 128 << 20
-"""What `is_short` asks for: about what a codec or a network of the smallest size needs."""
+"""Memory that `is_short` asks for: about the need of a codec or of the smallest network."""
 
 _MESSAGES = (
     *("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED"),
     *("Cannot allocate memory", "Unable to allocate", "failed to map segment", "bad_alloc"),
     *("bad allocation", "memory allocation", "can't start new thread", "paging file is too small"),
 )
-"""What torch says on Linux, on Windows, on GPUs and through NVIDIA's libraries; the C library, the
-loader of shared libraries, NumPy and C++; Python, where a thread gets no stack."""
+"""Messages of torch on Linux, on Windows, on GPUs and from NVIDIA's libraries; of the C library,
+the loader of shared libraries, NumPy and C++; of Python, if a thread gets no stack."""
 _ASKED = re.compile(r"(?:allocate|allocating) ([\d.,]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
 _UNITS = {"bytes": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _MOST_CAUSES = 20
@@ -53,7 +53,7 @@ def shortage(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error itself says that memory has run out, on whatever device."""
+    """Whether an error itself means that memory has run out, on any device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def asked_for(message: str) -> int:
-    """Bytes that a message says were asked for; 0 if it does not say."""
+    """Number of bytes in a message about a failed allocation; 0 if it has none."""
     found = _ASKED.search(message)
     if found is None:
         return 0
@@ -75,7 +75,7 @@ def asked_for(message: str) -> int:
 
 
 def sentence(num_bytes: int = 0) -> str:
-    """What happened and what to do; with the bytes that were asked for, if they are known."""
+    """The message for the user, with the bytes that were asked for, if they are known."""
     facts = [f"{_size_text(num_bytes)} more were asked for"] if num_bytes else []
     if most := limit_bytes():
         facts.append(f"this process may have {_size_text(most)}")
@@ -97,15 +97,15 @@ def limit_bytes() -> int:
 
 
 def check_memory(error: BaseException) -> None:
-    """Raise MemoryShortError if what failed did so for lack of memory, as far as can be told."""
+    """Raise MemoryShortError if this error is probably caused by a lack of memory."""
     told = shortage(error)
     if told or is_short():
         raise MemoryShortError(told or sentence(PROBE_BYTES)) from error
 
 
 def require_memory() -> None:
-    """Raise MemoryShortError where this process is limited and has little left: native code would
-    end it without a word."""
+    """Raise MemoryShortError if this process has a limit and little memory left: native code would
+    end the process without a message."""
     if limit_bytes() and is_short():
         raise MemoryShortError(sentence(PROBE_BYTES))
 

@@ -1,7 +1,7 @@
 """Rules for names that come from files, recipes and command lines, and how they are displayed.
 
 A name may become part of a path, of `--style NAME:EXEMPLAR*SHARE`, or of a line in a terminal.
-Whoever wrote the file chose it, so it is checked before it is used for any of these.
+The author of a file chooses it, so it is checked before it is used for any of these.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MAX_NAME_CHARACTERS = 255
 """Longest name of a style or an exemplar: what common file systems accept for a file."""
 
 _MEANS_SOMETHING = frozenset(':*+/\\<>"|?')
-"""In `--style NAME:EXEMPLAR*SHARE+...`, or in paths of one system or another."""
+"""Characters with a meaning in `--style NAME:EXEMPLAR*SHARE+...`, or in paths of some system."""
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{n}" for port in ("com", "lpt") for n in "123456789"
 }
-"""No names of files on Windows, with any ending."""
+"""Names that Windows allows for no file, with any ending."""
 _TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that reverse the direction of text, so that a line reads as another one."""
 _BREAKS_LINES = frozenset("\u2028\u2029")
@@ -28,7 +28,7 @@ _BREAKS_LINES = frozenset("\u2028\u2029")
 def why_no_name(name: str) -> str:
     """Why a folder of a run, a model or a style cannot have this name; "" if it can.
 
-    The same on every system, so that what is trained on one can be used on another.
+    The rule is the same on every system, so that a style can be moved from one to another.
     """
     if bad := sorted(letter for letter in set(name) if letter in _MEANS_SOMETHING):
         return f"must not have {' '.join(bad)} in it"
@@ -95,7 +95,7 @@ def place_below(root: Path, *parts: str) -> Path:
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):
         raise UsageError(
-            f"{visible(str(path))} is outside of {root}, and nothing is written there; "
-            f"choose another name, or name the folder that is meant"
+            f"{visible(str(path))} is outside of {root}, where nothing may be written; choose "
+            f"another name or another folder"
         )
     return path

@@ -1,4 +1,4 @@
-"""How long work says how far it is, without knowing who listens.
+"""The interface by which long work reports its progress.
 
 Library code takes a `Progress` and defaults to `SILENT`; the command line passes one that draws
 bars or writes events (`console.py`). Nothing here draws, and nothing depends on what is drawn.
@@ -16,21 +16,21 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 Figure = float | int | str
-"""Something shown beside a bar: a loss, a learning rate, a count."""
+"""A value beside a progress bar: a loss, a learning rate, a count."""
 
 
 class Task(Protocol):
-    """One thing under way."""
+    """A task that is running."""
 
     def advance(self, steps: float = 1, **figures: Figure) -> None:
-        """`steps` more are done; `figures` replace those shown so far under the same name."""
+        """Report that `steps` more are done; `figures` replace earlier ones of the same name."""
 
     def set_total(self, total: float | None) -> None:
-        """The number of steps, once it is known better; None if it is not known."""
+        """Change the number of steps; None if it is not known."""
 
 
 class Progress(Protocol):
-    """Who listens: a terminal, a log, nobody. Safe to call from several threads."""
+    """Receives reports: a terminal, a log, or nothing. Safe to call from several threads."""
 
     def task(
         self, name: str, total: float | None = None, unit: str = "steps", done: float = 0
@@ -41,10 +41,10 @@ class Progress(Protocol):
         """
 
     def note(self, message: str) -> None:
-        """Something a person may want to know; one sentence."""
+        """Show a note to the user; one sentence."""
 
     def warn(self, message: str) -> None:
-        """Something that went differently from what was asked; one sentence."""
+        """Show a warning to the user; one sentence."""
 
 
 class _SilentTask:
@@ -75,4 +75,4 @@ class _Silent:
 
 
 SILENT: Progress = _Silent()
-"""Listens to nothing: the default of library code."""
+"""Ignores all reports: the default of library code."""

@@ -1,4 +1,4 @@
-"""TOML from anyone: recipes, settings, `--set`. Whatever is wrong with it is a ValueError."""
+"""Read TOML of users and strangers: recipes, settings, `--set`. Every fault is a ValueError."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import tomllib
 from typing import Any
 
 MAX_BITS = 2000
-"""Longest whole number: longer ones cannot even be printed, and nothing means them."""
+"""Longest whole number: Python does not print longer ones, and no setting needs them."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The table that a text says.
+    """Parse a text.
 
     Raises:
         ValueError: it is no TOML, is nested too deeply, or has a number of hundreds of digits.
     """
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text.removeprefix("\ufeff"))  # Windows editors begin files with it
         _check_numbers(table)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LEFT_EYE = (33, 133, 159, 145)
 """Landmarks around the eye on the left of an upright picture: corners, upper lid, lower lid."""
 RIGHT_EYE = (362, 263, 386, 374)
-"""The same of the eye on the right."""
+"""Landmarks around the eye on the right: corners, upper lid, lower lid."""
 MOUTH_CORNERS = (61, 291)
 """Landmarks at the corners of the mouth, the one on the left of an upright picture first."""
 NUM_LANDMARKS = 478
@@ -40,7 +40,7 @@ NUM_LANDMARKS = 478
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One picture of a stream, as it is meant to be seen."""
+    """One picture of a stream, upright and in display order."""
 
     pixels: Pixels
     """(H, W, 3) uint8 RGB."""
@@ -49,7 +49,7 @@ class Frame:
     time: Fraction = Fraction(0)
     """Seconds from the start of the stream."""
     duration: Fraction | None = None
-    """Seconds on the screen; None if the stream does not say."""
+    """Seconds on the screen; None if unknown."""
     alpha: Pixels | None = None
     """(H, W) uint8, 255 is opaque; None if the picture has none."""
 
@@ -68,7 +68,7 @@ class Face:
     score: float = 1.0
     """Confidence of the detector, 0 to 1."""
     track: int = -1
-    """Identity over time; -1 before tracking."""
+    """Number of the person over time; -1 before tracking."""
     held: bool = False
     """True if not seen in this frame, but carried over from the track's past."""
 
@@ -120,7 +120,7 @@ class CropTransform:
         return np.stack([along_x / self.size_px, along_y / self.size_px, upper_left], axis=1)
 
     def with_size(self, size_px: int) -> CropTransform:
-        """The same place at another resolution."""
+        """This transform with another crop resolution."""
         return replace(self, size_px=size_px)
 
 
@@ -145,7 +145,7 @@ class Portrait:
     opacity: float = 1.0
     """0 keeps the frame, 1 the portrait; in between while a lost face fades."""
     keeps_content: bool = False
-    """Whether all that the crop shows, hair and ground too, is drawn where it was."""
+    """Whether everything in the crop, hair and background too, is drawn in its place."""
 
 
 # ── the latent layout ────────────────────────────────────────────────────────────────────────────
@@ -268,7 +268,7 @@ class StyleTerm:
 
 @dataclass(frozen=True, slots=True)
 class StyleRef:
-    """What `--style` names: `arcane`, `arcane:12`, `arcane:Jinx_02`, or a blend of such,
+    """A value of `--style`: `arcane`, `arcane:12`, `arcane:Jinx_02`, or a blend of such,
     `arcane:12*0.6+arcane:40*0.4`."""
 
     terms: tuple[StyleTerm, ...]
@@ -331,6 +331,10 @@ class StyleWeights:
     ) -> StyleWeights:
         """Two numbers for all rows; the defaults are the published ones."""
         return cls((structure,) * layout.num_structure + (color,) * layout.num_color)
+
+    def scaled(self, strength: float) -> StyleWeights:
+        """Every weight times `strength`."""
+        return self if strength == 1.0 else StyleWeights(tuple(strength * w for w in self.layers))
 
     @classmethod
     def fit(cls, values: Sequence[float], layout: LatentLayout) -> StyleWeights:

@@ -60,7 +60,8 @@ def _no_settings_of_this_machine(monkeypatch, tmp_path):
 
 def test_all_commands_are_there():
     assert {words[0] for words in commands() if words} == {
-        *("train", "destylize", "stylize", "sample", "interpolate", "models", "styles", "doctor")
+        *("train", "destylize", "stylize", "sample", "interpolate", "models", "styles", "doctor"),
+        "report",
     }
 
 
@@ -143,7 +144,7 @@ def test_paper_spelling_is_understood():
     result = dsg(
         "stylize", "x.jpg", "--style_id", "x", "--preserve_color", "--trunc", "7", "--json"
     )
-    assert "'--truncation'" in result.json["error"]["message"]
+    assert "--truncation takes" in result.json["error"]["message"]
 
 
 # ── exit codes ───────────────────────────────────────────────────────────────────────────────────
@@ -289,3 +290,76 @@ def test_a_reader_that_goes_away_is_no_traceback():
 def test_help_is_a_word_too(words):
     assert dsg("help", *words).stdout == dsg(*words, "--help").stdout
     assert dsg("help", *words).exit_code == 0
+
+
+# ── paths and numbers as people write them ───────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("option", ["--output", "--pretrained", "--exemplar"])
+@pytest.mark.parametrize("address", ["s3://b/x.png", "https://example.org/x.png"])
+def test_address_in_place_of_a_path_is_told(tmp_path, option, address):
+    result = dsg("stylize", "x.jpg", option, address)
+    assert result.exit_code == 2
+    assert f"{address} is an address" in " ".join(result.stderr.split())
+    assert not list(tmp_path.glob("*:*"))  # no folder `s3:`
+
+
+def test_address_of_an_input_is_told():
+    result = dsg("stylize", "https://example.org/x.png")
+    assert result.exit_code == 2 and "is an address" in result.stderr
+
+
+def test_home_is_found_where_no_shell_has_replaced_it(tmp_path, monkeypatch):
+    home = tmp_path / "me"
+    (home / "models").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    listed = dsg("models", "list", "--pretrained=~/models", "--json")
+    assert listed.exit_code == 0, listed.stderr
+    monkeypatch.setenv("DSG_HOME", "~/dsg")
+    assert str(home) in dsg("models", "path").stdout
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices are files on POSIX systems")
+def test_device_as_output_is_told():
+    result = dsg("stylize", "x.jpg", "--output=/dev/null")
+    assert result.exit_code == 2 and "/dev/null is a device" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--structure", "abc", "--structure takes a number from 0 to 1, got 'abc'"),
+        ("--strength", "2", "--strength takes a number from 0 to 1, got '2'"),
+        ("--crf", "good", "--crf takes a whole number, got 'good'"),
+        ("--batch-size", "0", "--batch-size takes a number of 1 or more, got '0'"),
+        ("--mask", "hat", "--mask takes auto, feather, face, head, person, got 'hat'"),
+    ],
+)
+def test_wrong_value_is_told_in_our_words(option, value, message):
+    result = dsg("stylize", "x.jpg", option, value)
+    assert result.exit_code == 2 and message in " ".join(result.stderr.split())
+
+
+def test_first_word_may_be_a_file(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"no picture")
+    assert "photo.jpg" in dsg("photo.jpg").stderr  # stylize reads it
+    assert "No such command" not in dsg("photo.jpg").stderr
+    assert "nosuch.jpg is neither a file here nor a command" in dsg("nosuch.jpg").stderr
+    assert "No such command 'sytlize'" in dsg("sytlize").stderr
+
+
+def test_settings_that_begin_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "dsg.toml").write_bytes(b"\xef\xbb\xbf[stylize]\ncrf = 99999999999\n")
+    told = dsg("stylize", "nosuch.png").stderr
+    assert "Invalid statement" not in told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX systems")
+def test_closed_stdout_is_no_error():
+    command = [sys.executable, "-m", "dsgcli", "models", "list"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -128,6 +128,8 @@ def commands_in(page: Path) -> list[list[str]]:
 
 def parse(words: list[str]) -> None:
     """What Typer thinks of a command line, without running it."""
+    if words[:1] and Path(words[0]).suffix in (".jpg", ".png", ".mp4"):
+        words = ["stylize", *words]  # `dsg photo.jpg`
     command, parent, name = get_command(build_app()), None, "dsg"
     while True:
         if parent is not None and not words:

@@ -214,3 +214,11 @@ def test_one_level_down_are_codes_and_looks(toon):
 @pytest.mark.parametrize("function", [calls.stylize, calls.Stylizer], ids=["files", "arrays"])
 def test_the_default_style_is_that_of_the_command_line(function):
     assert (inspect.signature(function).parameters["style"].default,) == StylizeOptions().style
+
+
+def test_strength_scales_every_weight():
+    from dsgcli import Stylizer
+
+    with Stylizer("toon:1", structure=0.8, strength=0.5) as half:
+        weights = half.look.weights.layers
+    assert weights == pytest.approx([0.4] * 7 + [0.5] * 7)

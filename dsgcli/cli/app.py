@@ -7,6 +7,7 @@ Commands raise `DsgError`; here it becomes a message and a code.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,9 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["help"]:  # `dsg help stylize`, as other programs have it
         arguments = [*arguments[1:], "--help"]
+    if arguments and _is_media(arguments[0]):  # `dsg photo.jpg`
+        arguments = ["stylize", *arguments]
     if is_bash():
         return in_bash(lambda: run(arguments))
     return exit_code_of(lambda: run(arguments), as_json="--json" in arguments)
+
+
+def _is_media(word: str) -> bool:
+    """Whether a first word names something to stylize, and not a command."""
+    commands = set(vars(get_command(build_app())).get("commands", {}))
+    return not word.startswith("-") and word not in commands and Path(word).expanduser().exists()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -119,12 +128,47 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+NUMBERS = {"float_parsing": "a number", "int_parsing": "a whole number"}
+"""What a value must be, by the kind of problem that pydantic, which Typer reads values with, finds
+in it."""
+LIMITS = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
+
+
+def _wrong_value(error: typer.TyperException) -> str:
+    """`--structure takes a number from 0 to 1, got 'abc'`; empty for other problems."""
+    cause, param = error.__cause__, getattr(error, "param", None)
+    found = cause.errors() if cause is not None and hasattr(cause, "errors") else []
+    if param is None or not found:
+        return ""
+    problem = found[0]
+    names = sorted(param.opts, key=len)
+    name = names[-1] if names[-1].startswith("-") else str(param.metavar or param.name.upper())
+    got = f", got {str(problem.get('input'))!r}"
+    if problem["type"] in ("literal_error", "enum"):
+        choices = str(problem["ctx"]["expected"]).replace("'", "")
+        return f"{name} takes {choices}{got}."
+    if listed := re.search(r"is not one of (.+)", problem.get("msg", "")):
+        return f"{name} takes {listed[1].rstrip('.').replace(chr(39), '')}{got}."
+    kind = NUMBERS.get(problem["type"]) or ("a number" if problem["type"] in LIMITS else "")
+    if not kind:
+        return ""
+    low, dots, high = str(param.metavar or "").partition("..")
+    if dots:
+        return f"{name} takes {kind} from {low} to {high}{got}."
+    least = problem.get("ctx", {}).get("ge")
+    return f"{name} takes {kind}{'' if least is None else f' of {least:g} or more'}{got}."
+
+
 def _explain(error: typer.TyperException, settings: Settings) -> str:
     """Typer's message, where a wrong setting came from, and where help is."""
-    message = error.format_message()
+    message = _wrong_value(error) or error.format_message()
     context, name = getattr(error, "ctx", None), getattr(getattr(error, "param", None), "name", "")
     if context is None:
         return message
+    if isinstance(error, typer.BadParameter) is False and "No such command" in message:
+        word = message.split("'")[1] if "'" in message else ""
+        if Path(word).suffix or "/" in word:  # a file that is not here
+            message = f"{word} is neither a file here nor a command."
     words = tuple(context.command_path.split()[1:])
     setting = settings.lookup(words, name)
     if setting is not None and context.get_parameter_source(name).name == "DEFAULT_MAP":

@@ -6,11 +6,16 @@ that their `rich_help_panel` names, and the examples come last, where the eye is
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from dsgcli.errors import UsageError
 
 OTHER_OPTIONS = "Other options"
 WRONG_USAGE = 2
@@ -148,7 +153,55 @@ def add(
 ) -> None:
     """Register `command` under its own name, with `examples` at the end of its help."""
     first_line = (command.__doc__ or "").partition("\n")[0]
-    app.command(name, cls=DsgCommand, epilog=examples, short_help=first_line)(command)
+    app.command(name, cls=DsgCommand, epilog=examples, short_help=first_line)(with_paths(command))
+
+
+# ── paths ────────────────────────────────────────────────────────────────────────────────────────
+
+PATH_WORDS = {"inputs", "input", "exemplar"}
+"""Parameters that are text, since they may be globs or names, and paths all the same."""
+
+
+def with_paths(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with `~` at the beginning of its paths replaced by the home folder, as shells do
+    only where it begins a word; addresses such as s3://bucket/x.png are refused."""
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> None:
+        command(**{name: usable(value, name) for name, value in values.items()})
+
+    return wrapped
+
+
+def usable(value: Any, name: str) -> Any:
+    """A path, or a list of paths, of the parameter `name` that can be opened; other values as they
+    are.
+
+    Raises:
+        UsageError: an address, the home of nobody, or an output that is a device.
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(usable(item, name) for item in value)
+    is_text = isinstance(value, str) and name in PATH_WORDS
+    if not isinstance(value, Path) and not is_text:
+        return value
+    text = str(value)
+    if match := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/", text):  # one letter is a drive
+        address = f"{match[1]}://{text[match.end() :].lstrip('/')}"  # Path has made // to /
+        raise UsageError(
+            f"{address} is an address, and dsg reads and writes files of this machine; download it "
+            f"first, or name a file"
+        )
+    if text.startswith("~"):
+        try:
+            value = type(value)(Path(text).expanduser())
+        except RuntimeError:
+            raise UsageError(f"{text} names the home folder of a user who is not here") from None
+    if name == "output" and Path(value).exists():
+        kind = Path(value)
+        if not kind.is_file() and not kind.is_dir():
+            raise UsageError(f"{text} is a device; name a file such as out.png, or a folder")
+    return value
 
 
 def show_help_if_alone(ctx: typer.Context) -> None:

@@ -46,6 +46,16 @@ OneStyle = Annotated[
         rich_help_panel=STYLE_GROUP,
     ),
 ]
+Strength = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="0..1",
+        help="How strong the style is; scales --structure and --color together.",
+        rich_help_panel=STYLE_GROUP,
+    ),
+]
 Structure = Annotated[
     float | None,
     typer.Option(
@@ -134,6 +144,7 @@ class Look:
             rich_help_panel=STYLE_GROUP,
         ),
     ] = None
+    strength: Strength = 1.0
     structure: Structure = None
     color: Color = None
     weights: Weights = None

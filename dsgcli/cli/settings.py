@@ -128,7 +128,7 @@ def user_file(environ: Mapping[str, str] | None = None) -> Path:
     """The user's own settings: in DSG_HOME if that is set, else in the configuration folder."""
     home = (os.environ if environ is None else environ).get("DSG_HOME")
     if home:
-        return Path(home) / FILE_NAME
+        return Path(home).expanduser() / FILE_NAME
     import platformdirs
 
     return platformdirs.user_config_path("dsg", appauthor=False) / FILE_NAME

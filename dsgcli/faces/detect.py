@@ -8,7 +8,7 @@ agree. That finds the right way up, rejects what is no face, and halves the jitt
 (benchmarks/temporal.md).
 
 Conventions
-    points    (478, 2) float64, frame pixels unless said otherwise
+    points    (478, 2) float64, frame pixels if not noted otherwise
     shift     mean distance of two sets of points, in face sizes (`size_of`)
 """
 
@@ -80,8 +80,8 @@ agree within the second and the last two within the first. Measured on faces the
 agree within 0.018 at the second look and 0.006 at the third; meshes fitted to faces upside down
 differ by 0.0097 at the second look or more. Beyond the last number there is no face."""
 ODD_SHIFT, ODD_MOUTH = 0.003, 0.15
-"""What makes one way up less likely than the other: such a disagreement of two looks, or a mouth
-narrower by this, in eye distances. Of 196 faces seen both ways, all were decided rightly."""
+"""One way up is less likely than the other by such a disagreement of two looks, or by a mouth
+narrower by this, in eye distances. 196 of 196 faces seen both ways were decided rightly."""
 SAME_FACE_SHIFT = 0.22
 """Two meshes nearer than this are one face, the same way up; upside down they differ by 0.5."""
 COVERED = 0.4
@@ -179,8 +179,8 @@ def open_detector(
 
     Raises:
         UsageError: no such backend.
-        ModelMissingError: the backend cannot be used here; says what to get and where to put it.
-        ModelCorruptError: the file is not the one that was tested.
+        ModelMissingError: the backend cannot be used here; the message has the file to get and its
+            folder. ModelCorruptError: the file is not the one that was tested.
     """
     from dsgcli.faces import mediapipe_models
 

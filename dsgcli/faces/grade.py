@@ -1,20 +1,20 @@
-"""Give the rest of a frame the light and color that its drawn part got.
+"""Give the rest of a frame the change of light and color that its drawn part got.
 
-Data flow: crop + portrait -> values; values + frame -> frame. A grade is fitted to what a style
-did to a crop, and then moves the colors of any picture: what lies around the drawn square goes on
-as the square does.
+crop + portrait -> values; values + frame -> frame. A grade is fitted to the change of color from a
+crop to its portrait, and then applied to any picture, so that the frame around the drawn square
+matches it.
 
-The map is a tone curve and a matrix, in sRGB values from 0 to 1. Of a pixel x with luma l (BT.601)
+The map is a tone curve and a matrix, in sRGB values from 0 to 1. A pixel with luma l (BT.601) gets
 
     y = tones(l) + chroma (R - l, B - l)
 
-where `tones` says what becomes of each gray (a color: shadows may turn blue and lights orange) and
-`chroma` what becomes of the two color differences. It is linear in its numbers: a fit is least
-squares, and means over faces and over moments are means of the numbers.
+where `tones` maps each gray to a color (shadows may turn blue and lights orange) and `chroma` maps
+the two color differences. The map is linear in its numbers: a fit is least squares, and means over
+faces and over moments are means of the numbers.
 
 Conventions
-    values   (KNOTS + 2, 3) float64, RGB: the colors of KNOTS grays from black to white, then what
-             R - l and B - l of 1 add
+    values   (KNOTS + 2, 3) float64, RGB: the colors of KNOTS grays from black to white, then the
+             colors that R - l and B - l of 1 add
     pixels   (H, W, 3) uint8 RGB
 """
 
@@ -39,16 +39,16 @@ ROUNDS = 3
 USUAL_ERROR = 0.04
 """Pixels farther than this from the map count less (Cauchy's weights)."""
 BEND, COLOR_BEND = 2e-4, 4e-3
-"""Costs of a bend of the tones' luma, and of their color: what no pixel says goes on straight, and
-gray walls do not get colored bands."""
+"""Costs of a bend of the tones' luma, and of their color: tones without pixels continue straight,
+and gray walls get no colored bands."""
 SLOPE, COLOR_SLOPE = 1e-4, 2e-3
 """Costs of another slope of the tones' luma than the photograph's, and of any of their color."""
 STRAY = 2e-3
-"""Cost of a change of hue: colors that the crop does not show are dulled or livened as the others
-are, so that they are gray where the style is gray."""
+"""Cost of a change of hue: colors that are not in the crop get the saturation of the others, so
+that they are gray where the style is gray."""
 LEAST_LIGHT = 0.3
-"""Shadows keep this part of their luma, and lights of their distance to white: or what is dark
-beside the crop would be a black hole."""
+"""Shadows keep this part of their luma, and lights of their distance to white; else dark places
+beside the crop would turn black."""
 DULL = 0.2
 """A style that leaves less of the colors than this leaves none."""
 MOST_SLOPE, MOST_CHROMA = 1.8, 1.25
@@ -66,37 +66,33 @@ _BENDS = np.diff(_SLOPES, axis=0)
 
 
 def fit_grade(crop: Pixels, drawn: Pixels, weights: Mask) -> Values:
-    """What a style did to a crop, as a map of colors.
+    """Fit the map of colors from a crop to its portrait.
 
     Args:
         crop: (S, S, 3), the photograph's.
-        drawn: the same place, drawn; of any size.
-        weights: (M, M), how much each place counts; all 0 counts everything alike.
+        drawn: the portrait, of any size.
+        weights: (M, M), how much each place counts; all 0 counts all places alike.
     """
-    before, after = (
-        _shrunk(pixels).reshape(-1, 3) @ (_TO_YCC.T / 255.0) for pixels in (crop, drawn)
-    )
-    weight = cv2.resize(weights, (FITTED_PX, FITTED_PX), interpolation=cv2.INTER_AREA).reshape(-1)
-    weight = weight.astype(np.float64) if weight.any() else np.ones(len(weight))
-    features = np.hstack([_hats(before[:, 0]), before[:, 1:]])
+
+    def shrunk(picture: Any) -> Values:
+        """(FITTED_PX ** 2, channels)"""
+        small = cv2.resize(picture, (FITTED_PX, FITTED_PX), interpolation=cv2.INTER_AREA)
+        values: Values = small.astype(np.float64).reshape(FITTED_PX**2, -1)
+        return values
+
+    before, after = (shrunk(pixels) @ (_TO_YCC.T / 255.0) for pixels in (crop, drawn))
+    weight = shrunk(weights)[:, 0]
+    weight = weight if weight.any() else np.ones(len(weight))
+    # hats (n, KNOTS): how near each luma is to each knot, linearly; rows sum to 1
+    place = np.clip(before[:, :1], 0.0, 1.0) * (KNOTS - 1)
+    hats = np.maximum(0.0, 1.0 - np.abs(place - np.arange(KNOTS)))
+    features = np.hstack([hats, before[:, 1:]])
     trust = np.ones(len(weight))
     for _ in range(ROUNDS):
         values = _solved(features, after, weight * trust / (weight * trust).sum())
         error = np.square(features @ values - after).sum(axis=1)
         trust = 1.0 / (1.0 + error / USUAL_ERROR**2)
     return _tamed(values) @ _TO_RGB.T
-
-
-def _shrunk(pixels: Pixels) -> NDArray[np.float64]:
-    small = cv2.resize(pixels, (FITTED_PX, FITTED_PX), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float64)
-
-
-def _hats(luma: Values) -> Values:
-    """(n, KNOTS): how near each luma is to each knot, linearly; rows sum to 1."""
-    place = np.clip(luma, 0.0, 1.0)[:, None] * (KNOTS - 1)
-    hats: Values = np.maximum(0.0, 1.0 - np.abs(place - np.arange(KNOTS)))
-    return hats
 
 
 def _solved(features: Values, wanted: Values, weight: Values) -> Values:
@@ -120,8 +116,8 @@ def _solved(features: Values, wanted: Values, weight: Values) -> Values:
 
 
 def _tamed(values: Values) -> Values:
-    """The same within reason, in l, R - l, B - l: shadows and lights keep their drawing, and
-    neither contrast nor saturation grows beyond measure."""
+    """Limit the map, in l, R - l, B - l: shadows and lights keep their contrast, and neither
+    contrast nor saturation grows beyond the limits above."""
     tamed = values.copy()
     least, most = LEAST_LIGHT * _STEPS, 1.0 - LEAST_LIGHT * (1.0 - _STEPS)
     luma = np.clip(values[:KNOTS, 0], least, most)

@@ -42,7 +42,7 @@ def zero_phase(
         values: (n, ...), one a time.
         at: the instant; need not be one of the times.
         seconds: reach to both sides; 0 takes the value at the nearest time.
-        trust: (n,) weights, say below 1 where a value was carried over and not seen.
+        trust: (n,) weights, for example below 1 where a value was carried over and not seen.
 
     Returns:
         (...).

@@ -63,7 +63,7 @@ class FrameDetections:
     time_s: float
     size_px: tuple[int, int]
     faces: Sequence[Face]
-    """As they were found."""
+    """Faces in the order of the detector."""
     appearances: Sequence[Thumbnail]
     """One for each face, see `appearance_of`."""
     thumbnail: Thumbnail
@@ -110,7 +110,7 @@ def _cell_means(samples: Pixels, cells: int) -> Thumbnail:
 GRID = 16
 """The thumbnail's side in cells."""
 SAMPLES = 6
-"""Pixels read in each cell and direction: exact averages would cost more and tell no more."""
+"""Pixels read in each cell and direction: exact averages would cost more and change nothing."""
 MIN_SPREAD = 0.05
 """Contrast below which a frame is called plain: its noise must not pass for structure."""
 BINS = 8

@@ -30,7 +30,7 @@ from dsgcli.errors import (
 )
 from dsgcli.generate.figures import free_output
 from dsgcli.media.files import no_empty_folders
-from dsgcli.media.images import can_write, identify, read_image, write_image
+from dsgcli.media.images import can_write, identify, read_opaque, write_image
 from dsgcli.models.features import VGG19
 from dsgcli.portraits import area_resize, to_images, to_pixels
 from dsgcli.progress import SILENT, Progress
@@ -193,7 +193,7 @@ def middle_square(pixels: Pixels) -> Pixels:
 
 def read_portrait(path: Path, device: torch.device) -> Tensor:
     """(1, 3, S, S) in [-1, 1]."""
-    return to_images([middle_square(read_image(path).pixels)], device)
+    return to_images([middle_square(read_opaque(path).pixels)], device)
 
 
 # ── the networks ─────────────────────────────────────────────────────────────────────────────────

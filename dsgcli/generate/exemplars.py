@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dsgcli.errors import ModelMismatchError, ModelMissingError, RecipeError, UsageError
 from dsgcli.generate.people import Aligned, FaceCutter
-from dsgcli.media.images import read_image
+from dsgcli.media.images import read_opaque
 from dsgcli.models.features import VGG19
 from dsgcli.pipeline import USUAL_PX, TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Portraits, to_images
@@ -104,7 +104,7 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
             f"{style.name} has an exemplar {options.exemplar!r} already; choose another --as, or "
             f"pass --overwrite to replace it"
         )
-    frame = read_image(options.picture)
+    frame = read_opaque(options.picture)
     portraits = load_pipeline(
         store, options.name, encoder="z+", device=options.device, precision="fp32"
     )

@@ -2,9 +2,9 @@
 
 codes -> scenes -> pictures -> a sheet, or a page that needs no other file.
 
-An exemplar is drawn as its own codes say: its intrinsic code (or, in styles that have none, its
-extrinsic one), wholly in its own style. That is how near the model comes to the picture that the
-exemplar was; the picture itself is in no model.
+An exemplar is drawn from its own codes: its intrinsic code (or, in styles that have none, its
+extrinsic one), wholly in its own style. This shows how near the model comes to the original
+picture, which is not in the model.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def plan_gallery(options: ShowOptions) -> Gallery:
         ModelError, StyleRefError: no such style, no such exemplar.
     """
     store = ModelStore.open(options.pretrained)
-    ref = StyleRef.parse(options.name)
+    ref = store.parse(options.name)
     style = store.style(ref.style)
     whole = ref.terms == (StyleTerm(ref.style),)
     resolved = store.resolve(ref)

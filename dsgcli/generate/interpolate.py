@@ -1,7 +1,7 @@
 """Keyframes -> a transition between them -> frames: `dsg interpolate`.
 
-The axis says which keyframes move, people or styles; the others stay at their first one. Figures
-(`figures.py`) lay the same things out on a sheet.
+The axis selects which keyframes change, people or styles; the others stay at their first one.
+Figures (`figures.py`) lay the same things out on a sheet.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def load_keyframes(options: InterpolateOptions, progress: Progress = SILENT) -> 
     """
     photographs = check_contents(options.people)
     store = ModelStore.open(options.pretrained)
-    refs = [StyleRef.parse(text) for text in options.style]
+    refs = [store.parse(text) for text in options.style]
     if options.matrix and options.matrix[1] > len(refs):
         refs = _first_exemplars(store, refs[0], options.matrix[1])
     styles = [store.resolve(ref) for ref in refs]

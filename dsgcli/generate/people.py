@@ -17,7 +17,7 @@ from dsgcli.faces.align import crop_face, crop_whole, looks_aligned
 from dsgcli.faces.detect import FaceDetector, open_detector
 from dsgcli.generate.codes import MAX_SEED, seeded_normal
 from dsgcli.media.files import check_input
-from dsgcli.media.images import read_image
+from dsgcli.media.images import read_opaque
 from dsgcli.pipeline import TranslatorPipeline
 from dsgcli.portraits import Portraits, area_resize, to_images
 from dsgcli.progress import SILENT, Progress
@@ -109,7 +109,7 @@ def find_people(
                 people.append(Subject(label=f"seed {seed}", code=code, space="z+"))
                 continue
             path = Path(content)
-            pixels = cutter.crop(read_image(path), content, portraits.crop_px).pixels
+            pixels = cutter.crop(read_opaque(path), content, portraits.crop_px).pixels
             code, space = _encoded(pixels, portraits, moving)
             people.append(Subject(label=path.stem, code=code, space=space, photograph=pixels))
     return people

@@ -33,7 +33,7 @@ from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.training.stages.finetune import swapped
-from dsgcli.types import DEFAULT_TRUNCATION, StyleRef, StyleWeights
+from dsgcli.types import DEFAULT_TRUNCATION, StyleWeights
 
 if TYPE_CHECKING:
     from dsgcli.backends.base import Run
@@ -233,7 +233,7 @@ def prepare(options: SampleOptions) -> PreparedSamples:
     """
     seeds = () if options.codes else options.chosen_seeds()
     store = ModelStore.open(options.pretrained)
-    resolved = store.resolve(StyleRef.parse(options.style))
+    resolved = store.resolve(store.parse(options.style))
     portraits = load_pipeline(
         store,
         resolved.style,

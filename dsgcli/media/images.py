@@ -13,6 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,17 @@ def read_image(path: Path) -> Frame:
         return load_frame(image, path)
 
 
+def read_opaque(path: Path) -> Frame:
+    """The picture in a file on a white ground, as viewers show it: colors that are stored under
+    transparent pixels must not be learnt. Raises as `read_image`."""
+    frame = read_image(path)
+    if frame.alpha is None:
+        return frame
+    share = frame.alpha[:, :, None].astype(np.float32) / 255.0  # (H, W, 1)
+    pixels = np.rint(255.0 + share * (frame.pixels.astype(np.float32) - 255.0))
+    return replace(frame, pixels=pixels.astype(np.uint8), alpha=None)
+
+
 def open_picture(path: Path) -> Image.Image:
     """Open a picture without decoding it yet. Raises as `read_image`."""
     check_input(path)
@@ -260,7 +272,7 @@ def _try_open(path: Path) -> Image.Image | None:
         head = file.read(64)
     for begin, kind in UNREAD.items():
         if head.startswith(begin):
-            raise SourceError(f"{path} is a {kind}, which is not read; convert it to PNG or JPEG")
+            raise SourceError(f"{path} is a {kind}, which dsg does not read; export it as PNG")
     brands = {head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4]), len(head)), 4)}
     is_heic = head[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS)
     try:
@@ -280,7 +292,7 @@ def _try_open(path: Path) -> Image.Image | None:
     if image.format == "TIFF" and image.tag_v2.get(254, 0) == 1:  # type: ignore[attr-defined]
         image.close()
         raise SourceError(
-            f"{path} is a raw photograph of a camera, which is not read; convert it to PNG or JPEG"
+            f"{path} is a raw photograph of a camera, which dsg does not read; export it as PNG"
         )
     return image
 

@@ -2,7 +2,8 @@
 
 Two layouts are understood, beside each other in one root:
 
-    published   ROOT/STYLE/{generator.pt, exstyle_code.npy, refined_exstyle_code.npy, sampler.pt}
+    published   ROOT/STYLE/{generator.pt or generator-001500.pt, exstyle_code.npy,
+                refined_exstyle_code.npy, sampler.pt}
                 ROOT/{encoder.pt, encoder_wplus.pt, stylegan2-ffhq-config-f.pt, ...}
     ours        ROOT/SET/{base, encoder, translator, STYLE, STYLE, ...}.safetensors
 
@@ -11,6 +12,7 @@ Neither torch nor a single weight is read here; of code files only the names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,12 +132,14 @@ def _files(folder: Path, root: Root) -> Iterator[ModelFile]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.is_file():
             continue
+        numbered = iteration_of(path) is not None
         if path.suffix == ".safetensors":
             yield own_file(path, root, "/".join(parts))
-        elif path.name in _PUBLISHED or path.name.startswith(_FINETUNED):
+        elif path.name in _PUBLISHED or path.name.startswith(_FINETUNED) or numbered:
+            usual: FileKind = "dualstylegan" if numbered else "generator"
             yield ModelFile(
                 name=_published_name(path, parts),
-                kind=_PUBLISHED.get(path.name, "generator"),
+                kind=_PUBLISHED.get(path.name, usual),
                 path=path,
                 root=root,
                 set_name="/".join(parts),
@@ -166,7 +170,31 @@ def _published_name(path: Path, parts: Sequence[str]) -> str:
     """`cartoon` for cartoon/generator.pt, `cartoon/sampler` for its parts, else the stem."""
     if not parts:
         return path.stem
+    if (iteration := iteration_of(path)) is not None:
+        return f"{parts[-1]}@{iteration}"
     return parts[-1] if path.name == "generator.pt" else f"{parts[-1]}/{path.stem}"
+
+
+def iteration_of(path: Path) -> int | None:
+    """1500 for `generator-001500.pt`, which published training writes; None for other names."""
+    match = _ITERATION.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+_ITERATION = re.compile(r"generator-(\d+)\.pt")
+
+
+def generator_in(folder: Path, iteration: int | None = None) -> Path | None:
+    """The generator of a published style's folder: `generator.pt`, else the one of the latest
+    iteration; the one of `iteration` if given. None if there is none."""
+    usual = folder / "generator.pt"
+    if iteration is None and usual.is_file():
+        return usual
+    numbered = {iteration_of(path): path for path in folder.glob("generator-*.pt")}
+    found = {number: path for number, path in numbered.items() if number is not None}
+    if iteration is not None:
+        return found.get(iteration)
+    return found[max(found)] if found else None
 
 
 # ── styles ───────────────────────────────────────────────────────────────────────────────────────
@@ -238,8 +266,10 @@ def styles_in(files: Sequence[ModelFile]) -> list[StyleInfo]:
 def _style_of(file: ModelFile, overlays: Sequence[ModelFile]) -> StyleInfo | None:
     if file.kind in STYLE_KINDS:
         style = own_style(file)
-    elif file.published and file.path.name == "generator.pt" and file.set_name:
+    elif file.published and file.set_name and file.path == generator_in(file.path.parent):
         style = published_style(file.path.parent, file.root, file.set_name)
+    elif file.published and file.set_name and (iteration := iteration_of(file.path)) is not None:
+        style = published_style(file.path.parent, file.root, file.set_name, iteration)
     else:
         return None
     return _with_overlays(style, overlays)
@@ -270,12 +300,17 @@ def own_style(file: ModelFile) -> StyleInfo:
     )
 
 
-def published_style(folder: Path, root: Root, set_name: str) -> StyleInfo:
-    """From the names in a folder of the published layout."""
-    roles = {"generator": "generator.pt", **_CODE_ROLES, "sampler": "sampler.pt"}
+def published_style(
+    folder: Path, root: Root, set_name: str, iteration: int | None = None
+) -> StyleInfo:
+    """A style from the names in a folder of the published layout; with `iteration`, the one whose
+    generator is that of this step of its training, named `STYLE@1500`."""
+    roles = {**_CODE_ROLES, "sampler": "sampler.pt"}
     files = {role: folder / name for role, name in roles.items() if (folder / name).is_file()}
+    if generator := generator_in(folder, iteration):
+        files = {"generator": generator, **files}
     style = StyleInfo(
-        name=folder.name,
+        name=folder.name if iteration is None else f"{folder.name}@{iteration}",
         set_name=set_name.rpartition("/")[0],
         root=root,
         files=files,

@@ -103,8 +103,9 @@ class Codes:
 def find_exemplar(names: Sequence[str], wanted: str | None, style: str) -> int:
     """Position of an exemplar: by number, by name, or by name without extension.
 
-    A plain number is a position. Where exemplars are themselves named by numbers, the full name
-    (`12.jpg`) or leading zeros (`0012`) name them.
+    A plain number is a position, `03` too. Where exemplars are themselves named by numbers, the
+    full name (`12.jpg`) or leading zeros (`0012`) name them. Capitals do not matter where that
+    leaves one exemplar.
 
     Args:
         wanted: None takes the first.
@@ -126,7 +127,24 @@ def find_exemplar(names: Sequence[str], wanted: str | None, style: str) -> int:
         )
     if short:
         return short[0]
+    folded = [i for i, n in enumerate(names) if wanted.casefold() in (n.casefold(), stem_of(n))]
+    if len(folded) == 1:
+        return folded[0]
+    if wanted.isdecimal():  # 03, and no exemplar has that name
+        return _by_number(len(names), int(wanted), style)
     raise StyleRefError(_unknown(names, wanted, style))
+
+
+def short_name(name: str, position: int) -> str:
+    """An exemplar as people type it: its name without ending; `3` if that is `003` and it comes
+    fourth."""
+    stem = Path(name).stem
+    return str(position) if stem.isdecimal() and int(stem) == position else stem
+
+
+def stem_of(name: str) -> str:
+    """An exemplar's name without its ending and without capitals."""
+    return Path(name).stem.casefold()
 
 
 def _by_number(count: int, number: int, style: str) -> int:
@@ -180,7 +198,7 @@ def blend(codes: Codes, ref: StyleRef, name: str) -> ResolvedStyle:
     return ResolvedStyle(
         exstyle=(shares * codes.default[indices]).sum(dim=0),
         style=ref.style,
-        label=_label(name, ref, names),
+        label=_label(name, ref, [short_name(codes.names[i], i) for i in indices]),
         exemplars=names,
         instyle=instyle,
     )
@@ -188,7 +206,7 @@ def blend(codes: Codes, ref: StyleRef, name: str) -> ResolvedStyle:
 
 def _label(name: str, ref: StyleRef, names: Sequence[str]) -> str:
     """`arcane-Jinx_02`, or `arcane-Jinx_02-60-Vi_11-40` for a blend of 60 and 40 %."""
-    stems = [_safe(Path(name).stem) for name in names]
+    stems = [_safe(name) for name in names]
     if len(stems) == 1:
         return f"{_safe(name)}-{stems[0]}"
     shares = [f"{stem}-{term.share * 100:.0f}" for stem, term in zip(stems, ref.terms, strict=True)]

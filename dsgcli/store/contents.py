@@ -37,6 +37,7 @@ from dsgcli.store.architecture import (
     likely,
     without_prefix,
 )
+from dsgcli.store.catalog import iteration_of
 from dsgcli.store.codes import read_code_file
 from dsgcli.store.files import file_format
 from dsgcli.store.header import Header, Shapes, read_header
@@ -209,17 +210,26 @@ def recognize(path: Path, content: Any, *, space: CodeSpace | None = None) -> Pu
         raise ModelMismatchError(
             f"{path} holds {type(content).__name__}, not the weights of a network"
         )
-    if isinstance(content.get("state_dict"), Mapping):
-        return _encoder(path, content, space)
     if isinstance(content.get("g_ema"), Mapping):
         return _generator(path, content)
     if "color" in content and "structure" in content:
         return _sampler(path, content)
     if content and all(isinstance(value, Tensor) for value in content.values()):
         return _bare(path, _tensors(content), space)
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            state = _tensors(content[wrapper])
+            if kind_of(without_prefix(state, "encoder.")) == "encoder":
+                return _encoder(path, {**content, "state_dict": state}, space)
+            return _bare(path, state, space)
     raise ModelMismatchError(
         f"{path} is no checkpoint that dsg knows: it looks like {likely(content)}"
     )
+
+
+WRAPPERS = ("params_ema", "ema", "state_dict", "params", "model", "g", "generator")
+"""Keys under which training code keeps the weights, the averaged ones first; optimizers and options
+lie beside them."""
 
 
 def _generator(path: Path, content: Mapping[str, Any]) -> PublishedModel:
@@ -235,7 +245,11 @@ def _generator(path: Path, content: Mapping[str, Any]) -> PublishedModel:
             f"{path} holds no generator under 'g_ema' but {likely(parts['g_ema'])}"
         )
     shapes = shapes_of(parts["g_ema"])
-    name = path.stem if path.name != "generator.pt" else path.parent.name
+    name = (
+        path.parent.name
+        if path.name == "generator.pt" or iteration_of(path) is not None
+        else path.stem
+    )
     if kind == "generator":
         config = generator_config(shapes, path)
         header = Header(kind=kind, name=name, config=config.as_json(), layout=config.layout)
@@ -288,8 +302,6 @@ def _sampler(path: Path, content: Mapping[str, Any]) -> PublishedModel:
 
 def _bare(path: Path, state: State, space: CodeSpace | None) -> PublishedModel:
     """A state dict without anything around it."""
-    if all(key.startswith("module.") for key in state):
-        state = without_prefix(state, "module.")
     kind = kind_of(state)
     if kind == "generator" or kind == "dualstylegan":
         return _generator(path, {"g_ema": state})
@@ -318,8 +330,12 @@ def code_layout(codes: Tensor, path: Path) -> LatentLayout:
 
 
 def _tensors(state: Mapping[str, Any]) -> State:
-    """The tensors of a state dict, without what else hangs on it."""
-    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    """The tensors of a state dict, without what else hangs on it, and without the `module.` that
+    parallel training writes before every key."""
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if tensors and all(key.startswith("module.") for key in tensors):
+        return without_prefix(tensors, "module.")
+    return tensors
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:

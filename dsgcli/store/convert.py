@@ -28,7 +28,7 @@ from dsgcli.models.encoder import CodeSpace
 from dsgcli.names import place_below, visible, why_no_name
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.architecture import without_prefix
-from dsgcli.store.catalog import published_style
+from dsgcli.store.catalog import generator_in, published_style
 from dsgcli.store.codes import join_codes
 from dsgcli.store.contents import OpenModel, OwnModel, open_model, tensors_sha256
 from dsgcli.store.files import file_format, sha256_of, written_whole
@@ -112,9 +112,10 @@ def _attempt(path: Path, options: ImportOptions) -> Imported:
 
 def _jobs(folder: Path) -> Iterator[Path]:
     """Style folders as a whole, other files one by one; folders in folders too."""
-    if (folder / "generator.pt").is_file():
+    style = generator_in(folder)
+    if style is not None:
         yield folder
-    taken = _STYLE_FILES if (folder / "generator.pt").is_file() else set()
+    taken = {*_STYLE_FILES, style.name} if style is not None else set()
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink() and path.name[0] not in "._":
             yield from _jobs(path)
@@ -126,7 +127,7 @@ def _jobs(folder: Path) -> Iterator[Path]:
 
 
 def _import_file(path: Path, options: ImportOptions) -> Imported:
-    if path.name == "generator.pt" and (path.parent / "exstyle_code.npy").is_file():
+    if path == generator_in(path.parent) and (path.parent / "exstyle_code.npy").is_file():
         return _import_style(path.parent, options)
     if file_format(path) == "safetensors":
         return _copy(path, options)
@@ -180,7 +181,7 @@ def _import_style(folder: Path, options: ImportOptions) -> Imported:
     info = published_style(folder, Root(folder.parent, ""), folder.name)
     if info.problem:
         raise ModelMissingError(info.problem)
-    model = open_model(folder / "generator.pt")
+    model = open_model(info.path)
     if model.header.kind != "dualstylegan" or model.header.layout is None:
         raise ModelMismatchError(f"{model.path} holds {KIND_NAMES[model.header.kind]}, no style")
     name = options.name or folder.name

@@ -18,6 +18,7 @@ from dsgcli.store.catalog import (
     FileKind,
     ModelFile,
     StyleInfo,
+    generator_in,
     own_file,
     own_style,
     published_style,
@@ -125,10 +126,12 @@ class Lookup:
         return next((s for s in shipped if s.name == first), shipped[0] if shipped else None)
 
     def _by_path(self, name: str) -> StyleInfo | None:
-        path = Path(name)
+        folder, _, number = name.rpartition("@")
+        iteration = int(number) if folder and number.isdecimal() else None
+        path = Path(folder if iteration is not None else name)
         root = Root(path.parent, "named by path")
-        if path.is_dir() and (path / "generator.pt").is_file():
-            return published_style(path, root, path.name)
+        if path.is_dir() and generator_in(path, iteration) is not None:
+            return published_style(path, root, path.name, iteration)
         if path.suffix != ".safetensors" or not path.exists():
             return None
         file = own_file(path, root, "")

@@ -6,7 +6,7 @@ loaded, so that listing and completion are quick.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,7 @@ from dsgcli.names import place_below
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
 from dsgcli.store.lookup import Lookup, Space
 from dsgcli.store.places import USER_ORIGIN, Root, named_landmarker, search_roots, user_folder
-from dsgcli.types import Provenance, StyleRef
+from dsgcli.types import Provenance, StyleRef, StyleTerm
 
 if TYPE_CHECKING:
     import torch
@@ -162,6 +162,29 @@ class ModelStore:
                 added = open_model(path)
                 codes = codes.with_added(Codes(names=added.header.names, **added.part("codes")))
         return Style(info=info, codes=codes)
+
+    def parse(self, text: str) -> StyleRef:
+        """Read a style reference as people type it: `noir:3`, `Noir:3`, and `noir-3` or `noir-003`
+        from the name of a file.
+
+        Raises:
+            StyleRefError: the text is no reference. Whether the style is there, `resolve` says.
+        """
+        ref = StyleRef.parse(text)
+        return StyleRef(tuple(self._known(term) for term in ref.terms))
+
+    def _known(self, term: StyleTerm) -> StyleTerm:
+        by_name = self.lookup.by_name
+        if by_name(term.style) is not None:
+            return term
+        names = {style.name.casefold(): style.name for style in self.lookup.styles}
+        if (name := names.get(term.style.casefold())) is not None:
+            return replace(term, style=name)
+        style, dash, exemplar = term.style.rpartition("-")
+        name = names.get(style.casefold())
+        if dash and exemplar and term.exemplar is None and name is not None:
+            return replace(term, style=name, exemplar=exemplar)
+        return term
 
     def resolve(self, ref: StyleRef) -> ResolvedStyle:
         """The extrinsic code (L, D) that a reference stands for: an exemplar's, or a blend in z+.

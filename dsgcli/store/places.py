@@ -29,25 +29,32 @@ def named_landmarker() -> Path | None:
         ModelMissingError: it names what is not there.
     """
     named = os.environ.get(ENV_LANDMARKER)
-    if named and not Path(named).is_file():
+    path = Path(named).expanduser() if named else None
+    if path is not None and not path.is_file():
         raise ModelMissingError(f"{ENV_LANDMARKER} names {named}, which does not exist")
-    return Path(named) if named else None
+    return path
 
 
 def user_folder() -> Path:
     """Where what a user fetches, imports or adds is kept: in DSG_HOME, or the system's place."""
     import platformdirs
 
-    home = os.environ.get(ENV_HOME)
-    return (Path(home) if home else platformdirs.user_data_path("dsg", False)) / "pretrained"
+    home = _home()
+    return (home or platformdirs.user_data_path("dsg", False)) / "pretrained"
 
 
 def cache_folder() -> Path:
     """Where what can be made again is kept: in DSG_HOME, or the system's place."""
     import platformdirs
 
-    home = os.environ.get(ENV_HOME)
-    return Path(home) / "cache" if home else platformdirs.user_cache_path("dsg", False)
+    home = _home()
+    return home / "cache" if home else platformdirs.user_cache_path("dsg", False)
+
+
+def _home() -> Path | None:
+    """The folder that DSG_HOME names; `~` is the user's, also where no shell has replaced it."""
+    named = os.environ.get(ENV_HOME)
+    return Path(named).expanduser() if named else None
 
 
 def shipped_folder() -> Path:
@@ -65,7 +72,7 @@ def search_roots(pretrained: Path | None = None) -> list[Root]:
     """
     named = [(pretrained, "--pretrained")] if pretrained else []
     if value := os.environ.get(ENV_PRETRAINED):
-        named.append((Path(value), ENV_PRETRAINED))
+        named.append((Path(value).expanduser(), ENV_PRETRAINED))
     for path, origin in named:
         if path is not None and not path.is_dir():
             raise ModelMissingError(

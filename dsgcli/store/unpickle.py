@@ -254,19 +254,102 @@ def _check_archive(path: Path) -> None:
         )
 
 
+class _Placeholder:
+    """Stands for an object of a class that no model needs, such as a path among the options of a
+    run: it takes whatever the file gives it, keeps nothing and does nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object, **__: object) -> _Placeholder:
+        return object.__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+_CODE_MODULES = frozenset(
+    {
+        "builtins",
+        "__builtin__",
+        "io",
+        "_io",
+        "os",
+        "posix",
+        "nt",
+        "sys",
+        "subprocess",
+        "shutil",
+        "pty",
+        "socket",
+        "runpy",
+        "importlib",
+        "ctypes",
+        "code",
+        "codeop",
+        "commands",
+        "functools",
+        "operator",
+        "types",
+        "marshal",
+        "pickle",
+        "_pickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "webbrowser",
+        "signal",
+        "threading",
+        "multiprocessing",
+        "tempfile",
+        "urllib",
+        "http",
+        "ftplib",
+    }
+)
+"""Modules whose names in a checkpoint are there to run something: such a file is refused, though a
+placeholder would do no harm, since its owner should know."""
+_MOST_PLACEHOLDERS = 64
+
+
 def _load(path: Path, *, mapped: bool) -> Any:
+    """The content, with a placeholder for each object of a class that is not admitted.
+
+    PyTorch's restricted unpickler names one such class at a time; nothing of it is imported.
+    """
     import torch
 
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_checkpoint_names()):
-            warnings.simplefilter("ignore")
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # as above: any exception means that the file is no good
-        if named := re.search(r"GLOBAL\s+([\w.]+)|reduce for unrecognized", str(error)):
-            raise _code_refused(path, named[1] or "a call") from None
-        raise ModelCorruptError(
-            f"{path} is incomplete or damaged ({_brief(error)}); fetch it again"
-        ) from error
+    names: list[Any] = _checkpoint_names()
+    for _ in range(_MOST_PLACEHOLDERS):
+        try:
+            with warnings.catch_warnings(), torch.serialization.safe_globals(names):
+                warnings.simplefilter("ignore")
+                return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+        except Exception as error:  # whatever a broken file makes its reader stumble over
+            named = re.search(r"GLOBAL\s+([\w.]+)", str(error))
+            unknown = named[1].removesuffix(".") if named else ""
+            if unknown and not _runs_code(unknown) and (_Placeholder, unknown) not in names:
+                names.append((_Placeholder, unknown))
+                continue
+            if named or "reduce for unrecognized" in str(error):
+                raise _code_refused(path, unknown or "a call") from None
+            raise ModelCorruptError(
+                f"{path} is incomplete or damaged ({_brief(error)}); fetch it again"
+            ) from error
+    raise ModelCorruptError(
+        f"{path} names more than {_MOST_PLACEHOLDERS} classes, which no checkpoint does; get the "
+        f"file from its publisher"
+    )
+
+
+def _runs_code(name: str) -> bool:
+    """Whether a name, `module.attribute`, is one by which files run something."""
+    return "." not in name or name.partition(".")[0] in _CODE_MODULES
 
 
 def _checkpoint_names() -> list[Any]:

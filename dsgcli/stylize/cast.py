@@ -16,7 +16,6 @@ import torch
 from dsgcli.errors import StyleRefError, UsageError
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import PRESERVE_COLOR_PRESETS, Look, Portraits, pick_weights
-from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +110,7 @@ class Wardrobe:
 
     def style_of(self, text: str) -> str:
         """The style that a reference names, by the name it has in the store."""
-        return self.store.info(StyleRef.parse(text).style).name
+        return self.store.info(self.store.parse(text).style).name
 
     def role(self, text: str, exstyle: Tensor | None = None, label: str = "") -> tuple[Role, str]:
         """The role that a style reference stands for, and its label.
@@ -120,7 +119,7 @@ class Wardrobe:
             exstyle: (L, D) of a picture of the user's, instead of the style's exemplar.
         """
         options = self.options
-        resolved = self.store.resolve(StyleRef.parse(text))
+        resolved = self.store.resolve(self.store.parse(text))
         portraits = self.portraits(resolved.style)
         look = Look(
             exstyle=resolved.exstyle if exstyle is None else exstyle,
@@ -131,7 +130,7 @@ class Wardrobe:
                 weights=options.weights,
                 preset=options.preset,
                 usual=portraits.usual_weight,
-            ),
+            ).scaled(options.strength),
             preserve_color=options.preserve_color or options.preset in PRESERVE_COLOR_PRESETS,
             truncation=options.truncation,
             label=label or resolved.label,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import UsageError
 from dsgcli.faces.align import crop_face, crop_whole, looks_aligned
-from dsgcli.media.images import read_image
+from dsgcli.media.images import read_opaque
 from dsgcli.pipeline import USUAL_PX, TranslatorPipeline
 from dsgcli.portraits import load_portraits
 from dsgcli.stylize.refine import find_perceptual, loss_note, refine_codes
@@ -71,7 +71,7 @@ def encode_exemplar(
 
 
 def _cut_face(path: Path, size_px: int, detector: FaceDetector) -> Pixels:
-    frame = read_image(path)
+    frame = read_opaque(path)
     faces = detector.detect(frame, effort="any")
     if not faces:
         raise UsageError(

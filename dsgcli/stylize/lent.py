@@ -17,7 +17,6 @@ from dsgcli.faces.mediapipe_models import MULTICLASS_NAME
 from dsgcli.media.files import hash_file
 from dsgcli.store.places import user_folder
 from dsgcli.stylize.cast import parse_face_style
-from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
     from dsgcli.store import ModelStore
@@ -42,7 +41,7 @@ def needed_files(store: ModelStore, options: StylizeOptions) -> list[LentFile]:
     references = [*options.style, *(parse_face_style(text)[1] for text in options.face_style)]
     found: dict[str, Path] = {}
     for reference in references:
-        info = store.info(StyleRef.parse(reference).style)
+        info = store.info(store.parse(reference).style)
         paths = [*info.files.values()]
         if not info.of_translator:
             paths.append(store.lookup.encoder_for(info, options.encoder))

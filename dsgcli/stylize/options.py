@@ -24,6 +24,8 @@ class StylizeOptions:
     """Style references; each makes an output of its own from one encoding pass."""
     exemplar: Path | None = None
     """A picture to take the style from, instead of a stored exemplar."""
+    strength: float = 1.0
+    """Factor of all weights, 0 to 1: 0 gives back the photograph (or its reconstruction)."""
     structure: float | None = None
     """Weight of all structure layers, 0 to 1; None takes the preset's (0.75)."""
     color: float | None = None
@@ -105,7 +107,9 @@ class StylizeOptions:
 
     def __post_init__(self) -> None:
         problems = [
-            *_outside(self, 0.0, 1.0, "structure", "color", "truncation", "match_color"),
+            *_outside(
+                self, 0.0, 1.0, "strength", "structure", "color", "truncation", "match_color"
+            ),
             *_outside(self, 0.0, 0.5, "blend"),
             *_outside(self, 0, None, "refine", "preview", "smooth", "crf", "start"),
             *_outside(self, 1, None, "batch_size"),

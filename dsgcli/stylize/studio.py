@@ -27,7 +27,6 @@ from dsgcli.stylize.jobs import MANY_FRAMES
 from dsgcli.stylize.paste import Paster
 from dsgcli.stylize.refine import PictureLoss, find_perceptual
 from dsgcli.stylize.summary import Stopwatch
-from dsgcli.types import StyleRef
 
 if TYPE_CHECKING:
     from dsgcli.media.base import FrameSource, SourceInfo
@@ -250,7 +249,7 @@ def _drawn_px(options: StylizeOptions, store: ModelStore) -> int:
     """Side of the first style's portraits, for which a translator's, which are as sharp as the
     photograph, count as large; a style that is not there is told by who loads it."""
     with suppress(DsgError):
-        info = store.info(StyleRef.parse(options.style[0]).style)
+        info = store.info(store.parse(options.style[0]).style)
         layout = info.layout
         if layout is not None and not info.of_translator:
             return min(layout.size_px, options.size or layout.size_px)

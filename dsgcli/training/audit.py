@@ -75,10 +75,10 @@ class Examination:
 
     def __call__(self, path: Path) -> Examined:
         """Look at one picture; every trouble with it becomes its `problem`."""
-        from dsgcli.media.images import read_image
+        from dsgcli.media.images import read_opaque
 
         try:
-            frame = read_image(path)
+            frame = read_opaque(path)
         except (DsgError, OSError) as error:
             return Examined(path=path, problem=f"cannot be read ({error})")
         if self.recipe.aligned == "yes":

@@ -12,9 +12,16 @@ import pytest
 from PIL import ExifTags, Image
 
 from dsgcli.console import exit_code_of, write_json
-from dsgcli.errors import InterruptedRunError, MediaError
+from dsgcli.errors import InterruptedRunError, MediaError, SinkError, SourceError
 from dsgcli.media.base import PhotoData, SinkOptions
-from dsgcli.media.files import MAX_NAME_BYTES, AtomicFile, cut_name, files_refused, printable
+from dsgcli.media.files import (
+    MAX_NAME_BYTES,
+    AtomicFile,
+    cut_name,
+    files_refused,
+    place_of,
+    printable,
+)
 from dsgcli.media.images import write_image
 from dsgcli.media.read import open_source, read_metadata
 from dsgcli.media.write import holds_alpha, open_sink
@@ -148,3 +155,20 @@ def test_a_signal_that_is_ignored_stays_ignored():
         assert exit_code_of(lambda: signal.raise_signal(signal.SIGHUP) or 0) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("head", [b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"])
+def test_jpeg_xl_gets_advice_that_helps(tmp_path, head):
+    path = tmp_path / "a.jxl"
+    path.write_bytes(head + bytes(64))
+    with pytest.raises(SourceError, match=r"a JPEG XL picture.*export it as PNG"):
+        open_source(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_output_that_is_a_looping_link_is_told(tmp_path):
+    one, two = tmp_path / "a.png", tmp_path / "b.png"
+    one.symlink_to(two)
+    two.symlink_to(one)
+    with pytest.raises(SinkError, match="a link that leads back to itself"):
+        place_of(one)

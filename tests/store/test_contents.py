@@ -146,6 +146,27 @@ def test_generator_pt_loads(tmp_path, dual, legacy):
     assert torch.equal(loaded(ws, ex), dual(ws, ex))
 
 
+@pytest.mark.parametrize("key", ["g", "params_ema", "params", "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_are_found_under_the_keys_that_training_code_uses(tmp_path, dual, key, prefix):
+    state = {prefix + name: value for name, value in dual.state_dict().items()}
+    content = {key: state, "optimizer": ADAM_STATE, "iteration": 1500}
+    path = save_pt(tmp_path / "toon" / "generator-001500.pt", content)
+    assert same_weights(load_dualstylegan(path), dual)
+    assert open_model(path).header.name == "toon"
+
+
+def test_averaged_weights_are_taken_of_several(tmp_path, dual):
+    last = {name: value + 1 for name, value in dual.state_dict().items()}
+    path = save_pt(tmp_path / "x.pt", {"g": last, "params_ema": dual.state_dict()})
+    assert same_weights(load_dualstylegan(path), dual)
+
+
+def test_g_ema_of_parallel_training_loads(tmp_path, dual):
+    state = {f"module.{name}": value for name, value in dual.state_dict().items()}
+    assert same_weights(load_dualstylegan(save_pt(tmp_path / "x.pt", {"g_ema": state})), dual)
+
+
 @LEGACY
 def test_stylegan2_checkpoint_loads_with_its_discriminator(
     tmp_path, generator, discriminator, legacy

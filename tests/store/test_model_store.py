@@ -78,6 +78,27 @@ def store_of(root: Path) -> ModelStore:
     return ModelStore([r for r in store.roots if r.origin != "shipped with dsg"])
 
 
+def test_numbered_generators_are_found_as_training_writes_them(tmp_path):
+    folder = tmp_path / "mine"
+    codes = small_codes("b_2.jpg", "a_1.jpg")
+    save_npy(folder / "exstyle_code.npy", codes.names, codes.exstyle)
+    duals = {}
+    for number in (500, 1000, 1500):
+        torch.manual_seed(number)
+        duals[number] = small_dual()
+        save_pt(folder / f"generator-{number:06}.pt", {"g_ema": duals[number].state_dict()})
+    store = store_of(tmp_path)
+    drawn = {name: store.generator(name) for name in ("mine", "mine@1000", "mine@1500")}
+    weights = {name: network.state_dict()["res.0.conv.0.weight"] for name, network in drawn.items()}
+    assert torch.equal(weights["mine"], weights["mine@1500"])  # the newest is meant
+    assert torch.equal(weights["mine@1000"], duals[1000].state_dict()["res.0.conv.0.weight"])
+    assert store.resolve(StyleRef.parse("mine@1000:1")).style == "mine@1000"
+    with pytest.raises(ModelMissingError, match="mine@700"):
+        store.info("mine@700")
+    by_path = store_of(tmp_path / "mine").info(f"{folder}@1000")
+    assert by_path.path.name == "generator-001000.pt"
+
+
 # ── where is looked ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,6 +274,12 @@ def test_exemplar_is_named_by_number_or_name(store, text, row):
     assert torch.equal(resolved.exstyle, store.style("toon").refined[row])
     assert torch.equal(resolved.instyle, store.style("toon").instyle[row])
     assert resolved.exemplars == (store.info("toon").exemplars[row],)
+
+
+@pytest.mark.parametrize("text", ["Toon:2", "TOON-2", "toon-02", "toon-002", "toon:02", "toon:C_3"])
+def test_exemplar_is_named_as_people_type_it(store, text):
+    resolved = store.resolve(store.parse(text))
+    assert resolved.exemplars == ("c_3.jpg",)
 
 
 def test_blend_mixes_codes_in_z_plus(store):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import pickle
 import struct
 import zipfile
 from argparse import Namespace
-from pathlib import Path
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -157,6 +159,20 @@ def test_checkpoint_with_options_and_numpy_numbers_is_read(tmp_path, legacy):
     assert torch.equal(read["g_ema"]["w"], content["g_ema"]["w"])
     assert read["args"].device == "cuda"
     assert (read["ada_aug_p"], read["count"]) == (0.25, 7)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_options_of_any_class_are_passed_over(tmp_path, legacy):
+    path = tmp_path / "generator-001500.pt"
+    content = {
+        "g_ema": {"w": torch.arange(6.0).reshape(2, 3)},
+        "args": Namespace(out=Path("/data/out"), at=[PurePosixPath("a"), Fraction(1, 3)]),
+        "g_optim": {"state": {}, "when": datetime.date(2022, 3, 1)},
+    }
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    read = read_checkpoint(path)
+    assert torch.equal(read["g_ema"]["w"], content["g_ema"]["w"])
+    assert not isinstance(read["args"].out, Path)  # nothing of the class was made
 
 
 # ── damaged files ────────────────────────────────────────────────────────────────────────────────

@@ -66,6 +66,20 @@ def test_sound_portrait_is_taken_whole(tmp_path, face):
     assert found.size_px == (256, 256)
 
 
+def test_colors_under_transparent_pixels_are_not_learnt(tmp_path, face):
+    alpha = np.zeros(face.shape[:2], np.uint8)
+    alpha[40:220, 60:200] = 255
+    crops = []
+    for name, hidden in (("a.png", (255, 0, 255)), ("b.png", (0, 0, 0)), ("c.webp", (9, 200, 9))):
+        pixels = np.where(alpha[:, :, None] > 0, face, np.uint8(hidden))
+        picture = Image.fromarray(np.dstack([pixels, alpha]))
+        picture.save(tmp_path / name, lossless=True, exact=True)
+        crops.append(examine(tmp_path / name).crop)
+    np.testing.assert_array_equal(crops[0], crops[1])
+    np.testing.assert_array_equal(crops[0], crops[2])
+    assert (crops[0][0, 0] == 255).all()  # on white
+
+
 def test_damaged_picture_is_told(tmp_path, face):
     path = save(tmp_path / "a.png", face)
     path.write_bytes(path.read_bytes()[:2000])

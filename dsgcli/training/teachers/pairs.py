@@ -21,7 +21,7 @@ import numpy as np
 from dsgcli.errors import DsgError, TrainingError
 from dsgcli.faces.align import crop_whole, cut, face_transform, looks_aligned
 from dsgcli.faces.detect import TASK_NAME
-from dsgcli.media.images import read_image
+from dsgcli.media.images import read_opaque
 from dsgcli.training.audit import face_detector, list_pictures
 from dsgcli.training.data import Pack, open_pack, write_pack
 from dsgcli.training.teachers.base import PAIR_PX, PairChunk
@@ -111,7 +111,7 @@ def pair_problems(folder: Path) -> Iterator[str]:
     pairs = list_pairs(folder)
     for pair in pairs:
         try:
-            before, after = (read_image(path).size_px for path in (pair.before, pair.after))
+            before, after = (read_opaque(path).size_px for path in (pair.before, pair.after))
         except (DsgError, OSError) as error:
             yield str(error)
             continue
@@ -150,7 +150,7 @@ def _aligned(pairs: list[PairFiles], context: RunContext) -> Iterator[tuple[str,
     detector = face_detector(context.store.file(TASK_NAME))
     for number, pair in enumerate(pairs):
         context.advance(number, len(pairs), "pairs")
-        photo, drawn = read_image(pair.before), read_image(pair.after)
+        photo, drawn = read_opaque(pair.before), read_opaque(pair.after)
         faces = detector.detect(photo)
         if not faces:
             continue
