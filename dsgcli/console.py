@@ -299,7 +299,7 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
         with stopped_by_signals():
             return command()
     except InterruptedRunError as error:
-        return _fail(error, str(error), _interrupted_code(), as_json)
+        return _fail(error, str(error), _interrupted_code(error.signal_number), as_json)
     except DsgError as error:
         return _fail_expected(error, as_json)
     except KeyboardInterrupt:
@@ -353,17 +353,17 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _interrupted_code() -> int:
-    return 128 + _received
+def _interrupted_code(number: int = 0) -> int:
+    return 128 + (number or _received)
 
 
 def _print_what_it_can() -> None:
     """A terminal that lacks a letter gets a question mark, not an error; a stream that was closed
     before the start (`>&-`) swallows what it gets."""
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -381,14 +381,14 @@ def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> 
         write_json({"error": described, "exit_code": exit_code})
     _say(message, "error")
     if isinstance(error, DsgError) and error.see:
-        _say(f"({error.see} has more to try)")
+        _say(f"({error.see} has more help)")
     return exit_code
 
 
 def _fail_unexpected(error: Exception, as_json: bool) -> int:
     _erase_starting()
     _print_traceback(error)
-    asked = "please report the lines above, with what `dsg doctor --json` says"
+    asked = "please report the lines above, with the output of `dsg doctor --json`"
     message = f"{type(error).__name__}: {error} (a bug in dsg: {asked})"
     return _fail(error, message, DsgError.exit_code, as_json)
 

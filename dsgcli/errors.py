@@ -160,6 +160,15 @@ class PartialBatchError(DsgError):
 
 
 class InterruptedRunError(DsgError):
-    """Stopped by the user (Ctrl-C); the message says how to go on."""
+    """Stopped by the user (Ctrl-C) or by a scheduler; the message says how to go on.
+
+    Args:
+        signal_number: what was received; the exit code is 128 more, as shells have it. 0 leaves
+            that to whoever handles signals.
+    """
 
     exit_code = 130
+
+    def __init__(self, message: str = "", signal_number: int = 0) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -455,7 +455,7 @@ def write_report(
         section(
             "Flicker",
             "How much neighboring frames differ along the motion of the source, drawing over "
-            "source. Up to 1.1 nobody sees it.",
+            "source. Up to 1.1 it cannot be seen.",
             plot_flicker(figures),
         ),
         section(
@@ -494,11 +494,11 @@ def section(title: str, sentence: str, picture: str) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.0f} %" if math.isfinite(value) else "cannot be said"
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "cannot be measured"
 
 
 def number(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "cannot be said"
+    return f"{value:.2f}" if math.isfinite(value) else "cannot be measured"
 
 
 def picture_url(pixels: Pixels) -> str:

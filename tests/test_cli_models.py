@@ -236,4 +236,4 @@ def test_remove_deletes_what_was_fetched_or_imported_and_nothing_else(store, pub
     assert not list((tmp_path / "home").rglob("*.safetensors"))
     kept = dsg("models", "remove", "toon")
     assert kept.exit_code == 2
-    assert "only what is there is removed" in kept.stderr
+    assert "dsg removes only files there" in kept.stderr

@@ -315,10 +315,10 @@ def test_whoever_named_no_style_is_told_which_it_was_and_where_others_are():
 
 @pytest.mark.parametrize(
     ("count", "hint"),
-    [({"skipped": 1}, "It was there"), ({"skipped": 2, "done": 1}, "2 were there")],
+    [({"skipped": 1}, "1"), ({"skipped": 2, "done": 1}, "2")],
 )
 def test_what_was_skipped_is_told_with_the_flag_that_draws_it_again(count, hint):
-    assert f"{hint} already; --overwrite draws again." in _parts(summary_of(**count))[1]
+    assert f"{hint} already done; --overwrite draws again." in _parts(summary_of(**count))[1]
     assert "--overwrite" not in _parts(summary_of(done=1))[1]
 
 

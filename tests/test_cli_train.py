@@ -38,9 +38,9 @@ def test_plan_of_a_published_style_says_what_is_missing_and_where_to_get_it():
 
 def test_plan_ends_with_how_long_it_takes_and_what_to_do():
     last = dsg("train", "tiny", "--dry-run").stdout.splitlines()[-1]
-    assert re.fullmatch(r"about .* in all on this machine; without --dry-run it begins.*", last)
+    assert re.fullmatch(r"about .* in all on this machine; Run without --dry-run to start.*", last)
     last = dsg("train", "cartoon", "--dry-run").stdout.splitlines()[-1]
-    assert re.search(r"about \d+ days in all .*; it can begin when nothing is missing", last)
+    assert re.search(r"about \d+ days in all .*; it can start when nothing is missing", last)
 
 
 def test_plan_is_a_document_for_programs():

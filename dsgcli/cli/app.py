@@ -77,7 +77,7 @@ def _dsg(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Say which, and on what."
+            "--version", callback=_print_version, is_eager=True, help="Show version and system."
         ),
     ] = False,
 ) -> None:

@@ -31,14 +31,14 @@ def doctor(
     precision: Precision = "auto",
     backend: Backend = "auto",
     speed: Annotated[
-        bool, typer.Option("--speed/--no-speed", help="Measure for two seconds how fast it is.")
+        bool, typer.Option("--speed/--no-speed", help="Measure the speed for two seconds.")
     ] = True,
     *,
     talk: Talk,
 ) -> None:
-    """Say what this machine has, which settings are in force, and what is wrong.
+    """Check the installation: machine, settings and problems.
 
-    The last lines name each thing that is wrong, with what to do about it.
+    The last lines name each problem and its solution.
     """
     from dsgcli.doctor import SPEED_TEST_S, examine
 

@@ -85,7 +85,7 @@ class PathFlags:
         Literal["z+", "w+"],
         typer.Option(
             metavar="z+|w+",
-            help="z+ goes along the sphere, w+ straight.",
+            help="z+ interpolates on the sphere, w+ on a straight line.",
             rich_help_panel=PATH_GROUP,
         ),
     ] = "w+"
@@ -110,7 +110,7 @@ class PathFlags:
     fps: Annotated[
         float,
         typer.Option(
-            min=1, metavar="N", help="Pictures a second of a video.", rich_help_panel=PATH_GROUP
+            min=1, metavar="N", help="Frames per second of a video.", rich_help_panel=PATH_GROUP
         ),
     ] = 24.0
     loop: Annotated[
@@ -155,7 +155,7 @@ class FigureFlags:
 def interpolate(
     keyframes: KeyframeFlags, path: PathFlags, figure: FigureFlags, machine: Machine, talk: Talk
 ) -> None:
-    """Go from one style or face to another: a video, a strip, or a figure.
+    """Transitions between styles or faces, as a video or a strip; and figures.
 
     Give --style or --content several times: they are the keyframes of the path.
     """

@@ -27,10 +27,10 @@ Examples:
   dsg models import ~/checkpoint
 """
 
-models = group("models", "List, fetch, check and convert models.", EXAMPLES)
+models = group("models", "List, download, check and convert models.", EXAMPLES)
 
 Names = Annotated[
-    list[str], typer.Argument(metavar="NAME...", help="What `dsg models list` shows.")
+    list[str], typer.Argument(metavar="NAME...", help="Names from `dsg models list`.")
 ]
 
 
@@ -46,7 +46,7 @@ def list_(
     *,
     talk: Talk,
 ) -> None:
-    """List the model files here: what they are, their size, license, and where they are from."""
+    """List the model files: kind, size, license and origin."""
     from dsgcli.store import ModelStore
 
     if published:
@@ -137,7 +137,7 @@ def show(
     *,
     talk: Talk,
 ) -> None:
-    """Say what is in one model file: architecture, parts, license, where it comes from."""
+    """Show the contents of one model file: architecture, parts, license, origin."""
     from dsgcli.store import ModelStore
     from dsgcli.store.contents import open_model
     from dsgcli.store.convert import described
@@ -177,7 +177,7 @@ def path(
     *,
     talk: Talk,
 ) -> None:
-    """Print where a model is; without a name, the folder that models are fetched into."""
+    """Print where a model is; without a name, the folder for downloaded models."""
     from dsgcli.store import ModelStore
     from dsgcli.store.places import user_folder
 
@@ -225,13 +225,13 @@ def pull(
         bool, typer.Option("--accept-license", help="Accept the licenses that are shown.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Fetch nothing; say where the files can be had.")
+        bool, typer.Option("--offline", help="Download nothing; print where the files are.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Fetch what is here already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Download again.")] = False,
     *,
     talk: Talk,
 ) -> None:
-    """Fetch published models into your data folder; a broken download is gone on with.
+    """Download published models into your data folder; resumes broken downloads.
 
     `dsg models list --published` shows what there is. Proxies and HF_HUB_OFFLINE are respected.
     """
@@ -275,7 +275,7 @@ class Importing:
     """What becomes of a published checkpoint."""
 
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="What to call it.", show_default="as published")
+        str, typer.Option(metavar="NAME", help="Name in the store.", show_default="as published")
     ] = ""
     space: Annotated[
         Literal["auto", "z+", "w+"],
@@ -287,7 +287,10 @@ class Importing:
     license_: Annotated[
         str,
         typer.Option(
-            "--license", metavar="TEXT", help="Its terms.", show_default="as published, if known"
+            "--license",
+            metavar="TEXT",
+            help="License of the model.",
+            show_default="as published, if known",
         ),
     ] = ""
     half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False
@@ -326,7 +329,7 @@ def import_(
     *,
     talk: Talk,
 ) -> None:
-    """Convert published checkpoints to safetensors, and say what was recognized.
+    """Convert published checkpoints to safetensors, and print what was recognized.
 
     A style's folder (generator.pt, exstyle_code.npy, ...) becomes one file; the generator that
     several styles share is stored once.

@@ -82,7 +82,7 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="W0,W1,...",
-        help="One weight a layer, instead of --structure and --color: 18 for a model of 1024 px, "
+        help="A weight for each layer, instead of --structure and --color: 18 for 1024 px, "
         "14 for 256 px.",
         rich_help_panel=STYLE_GROUP,
     ),
@@ -101,13 +101,13 @@ Truncation = Annotated[
         min=0,
         max=1,
         metavar="0..1",
-        help="How far a face may be from the average one; lower is safer and plainer.",
+        help="How far a face may be from the average face; lower is safer and more ordinary.",
         rich_help_panel=STYLE_GROUP,
     ),
 ]
 Seed = Annotated[
     int,
-    typer.Option(metavar="N", help="Of everything drawn at random.", rich_help_panel=STYLE_GROUP),
+    typer.Option(metavar="N", help="Random seed.", rich_help_panel=STYLE_GROUP),
 ]
 Size = Annotated[
     int | None,
@@ -123,7 +123,7 @@ Aligned = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
         metavar="auto|yes|no",
-        help="Whether pictures are FFHQ face crops already.",
+        help="Whether pictures are already FFHQ face crops.",
         rich_help_panel=STYLE_GROUP,
     ),
 ]
@@ -138,8 +138,7 @@ class Look:
         str | None,
         typer.Option(
             metavar="NUMBER|NAME|PICTURE",
-            help="Exemplar of the style, as in --style NAME:EXEMPLAR; or a picture of yours to "
-            "take the style from.",
+            help="Exemplar of the style, as in --style NAME:EXEMPLAR; or your own picture.",
             autocompletion=complete_exemplar,
             rich_help_panel=STYLE_GROUP,
         ),
@@ -172,7 +171,7 @@ class Look:
         typer.Option(
             min=0,
             metavar="STEPS",
-            help="Fit the code of a still to the photograph first; 100 is a good start.",
+            help="First fit the face's code to the photograph; 100 is a good start.",
             rich_help_panel=STYLE_GROUP,
         ),
     ] = 0
@@ -197,7 +196,7 @@ def output_to(metavar: str, says: str, shown: str | bool = True) -> Any:
 
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=FILES_GROUP),
+    typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=FILES_GROUP),
 ]
 
 # ── models and machine ───────────────────────────────────────────────────────────────────────────
@@ -206,7 +205,7 @@ Pretrained = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Look here for models first; then in DSG_PRETRAINED, ./pretrained, the user's folder.",
+        help="First folder to search for models, before DSG_PRETRAINED and ./pretrained.",
         rich_help_panel=MACHINE_GROUP,
     ),
 ]
@@ -230,7 +229,7 @@ Backend = Annotated[
     Literal["auto", "torch", "compile", "openvino", "cuda-graph"],
     typer.Option(
         metavar="NAME",
-        help="What runs the networks: auto, torch, compile, openvino or cuda-graph; auto takes the "
+        help="Engine of the networks: auto, torch, compile, openvino or cuda-graph; auto takes the "
         "fastest that is installed and worth its start-up time.",
         rich_help_panel=MACHINE_GROUP,
     ),
@@ -240,7 +239,7 @@ BatchSize = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Faces that go through the networks together.",
+        help="Number of faces in one batch.",
         show_default="chosen for you",
         rich_help_panel=MACHINE_GROUP,
     ),
@@ -290,7 +289,7 @@ class Talk:
             count=True,
             metavar="",
             show_default=False,
-            help="Say more on stderr; -vv says everything.",
+            help="Print more on stderr; -vv prints everything.",
             rich_help_panel=PRINT_GROUP,
         ),
     ] = 0

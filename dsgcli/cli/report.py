@@ -20,13 +20,17 @@ Examples:
 
 @expand
 def report(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The video as it was filmed.")],
-    drawn: Annotated[Path, typer.Argument(metavar="DRAWING", help="What dsg stylize made of it.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The original video.")],
+    drawn: Annotated[
+        Path, typer.Argument(metavar="DRAWING", help="The video that dsg stylize made of it.")
+    ],
     *,
     start: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="SECONDS", help="Where the drawing begins, if a part was drawn."
+            min=0,
+            metavar="SECONDS",
+            help="Start of the drawing in the source, if only a part was drawn.",
         ),
     ] = None,
     output: Annotated[
@@ -35,9 +39,9 @@ def report(
     overwrite: Overwrite = False,
     talk: Talk,
 ) -> None:
-    """Compare a video with its drawing on one page: steadiness, expression, who was found when.
+    """Compare a video with its drawing on one page: steadiness, expression, faces found.
 
-    The page needs nothing else and shows a verdict, frames side by side, and curves over time.
+    The page needs no other file. It has a verdict, frames side by side, and curves over time.
     """
     from dsgcli.errors import OutputExistsError
     from dsgcli.faces.detect import open_detector

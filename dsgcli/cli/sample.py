@@ -52,7 +52,7 @@ class Samples:
             "--n",
             min=1,
             metavar="N",
-            help="How many, from --seed on.",
+            help="Number of pictures, from --seed on.",
             show_default="16, or what --grid holds",
             rich_help_panel=STYLE_GROUP,
         ),
@@ -124,7 +124,7 @@ class Samples:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Draw the codes that --save-codes wrote.",
+            help="Draw codes from --save-codes.",
             rich_help_panel=FILES_GROUP,
         ),
     ] = None

@@ -138,7 +138,7 @@ def add_(
 ) -> None:
     """Add an exemplar of your own to a style, without training.
 
-    It is kept in your data folder; the style itself stays as it is.
+    It is stored in your data folder; the style itself is not changed.
     """
     from dsgcli.generate.exemplars import AddOptions, run
 
@@ -172,9 +172,9 @@ def export(
     *,
     talk: Talk,
 ) -> None:
-    """Write a style, your own exemplars included, into one file to give away.
+    """Write a style with your own exemplars into one file, to share it.
 
-    The file needs the base that the style was trained on; it names it, and does not hold it.
+    The file has the name of the style's base, not the base itself.
     """
     from dsgcli.store import ModelStore
     from dsgcli.store.exchange import export_style
@@ -199,7 +199,7 @@ def diff(
     *,
     talk: Talk,
 ) -> None:
-    """Say in what two styles differ: exemplars, codes, weights, base."""
+    """Compare two styles: exemplars, codes, weights, base."""
     from dsgcli.store import ModelStore
     from dsgcli.store.exchange import diff_styles
 

@@ -28,7 +28,7 @@ STATUS_ORDER: tuple[Status, ...] = ("failed", "done", "skipped")
 
 EXAMPLES = """
 Examples:
-  dsg stylize portrait.jpg                     with the model that comes along
+  dsg stylize portrait.jpg                     with the bundled model
   dsg stylize holiday.mp4 --style noir:3 -o drawn.mp4
   dsg stylize photos/ -r -o drawn/ --style toon:3 --style noir
   dsg stylize me.jpg --style noir --structure 0.5 --color 0.3
@@ -57,7 +57,7 @@ def stylize(
 ) -> None:
     """Redraw every face of a picture or video in the style of one chosen picture.
 
-    Faces are found, cut out, drawn anew and put back; the rest of each frame, the sound and the
+    Faces are found, cut out, redrawn and put back; the rest of each frame, the sound and the
     timing stay as they are.
     """
     sources = [*(inputs or []), *(files.input or [])]
@@ -119,8 +119,7 @@ def _first(lines: Sequence[str]) -> list[str]:
 def _hints(files: Sequence[FileResult]) -> list[str]:
     """What to do next, where there is something."""
     skipped = sum(result.status == "skipped" for result in files)
-    there = "It was" if skipped == len(files) == 1 else f"{skipped} were"
-    return [f"{there} there already; --overwrite draws again."] if skipped else []
+    return [f"{skipped} already done; --overwrite draws again."] if skipped else []
 
 
 def _row(result: FileResult) -> tuple[Cell, ...]:

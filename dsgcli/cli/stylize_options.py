@@ -22,7 +22,7 @@ class Files:
     input: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", "-i", metavar="PATH", help="As INPUT.", rich_help_panel=FILES_GROUP
+            "--input", "-i", metavar="PATH", help="Same as INPUT.", rich_help_panel=FILES_GROUP
         ),
     ] = None
     output: Annotated[
@@ -33,22 +33,20 @@ class Files:
         str,
         typer.Option(
             metavar="PATTERN",
-            help="Names in a folder, of {stem}, {style}, {ext}, {index} and {parent}.",
+            help="File names in a folder, from {stem}, {style}, {ext}, {index} and {parent}.",
             rich_help_panel=FILES_GROUP,
         ),
     ] = "{stem}_{style}.{ext}"
     recursive: Annotated[
         bool,
-        typer.Option(
-            "--recursive", "-r", help="Folders inside folders too.", rich_help_panel=FILES_GROUP
-        ),
+        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=FILES_GROUP),
     ] = False
     overwrite: Overwrite = False
     resume: Annotated[
         bool,
         typer.Option(
             "--resume/--no-resume",
-            help="Go on with an interrupted video, or begin again.",
+            help="Continue an interrupted video, or start again.",
             rich_help_panel=FILES_GROUP,
         ),
     ] = True
@@ -57,7 +55,7 @@ class Files:
         typer.Option(
             min=0,
             metavar="N",
-            help="Write a contact sheet of N frames instead of the whole.",
+            help="Only write a sheet of N frames, before and after.",
             rich_help_panel=FILES_GROUP,
         ),
     ] = 0
@@ -71,7 +69,7 @@ class Faces:
         Literal["auto", "yes", "no"],
         typer.Option(
             metavar="auto|yes|no",
-            help="Whether inputs are FFHQ face crops already.",
+            help="Whether inputs are already FFHQ face crops.",
             rich_help_panel=FACES_GROUP,
         ),
     ] = "auto"
@@ -79,7 +77,7 @@ class Faces:
         str,
         typer.Option(
             metavar="largest|all|N|I,J",
-            help="Which of several faces: the largest, all, the N largest, or these numbers.",
+            help="Faces to draw: the largest, all, the N largest, or these numbers.",
             rich_help_panel=FACES_GROUP,
         ),
     ] = "all"
@@ -109,7 +107,7 @@ class Faces:
         Literal["keep", "hold", "fail"],
         typer.Option(
             metavar="keep|hold|fail",
-            help="Where a face is lost: keep the frame, fade out and in, or stop.",
+            help="If a face is lost: keep the frame, fade out and in, or stop.",
             rich_help_panel=FACES_GROUP,
         ),
     ] = "keep"
@@ -127,8 +125,8 @@ class Paste:
         Literal["auto", "feather", "face", "head", "person"],
         typer.Option(
             metavar="KIND",
-            help="What is replaced: feather (the square), face, head or person; auto takes the "
-            "best at hand.",
+            help="Part that is replaced: feather (the square), face, head or person; auto depends "
+            "on the style.",
             rich_help_panel=PASTE_GROUP,
         ),
     ] = "auto"
@@ -165,7 +163,7 @@ class Paste:
         bool,
         typer.Option(
             "--alpha",
-            help="Write only the stylized head, cut out, on a transparent ground.",
+            help="Write only the stylized head, cut out, on a transparent background.",
             rich_help_panel=PASTE_GROUP,
         ),
     ] = False
@@ -193,7 +191,7 @@ class Video:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Encoder; `dsg doctor` lists those of this machine.",
+            help="Video encoder; `dsg doctor` lists the ones of this machine.",
             show_default="by the file's ending",
             rich_help_panel=VIDEO_GROUP,
         ),
@@ -220,7 +218,7 @@ class Video:
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Anything else for the encoder; may be repeated.",
+            help="Another option of the encoder; may be repeated.",
             rich_help_panel=VIDEO_GROUP,
         ),
     ] = None
@@ -235,7 +233,7 @@ class Spread:
         typer.Option(
             metavar="N|auto",
             help="Processes that share the files, and the segments of long videos; auto takes as "
-            "many as pay.",
+            "many as are useful.",
             rich_help_panel=MACHINE_GROUP,
         ),
     ] = "1"

@@ -20,9 +20,9 @@ RUN_GROUP = "What to run"
 
 EXAMPLES = """
 Examples:
-  dsg train tiny                                   see it work, in minutes
-  dsg train mystyle --data faces/ --dry-run        what it would do
-  dsg train mystyle --data faces/                  the same resumes it
+  dsg train tiny                                   a test run, in minutes
+  dsg train mystyle --data faces/ --dry-run        only show the plan
+  dsg train mystyle --data faces/                  start, or continue
   dsg train mystyle --stage transfer --set transfer.lambda_id=4
   torchrun --nproc-per-node 8 -m dsgcli train mystyle
 """
@@ -45,7 +45,7 @@ class Choice:
         list[str],
         typer.Option(
             metavar="NAME",
-            help="Run this stage although it is done; may be repeated.",
+            help="Run this stage again; may be repeated.",
             show_default="",
             rich_help_panel=RUN_GROUP,
         ),
@@ -63,7 +63,7 @@ class Choice:
         bool,
         typer.Option(
             "--dry-run",
-            help="Print the plan, what is missing and the resolved recipe; start nothing.",
+            help="Only print the plan and what is missing.",
             rich_help_panel=RUN_GROUP,
         ),
     ] = False
@@ -71,7 +71,7 @@ class Choice:
         bool,
         typer.Option(
             "--force",
-            help="Go on although the recipe has changed since the run began.",
+            help="Continue although the recipe has changed since the run began.",
             rich_help_panel=RUN_GROUP,
         ),
     ] = False
@@ -79,14 +79,14 @@ class Choice:
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where the recipe's folders of portraits lie.",
+            help="Folder with the recipe's folders of portraits.",
             show_default="the recipe's data.root",
             rich_help_panel=FILES_GROUP,
         ),
     ] = None
     output: Annotated[
         Path | None,
-        output_to("FOLDER", "Where the run keeps everything.", "runs/NAME"),
+        output_to("FOLDER", "Folder of the run.", "runs/NAME"),
     ] = None
 
 
@@ -96,7 +96,7 @@ def train(
         Path,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe's file, or one that comes along: tiny, cartoon, ablations/row_0, ...",
+            help="A recipe's file, or a bundled one: tiny, cartoon, ablations/row_0, ...",
         ),
     ],
     *,
@@ -117,7 +117,7 @@ def train(
 ) -> None:
     """Train a style, or a base, from a folder of portraits.
 
-    What is done is not done again; a run that was stopped or killed goes on where it was.
+    Finished stages are skipped; an interrupted run continues where it stopped.
     """
     from dsgcli.recipe import read_recipe
     from dsgcli.runtime import set_threads
@@ -157,7 +157,7 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     from dsgcli.console import Table
     from dsgcli.recipe import recipe_values, write_toml
 
-    columns = ("stage", "status", "steps of portraits", "time", "memory")
+    columns = ("stage", "status", "steps x batch", "time", "memory")
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
     found = [f"missing: {problem}" for problem in plan.problems]
     found += [f"changed: {change}" for change in plan.changed]
@@ -172,8 +172,8 @@ def _total(plan: RunPlan) -> list[str]:
     known = [line.hours for line in plan.lines if line.hours is not None]
     took = f"{hours_text(sum(known))} in all on this machine; " if known else ""
     if plan.problems:
-        return [f"{took}it can begin when nothing is missing"]
-    return [f"{took}without --dry-run it begins, and may be stopped and gone on with"]
+        return [f"{took}it can start when nothing is missing"]
+    return [f"{took}Run without --dry-run to start; Ctrl-C pauses"]
 
 
 def _summary(summary: TrainSummary, name: str) -> list[Table | str]:

@@ -47,7 +47,7 @@ def check_input(path: Path) -> None:
     """
     try:
         if path.is_dir():
-            raise SourceMissingError(f"{path} is a folder; a file is wanted here")
+            raise SourceMissingError(f"{path} is a folder; name a file")
         if not path.exists():
             raise SourceMissingError(f"{path} does not exist; check the name")
         if not path.is_file():

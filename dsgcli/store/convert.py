@@ -167,7 +167,7 @@ def _kind_notes(model: OpenModel) -> list[str]:
     header = model.header
     if header.kind == "encoder":
         space = header.config.get("latent_space", "z+")
-        return [f"its codes are taken to be {space}; --space says otherwise"]
+        return [f"its codes are read as {space}; change this with --space"]
     if header.kind == "sampler":
         return ["put it beside its style, or import the style's whole folder"]
     return []

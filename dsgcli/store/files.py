@@ -30,9 +30,7 @@ def require_file(path: Path) -> int:
         ModelMissingError: nothing there, or a folder. ModelCorruptError: zero bytes, or unreadable.
     """
     if path.is_dir():
-        raise ModelMissingError(
-            f"{path} is a folder where a model file is wanted; name a file in it"
-        )
+        raise ModelMissingError(f"{path} is a folder; name a model file in it")
     if not path.exists():
         raise ModelMissingError(f"{path} does not exist; check the name and the folder")
     try:

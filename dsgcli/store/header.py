@@ -236,7 +236,7 @@ def _contradiction(header: Header, shapes: Shapes) -> str:
     if header.kind in ("style", "translator-style", "generator", "dualstylegan") and (
         header.layout is None
     ):
-        return f"it is {KIND_NAMES[header.kind]} and does not say for which size"
+        return f"it is {KIND_NAMES[header.kind]} and has no size in its header"
     codes = {key: shape for key, shape in shapes.items() if key.startswith("codes/")}
     return _wrong_codes(header, codes) if codes else ""
 
@@ -245,7 +245,7 @@ def _wrong_codes(header: Header, codes: Shapes) -> str:
     """What is wrong with the codes of a file and the names of its exemplars."""
     count, layout = len(header.names), header.layout
     if layout is None:
-        return "it has codes and does not say for which size"
+        return "it has codes and has no size in its header"
     for name in header.names:
         if why := why_no_label(name):
             return f"the name {visible(name, keep='')!r:.60} of an exemplar {why}"

@@ -248,8 +248,8 @@ class ModelStore:
         outside = [path for path in doomed if not path.resolve().is_relative_to(home)]
         if outside:
             raise UsageError(
-                f"{outside[0]} is not in {home}, and only what is there is removed; delete it "
-                f"yourself if you want to"
+                f"{outside[0]} is not in {home}, and dsg removes only files there; delete it "
+                f"yourself if you want"
             )
         for style in self.styles():
             if style.base and style.path not in doomed and self.lookup.base_of(style) in doomed:

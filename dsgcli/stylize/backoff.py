@@ -52,6 +52,6 @@ class Batches:
                 f"{sentence(asked_for(str(error)))}; a single face does not fit"
             ) from error
         self.size = max(1, tried // 2)
-        _log.warning("out of memory with %d faces at once, going on with %d", tried, self.size)
+        _log.warning("out of memory with %d faces at once, continuing with %d", tried, self.size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -158,7 +158,7 @@ def faces_note(result: FileResult, info: SourceInfo) -> list[str]:
     if info.kind != "picture":
         return [f"up to {found} faces found in a frame"] if found > 1 else []
     if drawn < found:
-        return [f"{found} faces found, {drawn} drawn, as --faces says"]
+        return [f"{found} faces found, {drawn} drawn (--faces)"]
     return [f"{found} faces found and drawn"] if found > 1 else []
 
 
@@ -166,7 +166,7 @@ def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str
     """What to say after Ctrl-C: the same command goes on from this frame."""
     stopped = f"stopped after {result.frames} frames of {result.source}"
     if frame == 0:
-        return f"{stopped}, too soon to keep any; the same command begins again"
+        return f"{stopped}, nothing saved yet; the same command starts again"
     same = "the same command" if options.resume else "it without --no-resume"
     return f"{stopped}; {same} goes on from frame {frame}"
 

@@ -154,5 +154,5 @@ def frames_at(source: VideoSource, work: SegmentWork) -> Iterator[Frame]:
             if index + 1 == len(times):
                 return
     raise SourceError(
-        f"{source.info.path} gives other frames than a moment ago; is somebody writing to it?"
+        f"{source.info.path} has other frames than a moment ago; is another program writing to it?"
     )

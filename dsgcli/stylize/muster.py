@@ -136,7 +136,7 @@ class _Muster:
 def _told(
     answers: dict[str, R | Refusal],
     problem: Callable[[R], str],
-    trying: str = "cannot say what it has",
+    trying: str = "cannot report its files",
 ) -> dict[str, str]:
     """What is wrong with each worker, by its answer; nothing for those that are well."""
     told = {}

@@ -45,7 +45,7 @@ class StylizeOptions:
     size: int | None = None
     """Side of the portraits in pixels, a power of two; None is the model's own."""
     seed: int = 0
-    """Of everything drawn at random."""
+    """Random seed."""
 
     # which faces, and how they are put back
     aligned: Aligned = "auto"
@@ -66,7 +66,7 @@ class StylizeOptions:
     """Give the rest of the frame the light and color that the faces got; None where the style keeps
     what is around the face."""
     alpha: bool = False
-    """Write only the stylized head, on a transparent ground."""
+    """Write only the stylized head, on a transparent background."""
     smooth: float | None = None
     """Seconds over which the faces of a video are smoothed; 0 is off, None the default."""
     on_missing: OnMissing = "keep"

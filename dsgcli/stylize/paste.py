@@ -37,7 +37,7 @@ class Paster:
     blend: float
     color_match: float
     alpha: bool
-    """Only the portraits, on a transparent ground."""
+    """Only the portraits, on a transparent background."""
     crop: bool
     """The portrait itself, instead of the frame."""
     size_px: Sequence[int]

@@ -108,5 +108,5 @@ def find_perceptual(store: ModelStore, device: torch.device) -> PictureLoss | No
 def loss_note(perceptual: PictureLoss | None) -> str:
     """For the user: what the codes were optimised for."""
     if perceptual is None:
-        return "refined by a pyramid of pixels and edges (the weights of LPIPS are not here)"
-    return "refined by LPIPS and a pyramid of pixels and edges"
+        return "refined without LPIPS; `dsg models pull losses` improves it"
+    return "refined with LPIPS"

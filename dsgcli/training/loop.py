@@ -142,7 +142,7 @@ class Loop:
     def _task(self, start: int) -> Any:
         return self.progress.task(self.plan.label, total=self.plan.steps, done=start)
 
-    def _iterate(self, start: int, asked: Callable[[], bool], task: Task) -> None:
+    def _iterate(self, start: int, asked: StopRequest, task: Task) -> None:
         clock = _Clock(self._elapsed_s)
         feed = self._feed(start)
         for iteration, batch in enumerate(feed, start):
@@ -155,7 +155,8 @@ class Loop:
             if stop:
                 raise InterruptedRunError(
                     f"stopped after step {done} of {self.plan.steps} of {self.plan.label}; "
-                    f"the same command goes on from there"
+                    f"the same command goes on from there",
+                    asked.number,
                 )
 
     def _feed(self, start: int) -> Iterator[Batch]:
@@ -250,8 +251,8 @@ class Loop:
         what = f"{bad[0]} is {scalars[bad[0]]}" if bad else f"the gradient's norm is {float(norm)}"
         raise TrainingError(
             f"{self.plan.label}: {what} in phase {phase.name!r} of step {iteration + 1}; the last "
-            f"checkpoint is unharmed: lower the learning rate, or set run.precision = 'fp32', and "
-            f"go on with --force"
+            f"checkpoint is intact: lower the learning rate, or set run.precision = 'fp32', and "
+            f"continue with --force"
         )
 
     # ── what is left behind ──────────────────────────────────────────────────────────────────────
@@ -336,30 +337,46 @@ def _mean(parts: Sequence[Scalars]) -> dict[str, float]:
     return dict(zip(names, values.mean(0).tolist(), strict=True))
 
 
+class StopRequest:
+    """Whether the user or a scheduler has asked the loop to stop."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The signal that asked first; 0 for none."""
+
+    def __call__(self) -> bool:
+        return self.number != 0
+
+
 @contextmanager
-def stop_signals(told: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a question that the loop asks; the second one acts
-    at once. Outside the main thread signals are left alone.
+def stop_signals(told: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C (or SIGTERM, or SIGHUP) into a question that the loop asks; the second
+    one acts at once. Outside the main thread signals are left alone, and so are those that are
+    ignored (`nohup`).
 
     Args:
         told: called, in a thread of its own, at the first one: a step may take minutes.
     """
+    asked = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield asked
         return
-    asked = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
+    before = {
+        number: signal.getsignal(number)
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name))
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
+    }
 
     def remember(number: int, frame: FrameType | None) -> None:
-        asked.set()
+        asked.number = asked.number or number
         threading.Thread(target=told, daemon=True).start()  # whoever listens may hold a lock now
         signal.signal(number, before[signal.Signals(number)])
 
-    for number in signals:
+    for number in before:
         signal.signal(number, remember)
     try:
-        yield asked.is_set
+        yield asked
     finally:
-        for number in signals:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)

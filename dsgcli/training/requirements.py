@@ -422,7 +422,7 @@ def _folder_problems(recipe: Recipe, name: str) -> Iterator[str]:
     folders = folders_of(recipe.data, name)
     missing = [f for f in folders if not (root / f).is_dir()]
     for folder in missing:
-        yield f"no folder {root / folder}: say with --data where {folder!r} lies"
+        yield f"no folder {root / folder}: put pictures there, or name another folder with --data"
     count = len(list_set(root, recipe.data, name))
     if folders and not missing and count < wanted:
         where = ", ".join(str(root / f) for f in folders)

@@ -1,4 +1,4 @@
-"""bf16 draws what fp32 draws with the model that comes along, whatever its weights are now."""
+"""bf16 draws what fp32 draws with the bundled model, whatever its weights are now."""
 
 from __future__ import annotations
 

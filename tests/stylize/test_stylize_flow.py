@@ -274,7 +274,7 @@ def test_a_video_is_searched_whole_where_a_scene_begins_and_else_a_little_at_a_t
     [
         ("picture", 1, 1, []),
         ("picture", 3, 3, ["3 faces found and drawn"]),
-        ("picture", 3, 1, ["3 faces found, 1 drawn, as --faces says"]),
+        ("picture", 3, 1, ["3 faces found, 1 drawn (--faces)"]),
         ("video", 2, 40, ["up to 2 faces found in a frame"]),
     ],
 )

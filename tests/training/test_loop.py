@@ -23,7 +23,8 @@ from training import toys
 from training.toys import ToyGan, in_two_processes, run
 
 import dsgcli
-from dsgcli.errors import TrainingError
+from dsgcli.console import exit_code_of
+from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.training import checkpoint
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.loop import stop_signals
@@ -261,3 +262,38 @@ def toy_of_seed() -> ToyGan:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return ToyGan()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_a_scheduler_sends_keeps_the_step_and_gives_its_code(tmp_path, name):
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("this system has no such signal")
+    before = signal.signal(number, signal.default_int_handler)  # a background job ignores SIGINT
+    try:
+        with pytest.raises(InterruptedRunError, match="stopped after step 3 of 9") as stopped:
+            run(tmp_path, steps=9, trainable=StoppedToy(number))
+    finally:
+        signal.signal(number, before)
+    code = exit_code_of(lambda: raise_(stopped.value))
+    assert code == 128 + number
+    assert [row["step"] for row in read_metrics(tmp_path / METRICS)] == [1, 2, 3]
+    resumed, whole = run(tmp_path, steps=9), run(tmp_path / "whole", steps=9)
+    assert_same(resumed, whole)
+
+
+class StoppedToy(ToyGan):
+    """A training that receives a signal in its third step."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def finish(self, iteration: int) -> None:
+        super().finish(iteration)
+        if iteration == 2:
+            signal.raise_signal(self.number)
+
+
+def raise_(error: BaseException) -> int:
+    raise error

@@ -68,7 +68,9 @@ def test_folder_with_too_little_is_told(tmp_path, store, count, told):
 def test_missing_folder_is_told_with_how_to_say_where(tmp_path, store):
     recipe = style_recipe(tmp_path / "data", start={"base": "base"})
     (problem,) = plan(recipe, tmp_path / "run", store).problems
-    assert problem == f"no folder {tmp_path / 'data' / 'toon'}: say with --data where 'toon' lies"
+    folder = tmp_path / "data" / "toon"
+    wanted = f"no folder {folder}: put pictures there, or name another folder with --data"
+    assert problem == wanted
 
 
 def test_growth_that_begins_below_its_base_is_told(tmp_path, store):

@@ -233,7 +233,7 @@ def load_players(context: RunContext, size_px: int) -> Players:
     average = load_generator(model)
     if average.config.size_px != size_px:
         raise ModelMismatchError(
-            f"{model.path} makes {average.config.size_px} px pictures and the recipe wants "
+            f"{model.path} makes {average.config.size_px} px pictures and the recipe has "
             f"{size_px}; set model.size_px"
         )
     generator = load_generator(model, part="g") if "g" in model.parts else deepcopy(average)
