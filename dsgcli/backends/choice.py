@@ -118,7 +118,7 @@ def pick_backend(
 class AutoBackend:
     """Plain torch, and what repays its head start for as many pictures as are to come.
 
-    How many that is must be told before anything is drawn (`expect`), so that a picture does not
+    Their number must be set before anything is drawn (`expect`), so that a picture does not
     depend on how many were drawn before it.
     """
 
