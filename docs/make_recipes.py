@@ -30,9 +30,9 @@ this page has every table and every key.
 
 Each table `[STAGE]` is a stage; a stage runs if the recipe has its table, even an empty one. All
 problems of a recipe are reported together, before anything runs. `dsg train RECIPE --dry-run`
-prints the recipe with all values filled in, and `--set TABLE.KEY=VALUE` changes one for this run. Relative
-folders are relative to where the command runs. Keys marked *free* do not change results, so they
-may differ between two starts of one run.
+prints the recipe with all values filled in, and `--set TABLE.KEY=VALUE` changes one for this run.
+Relative folders are relative to where the command runs. Keys marked *free* do not change results,
+so they may differ between two starts of one run.
 
 Recipes that come with dsg, which `dsg train NAME` finds by name:
 

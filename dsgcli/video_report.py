@@ -31,7 +31,8 @@ from PIL import Image
 from dsgcli.errors import OutputExistsError, SourceError, UsageError
 from dsgcli.faces.detect import Effort, FaceDetector
 from dsgcli.faces.track import Tracker, describe
-from dsgcli.media.sources import FrameSource, open_source
+from dsgcli.media.base import FrameSource
+from dsgcli.media.read import open_source
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.files import written_whole
 

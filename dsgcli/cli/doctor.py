@@ -79,7 +79,6 @@ def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> 
 
 def _facts(report: Report) -> dict[str, str]:
     have = [f"{codec} ({encoder})" for codec, encoder in report.codecs.items() if encoder]
-    have += report.gpu_codecs
     lack = [codec for codec, encoder in report.codecs.items() if not encoder]
     packages = [f"{name} {number or 'missing'}" for name, number in report.packages.items()]
     return {

@@ -173,14 +173,6 @@ class Paste:
 class Video:
     """Flags for reading and encoding videos."""
 
-    decoder: Annotated[
-        Literal["cpu", "nvdec"],
-        typer.Option(
-            metavar="cpu|nvdec",
-            help="What decodes the video; nvdec, an NVIDIA GPU's decoder, has yet to be tried.",
-            rich_help_panel=VIDEO_GROUP,
-        ),
-    ] = "cpu"
     start: Annotated[
         str | None,
         typer.Option(

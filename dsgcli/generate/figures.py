@@ -22,8 +22,8 @@ from dsgcli.generate.keyframes import Keyframes, StyleKeyframe
 from dsgcli.generate.scenes import Scene
 from dsgcli.media.files import check_output
 from dsgcli.media.images import write_image
+from dsgcli.media.read import read_metadata
 from dsgcli.media.sheets import make_sheet
-from dsgcli.media.sources import read_metadata
 from dsgcli.portraits import to_pixels
 from dsgcli.progress import SILENT, Progress
 from dsgcli.types import LatentLayout, StyleWeights

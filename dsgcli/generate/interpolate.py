@@ -27,11 +27,11 @@ from dsgcli.generate.figures import (
 from dsgcli.generate.keyframes import Keyframes, StyleKeyframe, along, positions, styles_at
 from dsgcli.generate.people import Aligned, check_contents, find_people
 from dsgcli.generate.scenes import Scene, make_renderer
+from dsgcli.media.base import FrameSink, SinkOptions, SourceInfo
 from dsgcli.media.files import locked_outputs, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
-from dsgcli.media.sources import SourceInfo
+from dsgcli.media.write import open_sink
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, pick_weights, to_pixels

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from dsgcli.errors import ModelCorruptError, ModelMissingError
-from dsgcli.media.files import Beside, make_folder, sink_error
+from dsgcli.media.files import AtomicFile, make_folder, sink_error
 
 FileFormat = Literal["torch-zip", "torch-legacy", "safetensors", "npy", "tflite", "zip"]
 
@@ -112,7 +112,7 @@ def written_whole(target: Path) -> Iterator[Path]:
         DsgError: the folder cannot be made or written to.
     """
     make_folder(target.parent)
-    beside = Beside(target)
+    beside = AtomicFile(target)
     try:
         yield beside.temporary
         beside.commit()
