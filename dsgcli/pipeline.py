@@ -75,7 +75,7 @@ class StylePipeline(Protocol):
 
     @property
     def size_px(self) -> int:
-        """Side of the portraits, where no face says otherwise."""
+        """Side of the portraits, unless it depends on the face."""
 
     @property
     def usual_weight(self) -> float | None:

@@ -140,7 +140,7 @@ class VideoFigures:
 
     def expression(self, what: str) -> float:
         """Correlation of `mouth` or `eyes` between source and drawing, mean over people whose own
-        moves; NaN if nobody's does."""
+        moves; NaN if none moves."""
         found = []
         for person in self.people.values():
             pairs = np.array(getattr(person, what), dtype=float).reshape(-1, 2)

@@ -87,7 +87,7 @@ class Backend(Protocol):
         """
 
     def expect(self, num_pictures: int) -> bool:
-        """Hear how many pictures are to come; True if what was bound should be bound anew."""
+        """Hear how many pictures are to come; True if the networks should be bound again."""
 
 
 class Engine(Protocol):

@@ -32,7 +32,8 @@ PICTURES_TO_REPAY_ENCODER = 32
 """From how many pictures on OpenVINO's head start is made good: 0.6 s against 0.1 s a picture for a
 generator of 1024 px, 2 s against 0.1 s for the published encoder of 267 million weights."""
 PICTURES_TO_REPAY_TRANSLATOR = 60
-"""Pictures that repay the start-up for a translator: 0.7 s, most of it the import, against 13 ms a crop of 256 px."""
+"""Pictures that repay the start-up for a translator: 0.7 s, most of it the import, against 13 ms a
+crop of 256 px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def pick_backend(
 class AutoBackend:
     """Plain torch, and what repays its head start for as many pictures as are to come.
 
-    How many that is must be told before anything is drawn (`expect`), so that a picture does not
+    Their number must be set before anything is drawn (`expect`), so that a picture does not
     depend on how many were drawn before it.
     """
 

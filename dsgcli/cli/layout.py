@@ -178,7 +178,7 @@ def usable(value: Any, name: str) -> Any:
     are.
 
     Raises:
-        UsageError: an address, the home of nobody, or an output that is a device.
+        UsageError: an address, a home folder that does not exist, or an output that is a device.
     """
     if isinstance(value, list | tuple):
         return type(value)(usable(item, name) for item in value)

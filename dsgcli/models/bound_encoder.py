@@ -2,7 +2,7 @@
 
 `Encoder.bind` makes it. Batch norms are folded into the convolution before them (the one before a
 zero-padded convolution cannot be: beyond the border it must not act), maps are channels_last, and
-the heads that look at one resolution run as one batch. Heads of rows that nobody asks for are left
+the heads that look at one resolution run as one batch. Heads of rows that are not used are left
 out, with the maps that only they look at: in the published encoder those of the colors are half of
 all work.
 

@@ -263,7 +263,7 @@ class TransferRecipe(AdversarialRecipe):
     keep_every: Annotated[int, Range(1, MAX_COUNT), Free()] = 100
     """Steps between candidates."""
     candidate: Annotated[int, Range(0, MAX_COUNT), Free()] = 0
-    """Step of the candidate that later stages go on with; 0 takes the one with the best score."""
+    """Step of the candidate that later stages use; 0 takes the one with the best score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,7 @@ def import_models(
 
 
 def _attempt(path: Path, options: ImportOptions) -> Imported:
-    """One of several: a failure is told with the rest."""
+    """One of several: a failure is reported with the others."""
     try:
         return _import_style(path, options) if path.is_dir() else _import_file(path, options)
     except (ModelError, UsageError) as error:

@@ -1,4 +1,4 @@
-"""`pretrained/manifest.toml`: every published file, what it is, and where it can be had.
+"""`pretrained/manifest.toml`: every published file, its kind and its sources.
 
 sources   tried in order:  hf:OWNER/REPOSITORY@REVISION/PATH   a file on Hugging Face
                            drive:ID                            a file on Google Drive
@@ -59,7 +59,7 @@ class Entry:
     """Names that stand for it and others: a style's name, "losses"."""
     sources: tuple[str, ...] = ()
     by_hand: str = ""
-    """A page for a browser, where the file cannot be had otherwise, or not always."""
+    """A page for a browser, if the file has no other source, or not always."""
     size: int = 0
     """Exact bytes; 0 if not known."""
     about: int = 0

@@ -1,6 +1,6 @@
 """`dsg models pull`: published files by name, into the user's folder.
 
-Nothing is fetched before its license was accepted, offline, or where it is there already. What was
+Nothing is fetched before its license was accepted, offline, or if it is present. What was
 fetched is remembered with its hash (`verify`), so that a later change is noticed.
 """
 
@@ -40,7 +40,7 @@ class PullOptions:
     """Accept, and remember, the licenses of what is fetched."""
     offline: bool = False
     again: bool = False
-    """Fetch what is there already, too."""
+    """Download existing files again."""
     patience: Patience = field(default_factory=Patience)
 
 
@@ -107,7 +107,7 @@ _OFFLINE = "nothing is fetched while offline (--offline or HF_HUB_OFFLINE); to d
 
 
 def is_offline(options: PullOptions) -> bool:
-    """By option, or as Hugging Face's own tools are told."""
+    """By option, or by the variables of Hugging Face's tools."""
     return options.offline or os.environ.get(ENV_HUB_OFFLINE, "").lower() in _YES
 
 

@@ -56,7 +56,7 @@ def candidate_steps(folder: Path) -> list[int]:
 
 
 def chosen_style(recipe: Recipe, run: RunFolder, before: str = "evaluate") -> Path | None:
-    """The style that stages after `transfer` go on with: enlarged, or the recipe's candidate, else
+    """The style for the stages after `transfer`: enlarged, or the recipe's candidate, else
     the proposed one, else the last weights; None before there is one.
 
     Args:

@@ -70,7 +70,7 @@ class Fit:
         )
 
     def run(self, judge: Judge, steps: int, after: Callable[[int], None] | None = None) -> Fitted:
-        """Descend; `after` is told how many steps are done."""
+        """Descend; `after` gets the number of finished steps."""
         terms: Mapping[str, tuple[float, Tensor]] = {}
         for step in range(steps):
             terms = self.step(judge, step)

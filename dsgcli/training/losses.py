@@ -8,7 +8,7 @@ Conventions
     images    (B, 3, S, S) in [-1, 1]
     maps      list of feature maps (B, C_k, H_k, W_k), shallow to deep; five for VGG19 (relu1_1,
               relu2_1, relu3_1, relu4_1, relu5_1)
-    reduction mean over the batch, unless a function says otherwise
+    reduction mean over the batch, unless a function states another one
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Status = Literal["done", "started", "new"]
 MANY_HOURS = 72
-"""From so many on, days are said."""
+"""Times from this on are written in days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +69,15 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """The whole run, and what stands in its way."""
+    """The whole run, with its problems."""
 
     recipe: Recipe
     stages: dict[str, StagePlan]
     problems: tuple[str, ...]
     """Problems that must be solved first."""
     changed: tuple[str, ...]
-    """Differences from the recipe that stages were started with; `--force` goes on with them."""
+    """Differences from the recipe that stages were started with; `--force` continues in spite of
+    them."""
     sizes: ModelRecipe
     """Size of the networks that will be trained, for estimates."""
 
@@ -113,7 +114,7 @@ class RunPlan:
         }
 
     def check(self, *, force: bool = False) -> None:
-        """Raise TrainingError with everything that stands in the way."""
+        """Raise TrainingError with all problems."""
         lines = list(self.problems)
         if self.changed and not force:
             lines += [

@@ -164,8 +164,8 @@ def _in_store(value: str, key: str, store: ModelStore) -> Path:
 
 
 def start_file(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
-    """Find as `find_start`; for a base that makes larger pictures than the recipe's, the layers up to
-    its size, in the run's folder. What is trained on these can be enlarged to the whole.
+    """Find as `find_start`; for a base that makes larger pictures than the recipe's, the layers up
+    to its size, in the run's folder. What is trained on these can be enlarged to the whole.
 
     Raises:
         ModelError: as `open_model`. ModelMissingError: as `find_start`.

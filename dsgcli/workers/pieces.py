@@ -40,10 +40,10 @@ class Workers(Protocol):
         ...
 
     def check(self) -> None:
-        """Make sure that there is still somebody to wait for.
+        """Make sure that a worker is left to wait for.
 
         Raises:
-            WorkerLostError: nobody is left, and nobody will come.
+            WorkerLostError: no worker is left, and none will come.
         """
         ...
 
@@ -120,7 +120,7 @@ class Here:
         return future
 
     def check(self) -> None:
-        """Somebody is always here."""
+        """There is always a worker."""
 
     def close(self) -> None:
         """Nothing to let go of."""

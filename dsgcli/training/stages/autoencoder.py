@@ -105,7 +105,7 @@ def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
 @torch.no_grad()
 def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
     """More blocks on top: their ToRGB begins at zero, so the picture is the old one enlarged. The
-    prior has a row for each layer, and is fitted anew."""
+    prior has a row for each layer, and is fitted again."""
     larger = Generator(config)
     take_over(larger, smaller.state_dict(), but=("prior.",))
     for to_rgb in larger.to_rgbs[len(smaller.to_rgbs) :]:
@@ -115,8 +115,8 @@ def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
 
 @torch.no_grad()
 def grown_discriminator(smaller: Judge, config: GeneratorConfig) -> Judge:
-    """More blocks in front; the old ones keep their place before the end. Patches begin anew: what
-    is sharp differs."""
+    """More blocks in front; the old ones keep their place before the end. Patches start again:
+    sharpness differs."""
     if isinstance(smaller, PatchDiscriminator):
         return PatchDiscriminator(config)
     larger = Discriminator(config)

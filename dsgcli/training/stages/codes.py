@@ -50,7 +50,7 @@ def read_part(path: Path) -> Codes:
 
 
 Make = Callable[[range, Callable[[int], None]], Codes]
-"""(numbers of a batch, who is told how many of its steps are done) -> its codes."""
+"""(numbers of a batch, a callback for the number of finished steps) -> its codes."""
 
 
 class Parts:

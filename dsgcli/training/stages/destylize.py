@@ -199,7 +199,7 @@ class Destylizer:
 class DestylizeStage:
     """From the style's portraits to their intrinsic and extrinsic codes.
 
-    Each batch is written when it is done, so a stopped run goes on with the next one.
+    Each batch is written when it is done, so an interrupted run continues with the next one.
     """
 
     name = "destylize"
