@@ -26,9 +26,10 @@ from dsgcli.__main__ import main
 from dsgcli.console import Terminal
 from dsgcli.errors import ModelError, ModelMissingError
 from dsgcli.faces.detect import open_detector
+from dsgcli.media.base import SinkOptions
 from dsgcli.media.images import read_image, write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.media.sinks import SinkOptions, open_sink
+from dsgcli.media.write import open_sink
 from dsgcli.store import ModelStore
 from dsgcli.types import Frame
 

@@ -52,8 +52,9 @@ def work(task: str, path: Path, target: Path, end: Fraction | None) -> None:
     """What one process does; prints frames, wall and processor seconds, and peak megabytes."""
     import resource
 
-    from dsgcli.media.sinks import SinkOptions, open_sink
-    from dsgcli.media.sources import open_source
+    from dsgcli.media.base import SinkOptions
+    from dsgcli.media.read import open_source
+    from dsgcli.media.write import open_sink
 
     started, count = time.perf_counter(), 0
     with open_source(path, end=end) as source:

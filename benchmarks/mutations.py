@@ -285,7 +285,7 @@ def read_settings_file(path: Path) -> None:
 
 def read_picture(path: Path) -> None:
     """As a photograph to draw."""
-    from dsgcli.media.sources import open_source, read_metadata
+    from dsgcli.media.read import open_source, read_metadata
 
     read_metadata(path)
     with open_source(path) as source:

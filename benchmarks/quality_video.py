@@ -29,7 +29,7 @@ from dsgcli.faces.align import crop_face
 from dsgcli.faces.detect import FaceDetector
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, zero_phase
 from dsgcli.faces.track import Tracker, describe
-from dsgcli.media.sources import open_source
+from dsgcli.media.read import open_source
 from dsgcli.types import Face, Frame
 
 if TYPE_CHECKING:

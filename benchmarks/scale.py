@@ -62,8 +62,9 @@ class Run:
 
 def draw_inputs(folder: Path, photos: int, frames: int) -> None:
     """Drawn portraits, 640 x 360, and a clip of such."""
+    from dsgcli.media.base import SinkOptions
     from dsgcli.media.images import write_image
-    from dsgcli.media.sinks import SinkOptions, open_sink
+    from dsgcli.media.write import open_sink
     from dsgcli.training.drawn_clip import draw_clip
 
     folder.mkdir()

@@ -69,7 +69,8 @@ def draw_long_clip(path: Path, num_frames: int) -> None:
     """A disc that swings, in H.264."""
     import numpy as np
 
-    from dsgcli.media.sinks import SinkOptions, open_sink
+    from dsgcli.media.base import SinkOptions
+    from dsgcli.media.write import open_sink
     from dsgcli.types import Frame
 
     width, height = SMALL
@@ -209,7 +210,8 @@ def _rule(columns: int) -> str:
 
 
 def drawn_clip(path: Path) -> Path:
-    from dsgcli.media.sinks import SinkOptions, open_sink
+    from dsgcli.media.base import SinkOptions
+    from dsgcli.media.write import open_sink
     from dsgcli.training.drawn_clip import draw_clip
 
     with open_sink(path, SinkOptions(), None) as sink:

@@ -39,7 +39,7 @@ from dsgcli.faces.detect import Backend, Effort, MeshDetector, open_detector
 from dsgcli.faces.masks import make_mask
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, zero_phase
 from dsgcli.faces.track import Tracker, describe
-from dsgcli.media.sources import open_source
+from dsgcli.media.read import open_source
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Role, Wardrobe
 from dsgcli.stylize.options import StylizeOptions

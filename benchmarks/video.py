@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from stylize import write_random_model
 
-from dsgcli.media.sinks import SinkOptions, open_sink
+from dsgcli.media.base import SinkOptions
+from dsgcli.media.write import open_sink
 from dsgcli.stylize.batch import run_job
 from dsgcli.stylize.jobs import Job, Source
 from dsgcli.stylize.options import StylizeOptions

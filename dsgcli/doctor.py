@@ -1,4 +1,4 @@
-"""What this machine has, and what is wrong with it, for `dsg doctor` and for bug reports.
+"""Facts and problems of this machine, for `dsg doctor` and for bug reports.
 
 Every check stands alone: what cannot be found out becomes a problem, and the others go on.
 """
@@ -26,7 +26,7 @@ PACKAGES = (
     *("torch", "mediapipe", "av", "numpy", "pillow", "safetensors", "joblib", "typer", "rich"),
 )
 WANTED_CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
-"""What a person may give to --codec: for players, for the web, for editing, lossless."""
+"""Values of --codec: for players, for the web, for editing, lossless."""
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 """A 1024 px model with its encoder takes about 1.5 GB while it draws."""
@@ -68,8 +68,6 @@ class Report:
     memory_gb: float | None = None
     free_disk_gb: float | None = None
     codecs: dict[str, str | None] = field(default_factory=dict)
-    gpu_codecs: list[str] = field(default_factory=list)
-    """Encoders of the GPU that work here, and `nvdec`, its decoder."""
     face_detector: str | None = None
     models: list[dict[str, Any]] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
@@ -109,7 +107,7 @@ def examine(
 
 @contextlib.contextmanager
 def _attempt(report: Report, what: str, advice: str) -> Iterator[None]:
-    """What goes wrong inside becomes a problem of the report."""
+    """Turn errors inside the block into problems of the report."""
     try:
         yield
     except DsgError as error:
@@ -182,7 +180,6 @@ def _cores() -> int:
 def _codecs(report: Report) -> None:
     with _attempt(report, "PyAV cannot be used", "install it again: pip install --force av"):
         report.codecs = {name: _encoder(name) for name in WANTED_CODECS}
-        report.gpu_codecs = _gpu_codecs()
         if not report.codecs["h264"]:
             advice = "pass --codec with one that is there, or install av again"
             report.problems.append(Problem("this PyAV has no H.264 encoder", advice))
@@ -190,22 +187,13 @@ def _codecs(report: Report) -> None:
 
 def _encoder(codec: str) -> str | None:
     """The encoder that writes a codec here, if there is one."""
-    from dsgcli.media.sinks import SinkOptions
-    from dsgcli.media.video_codecs import choose_encoder
+    from dsgcli.media.base import SinkOptions
+    from dsgcli.media.video_writer import choose_encoder
 
     try:
         return choose_encoder(Path("any.mkv"), SinkOptions(codec=codec))[0]
     except UsageError:
         return None
-
-
-def _gpu_codecs() -> list[str]:
-    """Encoders on an NVIDIA GPU that work here, and `nvdec` if its decoder does."""
-    from dsgcli.media.video_codecs import NVIDIA, opens
-    from dsgcli.media.video_decode import has_nvdec
-
-    encoders = [name for name in (f"{kind}_nvenc" for kind in NVIDIA) if opens(name)]
-    return encoders + ["nvdec"] * has_nvdec()
 
 
 def _face_detector(report: Report, pretrained: Path | None) -> None:
@@ -271,7 +259,7 @@ def _torch(report: Report, device: str, precision: Any, speed_test_s: float) -> 
 
 
 def _backend(report: Report, device: str, precision: Any, backend: Any) -> None:
-    """What draws in a long run, why, and what else could."""
+    """The backend of a long run, with the reason and the alternatives."""
     with _attempt(report, "the networks cannot be run", "dsg doctor --backend torch"):
         from typing import get_args
 

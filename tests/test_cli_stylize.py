@@ -20,9 +20,10 @@ from dsgcli.cli.options import Look, Machine
 from dsgcli.cli.stylize import _parts, options_of, seconds, style_and_exemplar
 from dsgcli.cli.stylize_options import Faces, Files, Paste, Spread, Video
 from dsgcli.errors import DsgError, UsageError
+from dsgcli.media.base import SinkOptions
 from dsgcli.media.images import write_image
-from dsgcli.media.sinks import SinkOptions, open_sink
-from dsgcli.media.video_source import VideoSource
+from dsgcli.media.video_reader import VideoSource
+from dsgcli.media.write import open_sink
 from dsgcli.stylize import flow
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.paste import Paster

@@ -23,7 +23,7 @@ from dsgcli.generate.people import FaceCutter, find_people, seed_of
 from dsgcli.generate.sample import SampleOptions
 from dsgcli.generate.sample import run as run_sample
 from dsgcli.media.images import read_image, write_image
-from dsgcli.media.sources import open_source
+from dsgcli.media.read import open_source
 from dsgcli.portraits import to_pixels
 from dsgcli.types import Face, Frame, LatentLayout, StyleWeights
 

@@ -11,7 +11,7 @@ from dsgcli.generate.codes import draw_codes, load_codes, parse_seeds, save_code
 from dsgcli.generate.sample import SampleOptions, run
 from dsgcli.generate.scenes import Scene, SceneRenderer, WeightedStyle
 from dsgcli.media.images import read_image
-from dsgcli.media.sources import read_metadata
+from dsgcli.media.read import read_metadata
 from dsgcli.models.style_sampler import SamplerConfig, StyleSampler
 from dsgcli.portraits import Portraits
 from dsgcli.types import StyleWeights

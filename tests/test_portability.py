@@ -19,8 +19,9 @@ from tiny_store import write_tiny_store
 
 import dsgcli
 from dsgcli.console import Table, Terminal, exit_code_of
+from dsgcli.media.base import SinkOptions
 from dsgcli.media.images import read_image, write_image
-from dsgcli.media.sinks import SinkOptions, open_sink
+from dsgcli.media.write import open_sink
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.training.drawn_clip import draw_clip
 

@@ -25,8 +25,9 @@ from small_models import (
 from tiny_store import SIZE_PX, write_tiny_store
 from web_server import WebServer
 
+from dsgcli.media.base import SinkOptions
 from dsgcli.media.images import write_image
-from dsgcli.media.sinks import SinkOptions, open_sink
+from dsgcli.media.write import open_sink
 from dsgcli.recipe.reading import read_recipe
 from dsgcli.store import ModelStore
 from dsgcli.store.contents import open_model

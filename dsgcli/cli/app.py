@@ -110,7 +110,7 @@ def _is_media(word: str) -> bool:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The same, raising `DsgError`."""
+    """Run a command; raises `DsgError`."""
     command = get_command(build_app())
     settings = read_settings(flags_of(command), os.environ, Path.cwd())
     if not {"doctor", "--help", "-h"} & set(arguments):
@@ -132,7 +132,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 NUMBERS = {"float_parsing": "a number", "int_parsing": "a whole number"}
-"""What a value must be, by the kind of problem that pydantic, which Typer reads values with, finds
+"""Rule of a value, by the kind of problem that pydantic, which Typer reads values with, finds
 in it."""
 LIMITS = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
 

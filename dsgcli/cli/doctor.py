@@ -61,7 +61,7 @@ def doctor(
 
 
 def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> list[Table | str]:
-    """What a person reads: facts, models, settings, and what is wrong last."""
+    """The report as text: facts, models, settings, and problems last."""
     facts = Table(("", ""), [(name, text) for name, text in _facts(report).items() if text])
     parts: list[Table | str] = [facts]
     if report.models:
@@ -79,7 +79,6 @@ def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> 
 
 def _facts(report: Report) -> dict[str, str]:
     have = [f"{codec} ({encoder})" for codec, encoder in report.codecs.items() if encoder]
-    have += report.gpu_codecs
     lack = [codec for codec, encoder in report.codecs.items() if not encoder]
     packages = [f"{name} {number or 'missing'}" for name, number in report.packages.items()]
     return {

@@ -17,7 +17,7 @@ VIDEO_GROUP = "Video"
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What is read, and what becomes of it."""
+    """Flags for inputs and outputs."""
 
     input: Annotated[
         list[str] | None,
@@ -171,16 +171,8 @@ class Paste:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """What is read of a video, and how the new one is encoded."""
+    """Flags for reading and encoding videos."""
 
-    decoder: Annotated[
-        Literal["cpu", "nvdec"],
-        typer.Option(
-            metavar="cpu|nvdec",
-            help="What decodes the video; nvdec, an NVIDIA GPU's decoder, has yet to be tried.",
-            rich_help_panel=VIDEO_GROUP,
-        ),
-    ] = "cpu"
     start: Annotated[
         str | None,
         typer.Option(
@@ -234,7 +226,7 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Who shares the work."""
+    """Flags for workers."""
 
     workers: Annotated[
         str,

@@ -173,11 +173,6 @@ def _root(xyz: Array) -> Array:
     return np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
 
 
-def _cube(root: Array) -> Array:
-    """The inverse of `_root`."""
-    return np.where(root > 6 / 29, root * root * root, (116 * root - 16) * np.float32(27 / 24389))
-
-
 def rgb_to_lab(pixels: Pixels) -> Array:
     """(..., 3) sRGB bytes -> CIE Lab, D65. OpenCV is off by up to 0.4."""
     roots = _root(_LINEAR[pixels] @ _NORMAL_XYZ)
@@ -229,7 +224,10 @@ def _moved(pixels: Pixels, stretch: Array, shift: Array) -> Pixels:
     for row in range(0, len(pixels), ROWS_TOGETHER):
         linear = _LINEAR[pixels[row : row + ROWS_TOGETHER].reshape(-1, 3)]
         roots = _root(linear @ _NORMAL_XYZ) @ move + offset
-        linear = _cube(roots) @ _NORMAL_RGB
+        cubes = np.where(  # the inverse of `_root`
+            roots > 6 / 29, roots * roots * roots, (116 * roots - 16) * np.float32(27 / 24389)
+        )
+        linear = cubes @ _NORMAL_RGB
         gamma = _GAMMA[(linear.clip(0.0, 1.0) * GAMMA_STEPS + 0.5).astype(np.uint16)]
         moved[row : row + ROWS_TOGETHER] = gamma.reshape(-1, pixels.shape[1], 3)
     return moved

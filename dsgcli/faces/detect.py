@@ -355,16 +355,15 @@ def confirm(
         return _face(*upright)
     upended = another_look(look_again(finder, pixels, points, upside_down=True))
     ways = [way for way in (upright, upended) if way is not None and way[1] < MAX_SHIFT]
-    return _face(*min(ways, key=_oddness)) if ways else None
 
+    def oddness(way: tuple[Points, float]) -> float:
+        """How little a mesh looks like one of a face the right way up."""
+        face = Face(landmarks=way[0])
+        (left, right), (corner, other_corner) = face.eyes, face.mouth
+        mouth = np.hypot(*(corner - other_corner)) / max(np.hypot(*(left - right)), 1e-9)
+        return float(way[1] / ODD_SHIFT - mouth / ODD_MOUTH)
 
-def _oddness(way: tuple[Points, float]) -> float:
-    """How little a mesh looks like one of a face the right way up."""
-    points, disagreement = way
-    face = Face(landmarks=points)
-    (left, right), (corner, other_corner) = face.eyes, face.mouth
-    mouth = np.hypot(*(corner - other_corner)) / max(np.hypot(*(left - right)), 1e-9)
-    return float(disagreement / ODD_SHIFT - mouth / ODD_MOUTH)
+    return _face(*min(ways, key=oddness)) if ways else None
 
 
 def look_again(

@@ -21,7 +21,9 @@ from dsgcli.errors import MediaError, UsageError
 from dsgcli.generate.keyframes import Keyframes, StyleKeyframe
 from dsgcli.generate.scenes import Scene
 from dsgcli.media.files import check_output
-from dsgcli.media.sources import read_metadata
+from dsgcli.media.images import write_image
+from dsgcli.media.read import read_metadata
+from dsgcli.media.sheets import make_sheet
 from dsgcli.portraits import to_pixels
 from dsgcli.progress import SILENT, Progress
 from dsgcli.types import LatentLayout, StyleWeights
@@ -80,6 +82,29 @@ def draw_cells(keyframes: Keyframes, figure: Figure, progress: Progress = SILENT
         ]
 
 
+def write_figure(
+    target: Path,
+    keyframes: Keyframes,
+    figure: Figure,
+    progress: Progress = SILENT,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Draw a figure and write it as a sheet."""
+    columns, size_px = figure.columns, keyframes.portraits.size_px
+    check_sheet(target, columns, -(-len(figure.cells) // columns), size_px, overwrite=overwrite)
+    labels = [cell.label for cell in figure.cells]
+    sheet = make_sheet(
+        draw_cells(keyframes, figure, progress),
+        columns=columns,
+        labels=labels if any(labels) else None,
+        row_labels=figure.row_labels,
+        cell_px=size_px,
+    )
+    metadata = {"style": ", ".join(style.label for style in keyframes.styles)}
+    write_image(target, sheet, metadata=metadata, overwrite=overwrite)
+
+
 def matrix(keyframes: Keyframes) -> Figure:
     """People down, exemplars across; the first column is each person without style, the first row
     each exemplar."""
@@ -98,10 +123,18 @@ def matrix(keyframes: Keyframes) -> Figure:
 def sweep(keyframes: Keyframes, parts: Sequence[str]) -> Figure:
     """One person in one style over weights: `structure`, `color`, both (the first one down, the
     second one across), or single `layers`."""
-    ws, style = keyframes.ws(keyframes.people[0]), keyframes.styles[0]
-    layout = keyframes.portraits.layout
-    if parts == ("layers",):
-        return _layers(keyframes)
+    person, style = keyframes.people[0], keyframes.styles[0]
+    ws, layout = keyframes.ws(person), keyframes.portraits.layout
+    if parts == ("layers",):  # without style, with each layer alone, with all
+        cells = [Cell(scene=Scene(ws=ws), label="none")]
+        if person.photograph is not None:
+            cells.insert(0, Cell(picture=person.photograph, label=person.label))
+        layers = range(layout.num_latents)
+        for layer in layers:
+            alone = StyleWeights(tuple(float(layer == other) for other in layers))
+            cells.append(Cell(scene=styled(ws, style, alone), label=layer_name(layout, layer)))
+        cells.append(Cell(scene=styled(ws, style, keyframes.weights), label="all"))
+        return Figure(cells=cells, columns=min(len(cells), 5))
 
     def with_rows(weights: StyleWeights, part: str, value: float) -> StyleWeights:
         """The weights with all rows of structure, or of color, at one value."""
@@ -119,21 +152,6 @@ def sweep(keyframes: Keyframes, parts: Sequence[str]) -> Figure:
             cells.append(Cell(scene=scene, label=f"{across} {column:g}"))
     labels = None if len(parts) == 1 else [f"{down} {row:g}" for row in SWEPT]
     return Figure(cells=cells, columns=len(SWEPT), row_labels=labels)
-
-
-def _layers(keyframes: Keyframes) -> Figure:
-    """Without style, with each layer alone, with all."""
-    layout = keyframes.portraits.layout
-    person, style = keyframes.people[0], keyframes.styles[0]
-    ws, none = keyframes.ws(person), StyleWeights.of(layout, structure=0.0, color=0.0).layers
-    cells = [Cell(scene=Scene(ws=ws), label="none")]
-    if person.photograph is not None:
-        cells.insert(0, Cell(picture=person.photograph, label=person.label))
-    for row in range(layout.num_latents):
-        alone = StyleWeights((*none[:row], 1.0, *none[row + 1 :]))
-        cells.append(Cell(scene=styled(ws, style, alone), label=layer_name(layout, row)))
-    cells.append(Cell(scene=styled(ws, style, keyframes.weights), label="all"))
-    return Figure(cells=cells, columns=min(len(cells), 5))
 
 
 def exemplar_scene(style: StyleKeyframe, weight: float = 1.0) -> Scene:

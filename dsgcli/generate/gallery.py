@@ -30,7 +30,7 @@ from dsgcli.generate.figures import (
 )
 from dsgcli.generate.keyframes import StyleKeyframe
 from dsgcli.generate.scenes import AnyRenderer, Scene, make_renderer
-from dsgcli.media.files import Beside, check_output, no_empty_folders, sink_error
+from dsgcli.media.files import AtomicFile, check_output, no_empty_folders, sink_error
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import load_pipeline
@@ -302,7 +302,7 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         SinkError: the disk refuses.
     """
-    beside = Beside(path)
+    beside = AtomicFile(path)
     try:
         beside.temporary.write_text(text, "utf-8")
     except OSError as error:

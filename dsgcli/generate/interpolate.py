@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,30 +18,27 @@ from torch import Tensor
 from dsgcli.errors import ModelMismatchError, RecipeError, StyleRefError
 from dsgcli.generate.figures import (
     check_sheet,
-    draw_cells,
     free_output,
     is_sheet,
     matrix,
     sweep,
+    write_figure,
 )
 from dsgcli.generate.keyframes import Keyframes, StyleKeyframe, along, positions, styles_at
 from dsgcli.generate.people import Aligned, check_contents, find_people
 from dsgcli.generate.scenes import Scene, make_renderer
+from dsgcli.media.base import FrameSink, SinkOptions, SourceInfo
 from dsgcli.media.files import locked_outputs, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
-from dsgcli.media.sinks import FrameSink, SinkOptions, open_sink
-from dsgcli.media.sources import SourceInfo
+from dsgcli.media.write import open_sink
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, pick_weights, to_pixels
-from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.types import DEFAULT_TRUNCATION, Frame, StyleRef, StyleTerm, StyleWeights
-
-if TYPE_CHECKING:
-    from dsgcli.types import Pixels
 
 Axis = Literal["both", "content", "style", "structure", "color", "weight"]
 Kind = Literal["path", "matrix", "sweep"]
@@ -98,13 +95,7 @@ class InterpolateOptions:
     pretrained: Path | None = None
 
     def __post_init__(self) -> None:
-        checks = {
-            "path": self._problems_of_path,
-            "matrix": self._problems_of_matrix,
-            "sweep": self._problems_of_sweep,
-        }
-        problems = [*self._problems(), *checks[self.kind]()]
-        if problems:
+        if problems := [*self.problems()]:
             raise RecipeError("the command", problems)
 
     @property
@@ -154,7 +145,8 @@ class InterpolateOptions:
         """Seconds that a frame lasts, exactly."""
         return 1 / Fraction(self.fps).limit_denominator(1001)
 
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """Values out of range and contradictions, a sentence each."""
         if not 0 <= self.truncation <= 1:
             yield f"truncation lies between 0 and 1, got {self.truncation:g}"
         if self.seed < 0:
@@ -165,44 +157,40 @@ class InterpolateOptions:
             yield "matrix and sweep are two figures; choose one"
         if self.kind != "path" and not is_sheet(self.target):
             yield f"a figure is one picture (.png .jpg .webp), got output {self.target}"
-
-    def _problems_of_path(self) -> Iterator[str]:
-        if not 1 <= self.fps <= 1000:
-            yield f"fps lies between 1 and 1000, got {self.fps:g}"
-        moves = {"both": "style content", "content": "content", "weight": ""}
-        moving = moves.get(self.axis, "style").split()
-        counts = {"style": len(self.style), "content": len(self.people)}
-        if moving and max(counts[name] for name in moving) < 2:
-            examples = {
-                "style": "two styles: -s noir:1 -s noir:4",
-                "content": "two people: -c 3 -c 8",
-            }
-            yield f"Give {' or '.join(examples[name] for name in moving)}"
-        elif self.frames is not None and self.frames < max(2, self.num_keyframes):
+        given = {"style": len(self.style), "content": len(self.people)}
+        if self.kind == "path":
+            if not 1 <= self.fps <= 1000:
+                yield f"fps lies between 1 and 1000, got {self.fps:g}"
+            moves = {"both": "style content", "content": "content", "weight": ""}
+            moving = moves.get(self.axis, "style").split()
             least = max(2, self.num_keyframes)
-            yield f"frames must be at least {least} here, one for each keyframe, got {self.frames}"
-        for name in counts.keys() - set(moving):
-            if counts[name] > 1:
-                yield f"axis {self.axis} stays at one {name}; drop the other --{name}"
-
-    def _problems_of_matrix(self) -> Iterator[str]:
-        assert self.matrix is not None
-        rows, columns = self.matrix
-        if rows < 1 or columns < 1:
-            yield f"matrix takes at least one row and one column, got {rows} {columns}"
-        if self.content and len(self.content) != rows:
-            yield f"matrix has {rows} rows, and --content is given {len(self.content)} times"
-        if len(self.style) not in (1, columns):
-            yield f"matrix has {columns} columns, and --style is given {len(self.style)} times"
-
-    def _problems_of_sweep(self) -> Iterator[str]:
-        parts = self.sweeps
-        if not set(parts) <= set(SWEEPS) or len(set(parts)) != len(parts):
-            yield f"sweep is structure,color or one of them, or layers; got {self.sweep!r}"
-        elif "layers" in parts and len(parts) > 1:
-            yield "sweep layers stands alone"
-        if len(self.style) > 1 or len(self.content) > 1:
-            yield "a sweep shows one person in one style; drop the other --style or --content"
+            if moving and max(given[name] for name in moving) < 2:
+                two = {
+                    "style": "two styles: -s noir:1 -s noir:4",
+                    "content": "two people: -c 3 -c 8",
+                }
+                yield f"Give {' or '.join(two[name] for name in moving)}"
+            elif self.frames is not None and self.frames < least:
+                yield f"frames must be at least {least}, one for each keyframe, got {self.frames}"
+            for name in given.keys() - set(moving):
+                if given[name] > 1:
+                    yield f"axis {self.axis} stays at one {name}; drop the other --{name}"
+        elif self.matrix:
+            rows, columns = self.matrix
+            if rows < 1 or columns < 1:
+                yield f"matrix takes at least one row and one column, got {rows} {columns}"
+            if self.content and len(self.content) != rows:
+                yield f"matrix has {rows} rows, and --content is given {len(self.content)} times"
+            if len(self.style) not in (1, columns):
+                yield f"matrix has {columns} columns, and --style is given {len(self.style)} times"
+        else:
+            parts = self.sweeps
+            if not set(parts) <= set(SWEEPS) or len(set(parts)) != len(parts):
+                yield f"sweep is structure,color or one of them, or layers; got {self.sweep!r}"
+            elif "layers" in parts and len(parts) > 1:
+                yield "sweep layers stands alone"
+            if len(self.style) > 1 or len(self.content) > 1:
+                yield "a sweep shows one person in one style; drop the other --style or --content"
 
 
 # ── keyframes ────────────────────────────────────────────────────────────────────────────────────
@@ -308,42 +296,27 @@ def run(options: InterpolateOptions, progress: Progress = SILENT) -> dict[str, A
     target = free_output(options.target, overwrite=options.overwrite)
     with no_empty_folders([target]), locked_outputs([target]):
         keyframes = load_keyframes(options, progress)
-        size_px = keyframes.portraits.size_px
-        metadata = {"style": ", ".join(style.label for style in keyframes.styles)}
         done: dict[str, Any] = {
             "output": str(target),
             "kind": options.kind,
             "styles": [style.label for style in keyframes.styles],
             "contents": [person.label for person in keyframes.people],
-            "size_px": size_px,
+            "size_px": keyframes.portraits.size_px,
         }
-        if options.kind != "path":
-            figure = (
-                matrix(keyframes) if options.kind == "matrix" else sweep(keyframes, options.sweeps)
-            )
-            columns, rows = figure.columns, -(-len(figure.cells) // figure.columns)
-            check_sheet(target, columns, rows, size_px, overwrite=options.overwrite)
-            labels = [cell.label for cell in figure.cells]
-            sheet = make_sheet(
-                draw_cells(keyframes, figure, progress),
-                columns=columns,
-                labels=labels if any(labels) else None,
-                row_labels=figure.row_labels,
-                cell_px=size_px,
-            )
-            write_image(target, sheet, metadata=metadata, overwrite=options.overwrite)
-            return done | {"rows": rows, "columns": columns}
-        if options.is_strip:
-            _write_strip(target, options, keyframes, metadata, progress)
-        else:
-            _write_film(target, options, keyframes, metadata, progress)
-    lasts = None if options.is_strip else float(options.num_frames * options.frame_time)
-    return done | {
-        "axis": options.axis,
-        "backend": keyframes.portraits.backend_name,
-        "frames": options.num_frames,
-        "duration_s": lasts,
-    }
+        if options.kind == "path":
+            write_path(target, options, keyframes, progress)
+            lasts = None if options.is_strip else float(options.num_frames * options.frame_time)
+            return done | {
+                "axis": options.axis,
+                "backend": keyframes.portraits.backend_name,
+                "frames": options.num_frames,
+                "duration_s": lasts,
+            }
+        is_matrix = options.kind == "matrix"
+        figure = matrix(keyframes) if is_matrix else sweep(keyframes, options.sweeps)
+        rows = -(-len(figure.cells) // figure.columns)
+        write_figure(target, keyframes, figure, progress, overwrite=options.overwrite)
+        return done | {"rows": rows, "columns": figure.columns}
 
 
 def draw_path(options: InterpolateOptions, keyframes: Keyframes) -> Iterator[Tensor]:
@@ -353,16 +326,29 @@ def draw_path(options: InterpolateOptions, keyframes: Keyframes) -> Iterator[Ten
         ModelMismatchError: a path through z+ from codes that are in w+.
     """
     keyframes.portraits.expect(options.num_frames)
-    person_at = _people_path(options, keyframes)
+    styles, person_at = keyframes.styles, _people_path(options, keyframes)
     places = positions(options.num_frames, options.num_keyframes, closed=options.loop)
     if options.axis == "content":  # only faces differ: the style can be bound
-        style = keyframes.styles[0]
-        look = Look(exstyle=style.exstyle, weights=keyframes.weights)
+        look = Look(exstyle=styles[0].exstyle, weights=keyframes.weights)
         bound = keyframes.portraits.bound(look)
         return keyframes.renderer.faces(bound, map(person_at, places))
-    return keyframes.renderer.images(
-        _scene_at(options, keyframes, person_at(position), position) for position in places
-    )
+    how = {"closed": options.loop, "eased": options.ease}
+    still = (styles[0].weighted(),)
+
+    def scene_at(position: float) -> Scene:
+        moved = styles_at(styles, position, spherical=options.space == "z+", **how)
+        weights = keyframes.weights
+        if options.axis == "weight":  # from none of the style to its weights
+            share = along([torch.zeros(1), torch.ones(1)], position, spherical=False, **how)
+            weights = StyleWeights(tuple(weight * float(share) for weight in weights.layers))
+        return Scene(
+            ws=person_at(position),
+            structure=still if options.axis == "color" else moved,
+            color=still if options.axis == "structure" else moved,
+            weights=weights,
+        )
+
+    return keyframes.renderer.images(map(scene_at, places))
 
 
 def _people_path(options: InterpolateOptions, keyframes: Keyframes) -> Callable[[float], Tensor]:
@@ -388,67 +374,34 @@ def _people_path(options: InterpolateOptions, keyframes: Keyframes) -> Callable[
     return mapped
 
 
-def _scene_at(
-    options: InterpolateOptions, keyframes: Keyframes, ws: Tensor, position: float
-) -> Scene:
-    how = {"closed": options.loop, "eased": options.ease}
-    styles, weights = keyframes.styles, keyframes.weights
-    moved = styles_at(styles, position, spherical=options.space == "z+", **how)
-    still = (styles[0].weighted(),)
-    if options.axis == "weight":  # from none of the style to its weights
-        share = along([torch.zeros(1), torch.ones(1)], position, spherical=False, **how)
-        weights = StyleWeights(tuple(weight * float(share) for weight in weights.layers))
-    return Scene(
-        ws=ws,
-        structure=still if options.axis == "color" else moved,
-        color=still if options.axis == "structure" else moved,
-        weights=weights,
-    )
-
-
-def _write_strip(
-    target: Path,
-    options: InterpolateOptions,
-    keyframes: Keyframes,
-    metadata: dict[str, str],
-    progress: Progress,
+def write_path(
+    target: Path, options: InterpolateOptions, keyframes: Keyframes, progress: Progress = SILENT
 ) -> None:
-    count = options.num_frames
-    columns = min(count, STRIP_COLUMNS)
-    size_px, overwrite = keyframes.portraits.size_px, options.overwrite
-    check_sheet(target, columns, -(-count // columns), size_px, overwrite=overwrite)
-    with progress.task("Drawing", count, unit="pictures") as task:
-        pictures = list(_pictures(draw_path(options, keyframes), task))
-    strip = make_sheet(pictures, columns=columns)
-    write_image(target, strip, metadata=metadata, overwrite=overwrite)
-
-
-def _write_film(
-    target: Path,
-    options: InterpolateOptions,
-    keyframes: Keyframes,
-    metadata: dict[str, str],
-    progress: Progress,
-) -> None:
-    lasts, size_px = options.frame_time, keyframes.portraits.size_px
-    info = SourceInfo(
-        kind="memory",
-        size_px=(size_px, size_px),
-        rate=1 / lasts,
-        duration=options.num_frames * lasts,
-    )
+    """Draw a path, and write it as a strip, an animation or a video."""
+    count, size_px, overwrite = options.num_frames, keyframes.portraits.size_px, options.overwrite
+    metadata = {"style": ", ".join(style.label for style in keyframes.styles)}
     images = draw_path(options, keyframes)  # may refuse, so before the target is opened
-    written = SinkOptions(overwrite=options.overwrite, metadata=metadata)
+    if options.is_strip:
+        columns = min(count, STRIP_COLUMNS)
+        check_sheet(target, columns, -(-count // columns), size_px, overwrite=overwrite)
+        pictures = []
+        with progress.task("Drawing", count, unit="pictures") as task:
+            for image in images:
+                pictures.append(to_pixels(image[None])[0])
+                task.advance()
+        strip = make_sheet(pictures, columns=columns)
+        write_image(target, strip, metadata=metadata, overwrite=overwrite)
+        return
+    lasts = options.frame_time
+    info = SourceInfo(
+        kind="memory", size_px=(size_px, size_px), rate=1 / lasts, duration=count * lasts
+    )
+    written = SinkOptions(overwrite=overwrite, metadata=metadata)
     sink: FrameSink = open_sink(target, written, info)
-    with sink, progress.task("Drawing", options.num_frames, unit="frames") as task:
-        for index, pixels in enumerate(_pictures(images, task)):
+    with sink, progress.task("Drawing", count, unit="frames") as task:
+        for index, image in enumerate(images):
+            pixels = to_pixels(image[None])[0]
             sink.write(Frame(pixels=pixels, index=index, time=index * lasts, duration=lasts))
+            task.advance()
     for note in sink.notes:
         progress.note(note)
-
-
-def _pictures(images: Iterator[Tensor], task: Task) -> Iterator[Pixels]:
-    """(S, S, 3) each, counted as they are drawn."""
-    for image in images:
-        yield to_pixels(image[None])[0]
-        task.advance()

@@ -159,11 +159,8 @@ def leg(
     place = round(position * legs, 9)  # so that a keyframe is met exactly
     index = min(int(place), legs - 1)
     share = place - index
-    return index, (index + 1) % num_keyframes, _eased(share) if eased else share
-
-
-def _eased(share: float) -> float:
-    return share * share * (3.0 - 2.0 * share)
+    eased_share = share * share * (3.0 - 2.0 * share)
+    return index, (index + 1) % num_keyframes, eased_share if eased else share
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:

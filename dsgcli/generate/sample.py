@@ -90,21 +90,17 @@ class SampleOptions:
     pretrained: Path | None = None
 
     def __post_init__(self) -> None:
-        problems = [*self._numbers(), *self._contradictions()]
-        if self.output.suffix.lower() in MOVING_SUFFIXES:
-            problems.append(f"output is a folder or a sheet (.png .jpg .webp), got {self.output}")
-        if problems:
+        if problems := [*self.problems()]:
             raise RecipeError("the command", problems)
 
-    def _numbers(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """Values out of range and contradictions, a sentence each."""
         if self.n is not None and self.n < 1:
             yield f"n must be at least 1, got {self.n}"
         if not 0 <= self.seed <= MAX_SEED:
             yield f"seed lies between 0 and {MAX_SEED}, got {self.seed}"
         if not 0 <= self.truncation <= 1:
             yield f"truncation lies between 0 and 1, got {self.truncation:g}"
-
-    def _contradictions(self) -> Iterator[str]:
         weighs = (self.structure, self.color, self.weights, self.preset) != (None,) * 4
         off = "plain" if self.plain else "layer_swap"
         if self.plain and self.layer_swap:
@@ -115,6 +111,8 @@ class SampleOptions:
             yield "codes already gives the pictures; drop n, seeds and style_random"
         elif self.seeds is not None and self.n is not None:
             yield "seeds already gives the number of pictures; drop n"
+        if self.output.suffix.lower() in MOVING_SUFFIXES:
+            yield f"output is a folder or a sheet (.png .jpg .webp), got {self.output}"
 
     @property
     def writes_sheet(self) -> bool:

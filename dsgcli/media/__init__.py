@@ -1,12 +1,16 @@
 """Pictures and videos: path -> frames -> path.
 
-    sources.py     open_source: a picture, an animation or a video as an iterable of frames
-    sinks.py       open_sink: frames as a video, an animation, a picture or a folder of pictures
-    images.py      read_image, write_image;  animations.py  GIF, WebP, PNG;  sheets.py  contact
-                   sheets (these three are all of Pillow)
-    video_*.py     everything that touches PyAV: decode -> source -> color; codecs -> sink, with
-                   copy and tracks for sound and the rest; segments for runs that resume; gif
-    tones.py       HDR and wide gamuts to sRGB;  times.py  timestamps;  files.py  whole or nothing
+    base.py          FrameSource, FrameSink and the facts that pass between them; imports no library
+    read.py          open_source: a picture, an animation, a video or a sequence as frames
+    write.py         open_sink: frames as a video, an animation, a picture or numbered pictures
+    images.py        read_image, write_image; animated.py GIF, WebP, PNG; sheets.py contact sheets
+                     (these three are all of Pillow)
+    video_reader.py  decode, make timestamps usable, deinterlace (from here on: PyAV)
+    video_writer.py  encoders, the muxer, GIF
+    remux.py         sound, subtitles, chapters and metadata of a video, copied or encoded anew
+    color.py         YUV, HDR and wide gamuts to sRGB, and back
+    segments.py      videos in parts, for runs that resume
+    files.py         outputs that appear whole or not at all, locks
 
-What a file is is decided by its content, never by its name; what to write, by the name.
+The content of a file decides what it is; the name of a target decides what to write.
 """

@@ -201,7 +201,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-class Beside:
+class AtomicFile:
     """A file or a folder that is being written beside its target.
 
     Write to `.temporary`; then `commit` puts it in its place, `discard` leaves nothing.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import warnings
 import zlib
@@ -20,7 +21,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from dsgcli.errors import SinkError, SourceError
-from dsgcli.media.files import Beside, check_input, check_output, sink_error
+from dsgcli.media.base import PhotoData
+from dsgcli.media.files import AtomicFile, check_input, check_output, sink_error
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
@@ -38,6 +40,43 @@ FORMATS = (
 
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 """What the first box of a HEIC file says it is compatible with (ISO/IEC 23008-12, annex B)."""
+UNREAD = {
+    b"\xff\x0a": "JPEG XL picture",
+    b"\0\0\0\x0cJXL ": "JPEG XL picture",
+    b"II\xbc\x01": "JPEG XR picture",
+    b"FUJIFILMCCD-RAW": "raw photograph of a camera",
+    b"IIRO": "raw photograph of a camera",
+    b"IIU\0": "raw photograph of a camera",
+    b"II*\0\x10\0\0\0CR": "raw photograph of a camera",
+    b"\0\0\0\x18ftypcrx ": "raw photograph of a camera",
+    b"v/1\x01": "OpenEXR picture",
+    b"#?RADIANCE": "Radiance HDR picture",
+    b"<svg": "vector drawing (SVG)",
+    b"%PDF": "PDF document",
+    b"%!PS": "PostScript document",
+}
+"""First bytes of pictures that are not read. Some would open as a video, or as a thumbnail."""
+
+READ_SUFFIXES = frozenset(
+    {
+        *(
+            ".png",
+            ".apng",
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".jp2",
+            ".j2k",
+            ".jpx",
+            ".webp",
+            ".gif",
+        ),
+        *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".tga", ".ico", ".avif", ".pcx"),
+        *(".qoi", ".sgi", ".psd", ".dds", ".heic", ".heif"),
+    }
+)
+"""Endings by which a picture is found in a folder; when it is opened, its content decides."""
 
 JPEG_QUALITY = 95
 WEBP_QUALITY = 90
@@ -64,7 +103,12 @@ BROKEN = (
 _SRGB = ImageCms.createProfile("sRGB")
 _LAB = ImageCms.createProfile("LAB")
 _TEXT_KEY = "dsg"
-_LAST_BYTES = 1 << 16
+_PNG_XMP = "XML:com.adobe.xmp"
+_IPTC = 0x0404
+"""Number of the block with the IPTC fields among those of Photoshop."""
+_MAX_JPEG_BLOCK = 65_000
+"""Bytes of XMP or IPTC that fit into one segment of a JPEG with its head."""
+_MAX_COMMENT_BYTES = 1 << 16
 _ORIENTATION = ExifTags.Base.Orientation
 _OF_THE_FILE = (
     *(ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength, ExifTags.Base.Compression),
@@ -80,9 +124,6 @@ _DETAILS_OF_THE_FILE = (
 )
 _USER_COMMENT, _ASCII = ExifTags.Base.UserComment, b"ASCII\0\0\0"
 
-
-JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-"""How JPEG XL files begin: a bare codestream, a container (ISO/IEC 18181-2)."""
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,10 +185,18 @@ def load_frame(image: Image.Image, path: Path) -> Frame:
         raise SourceError(f"{path} is damaged or cut off ({error}); get the file again") from error
 
 
-def exif_of(image: Image.Image) -> bytes:
-    """EXIF data of an open picture that still hold when it is drawn: date, camera, position; not
-    the orientation, which `load_frame` applies, nor sizes and thumbnails. Empty if there are
-    none."""
+def photo_data(image: Image.Image) -> PhotoData:
+    """Data of an open picture that still hold when it is drawn: date, camera, position, captions;
+    not the orientation, which `load_frame` applies, nor sizes and thumbnails."""
+    info = image.info
+    xmp = info.get("xmp") or info.get(_PNG_XMP) or b""
+    xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    blocks = info.get("photoshop")  # {number: data}, of a JPEG
+    iptc = blocks.get(_IPTC, b"") if isinstance(blocks, dict) else b""
+    return PhotoData(exif=_lasting_exif(image), xmp=_upright_xmp(xmp), iptc=iptc)
+
+
+def _lasting_exif(image: Image.Image) -> bytes:
     try:
         exif = image.getexif()
         for tag in (_ORIENTATION, *_OF_THE_FILE):
@@ -155,10 +204,29 @@ def exif_of(image: Image.Image) -> bytes:
         details = exif.get_ifd(ExifTags.IFD.Exif)
         for tag in _DETAILS_OF_THE_FILE:
             details.pop(tag, None)
-        exif.get_ifd(ExifTags.IFD.GPSInfo)
+        exif.get_ifd(ExifTags.IFD.GPSInfo)  # read now, so that it is written
         return exif.tobytes() if len(exif) else b""
     except BROKEN:
         return b""
+
+
+def _upright_xmp(packet: bytes) -> bytes:
+    """The packet without what no longer holds: the orientation, thumbnails."""
+    packet = re.sub(rb"""\s*tiff:Orientation\s*=\s*(["']).*?\1""", b"", packet, flags=re.DOTALL)
+    for name in (rb"tiff:Orientation", rb"xmp:Thumbnails", rb"xap:Thumbnails"):
+        packet = re.sub(rb"<%b\b.*?</%b\s*>" % (name, name), b"", packet, flags=re.DOTALL)
+    return packet
+
+
+def without_location(photo: PhotoData) -> PhotoData:
+    """The same without GPS; XMP and IPTC, which may name places in any words, go as a whole."""
+    if not photo.exif:
+        return PhotoData()
+    exif = Image.Exif()
+    exif.load(photo.exif)
+    exif.get_ifd(ExifTags.IFD.Exif)
+    exif.pop(ExifTags.IFD.GPSInfo, None)
+    return PhotoData(exif=exif.tobytes())
 
 
 def num_frames(image: Image.Image) -> int:
@@ -189,7 +257,7 @@ def read_own_text(path: Path) -> bytes | str:
 def _last_comment(path: Path) -> bytes:
     """Of a GIF: the text of a comment block at the very end, in parts of up to 255 bytes."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+        file.seek(max(0, path.stat().st_size - _MAX_COMMENT_BYTES))
         tail = file.read()
     at, text = tail.rfind(b"\x21\xfe") + 2, b""
     while 2 <= at < len(tail) and tail[at]:
@@ -199,14 +267,17 @@ def _last_comment(path: Path) -> bytes:
 
 
 def _try_open(path: Path) -> Image.Image | None:
+    """An open picture; None if Pillow does not know the content."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    for begin, kind in UNREAD.items():
+        if head.startswith(begin):
+            raise SourceError(f"{path} is a {kind}, which dsg does not read; export it as PNG")
+    brands = {head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4]), len(head)), 4)}
+    is_heic = head[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS)
     try:
-        image = Image.open(path, formats=_learn_heic(path) if _is_heic(path) else FORMATS)
+        image = Image.open(path, formats=_learn_heic(path) if is_heic else FORMATS)
     except UnidentifiedImageError:
-        with path.open("rb") as file:
-            if file.read(12).startswith(JPEG_XL):
-                raise SourceError(
-                    f"{path} is a JPEG XL picture, which dsg does not read; export it as PNG"
-                ) from None
         return None
     except BROKEN as error:
         raise SourceError(f"{path} cannot be read ({error}); get the file again") from error
@@ -217,16 +288,13 @@ def _try_open(path: Path) -> Image.Image | None:
             f"{path} unfolds to {width}x{height} pixels; at most "
             f"{MAX_PICTURE_PIXELS / 1e6:.0f} million are read, so make it smaller first"
         )
+    # tag 254, bit 0: what comes first in the file is a thumbnail, as in DNG, NEF and ARW
+    if image.format == "TIFF" and image.tag_v2.get(254, 0) == 1:  # type: ignore[attr-defined]
+        image.close()
+        raise SourceError(
+            f"{path} is a raw photograph of a camera, which dsg does not read; export it as PNG"
+        )
     return image
-
-
-def _is_heic(path: Path) -> bool:
-    """Whether a file is a photograph as telephones take it."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    size = int.from_bytes(head[:4])
-    brands = {head[at : at + 4] for at in range(8, min(size, len(head)), 4)}
-    return head[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS)
 
 
 def _learn_heic(path: Path) -> tuple[str, ...]:
@@ -252,20 +320,16 @@ def _rgb(image: Image.Image) -> Pixels:
     profiled = _through_profile(plain, image.info.get("icc_profile"))
     if profiled is None:
         # RGBA first: a palette's or tRNS's transparent entry must not be blended with black
-        profiled = plain.convert("RGBA") if _has_alpha(plain) else plain
+        profiled = plain.convert("RGBA") if plain.has_transparency_data else plain
         profiled = profiled.convert("RGB")
     return np.array(profiled)
 
 
 def _alpha(image: Image.Image) -> Pixels | None:
     """(H, W) uint8, or None for a picture without transparency."""
-    if not _has_alpha(image):
+    if not image.has_transparency_data:
         return None
     return np.array(_eight_bits(image).convert("RGBA").getchannel("A"))
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return bool(image.has_transparency_data)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -306,7 +370,7 @@ def write_image(
     alpha: Pixels | None = None,
     quality: int | None = None,
     metadata: Mapping[str, str] | None = None,
-    exif: bytes = b"",
+    photo: PhotoData | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a PNG, JPEG or WebP, as the name says, whole or not at all.
@@ -316,18 +380,18 @@ def write_image(
         alpha: (H, W) uint8, for PNG and WebP.
         quality: 1 to 100; default 95 for JPEG (without chroma subsampling), 90 for WebP, which is
             lossless at 100. PNG is always lossless.
-        metadata: `sources.read_metadata` finds it; a text chunk in PNG, EXIF in the others.
-        exif: of the photograph, as `exif_of` gives it.
+        metadata: `read.read_metadata` finds it; a text chunk in PNG, EXIF in the others.
+        photo: data of the photograph, as `photo_data` returns it. PNG and WebP hold no IPTC.
 
     Raises:
         OutputExistsError: the file exists and `overwrite` is False.
         SinkError: another suffix, alpha in a JPEG, or the disk refuses.
     """
-    _save_options(path, quality, {})  # says at once if the suffix is no good
+    check_writable(path)
     check_output(path, overwrite=overwrite)
-    beside = Beside(path)
+    beside = AtomicFile(path)
     try:
-        save(beside.temporary, pixels, alpha=alpha, quality=quality, metadata=metadata, exif=exif)
+        save(beside.temporary, pixels, alpha=alpha, quality=quality, metadata=metadata, photo=photo)
     except BaseException:
         beside.discard()
         raise
@@ -341,12 +405,42 @@ def save(
     alpha: Pixels | None = None,
     quality: int | None = None,
     metadata: Mapping[str, str] | None = None,
-    exif: bytes = b"",
+    photo: PhotoData | None = None,
 ) -> None:
-    """As `write_image`, straight to its place: for files in a folder that is renamed itself."""
-    options = _save_options(path, quality, dict(metadata or {}), exif)
-    if alpha is not None and options["format"] == "JPEG":
-        raise SinkError(f"{path}: a JPEG has no transparency; write a .png or a .webp")
+    """Write as `write_image` does, straight to `path`: for files in a folder that is renamed
+    itself."""
+    check_writable(path)
+    about, photo = dict(metadata or {}), photo or PhotoData()
+    options: dict[str, Any]
+    match path.suffix.lower():
+        case ".png":
+            text = PngImagePlugin.PngInfo()
+            if about:
+                text.add_itxt(_TEXT_KEY, json.dumps(about))
+            if photo.xmp:
+                text.add_itxt(_PNG_XMP, photo.xmp.decode("utf-8", "replace"))
+            options = {"format": "PNG", "pnginfo": text, "exif": photo.exif}
+        case ".webp":
+            options = {
+                "format": "WEBP",
+                "quality": quality or WEBP_QUALITY,
+                "lossless": quality == 100,
+                "exif": exif_bytes(about, photo.exif),
+                "xmp": photo.xmp,
+            }
+        case _:
+            if alpha is not None:
+                raise SinkError(f"{path}: a JPEG has no transparency; write a .png or a .webp")
+            own = photo.exif if len(photo.exif) < _MAX_JPEG_BLOCK - len(json.dumps(about)) else b""
+            options = {
+                "format": "JPEG",
+                "quality": quality or JPEG_QUALITY,
+                "subsampling": "4:4:4",
+                "optimize": True,
+                "exif": exif_bytes(about, own),
+                "xmp": photo.xmp if len(photo.xmp) < _MAX_JPEG_BLOCK else b"",
+                "extra": _iptc_segment(photo.iptc),
+            }
     stored = pixels if alpha is None else np.dstack([pixels, alpha])
     try:
         Image.fromarray(np.ascontiguousarray(stored)).save(path, **options)
@@ -361,54 +455,38 @@ def can_write(path: Path) -> bool:
     return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
 
 
-def _save_options(
-    path: Path, quality: int | None, metadata: dict[str, str], exif: bytes = b""
-) -> dict[str, Any]:
-    """Arguments for Pillow's save."""
-    match path.suffix.lower():
-        case ".png":
-            own = {"exif": exif} if exif else {}
-            return {"format": "PNG", "pnginfo": _text_chunk(metadata), **own}
-        case ".jpg" | ".jpeg":
-            return {
-                "format": "JPEG",
-                "quality": quality or JPEG_QUALITY,
-                "subsampling": "4:4:4",
-                "optimize": True,
-                **_exif(metadata, exif),
-            }
-        case ".webp":
-            return {
-                "format": "WEBP",
-                "quality": quality or WEBP_QUALITY,
-                "lossless": quality == 100,
-                **_exif(metadata, exif),
-            }
-        case suffix:
-            raise SinkError(
-                f"{path}: pictures are written as .png, .jpg or .webp, not {suffix or 'nameless'}"
-            )
+def can_read(path: Path) -> bool:
+    """Whether a name ends as those of pictures do that `read_image` reads."""
+    return path.suffix.lower() in READ_SUFFIXES
 
 
-def _text_chunk(metadata: dict[str, str]) -> PngImagePlugin.PngInfo | None:
+def check_writable(path: Path) -> None:
+    """Raise a SinkError if `write_image` does not know the suffix."""
+    if not can_write(path):
+        suffix = path.suffix.lower() or "nameless"
+        raise SinkError(f"{path}: pictures are written as .png, .jpg or .webp, not {suffix}")
+
+
+def exif_bytes(metadata: Mapping[str, str], own: bytes = b"") -> bytes:
+    """EXIF data of a photograph, if any, with the metadata as the user's comment; empty if there
+    is neither."""
     if not metadata:
-        return None
-    chunk = PngImagePlugin.PngInfo()
-    chunk.add_itxt(_TEXT_KEY, json.dumps(metadata))
-    return chunk
-
-
-def _exif(metadata: dict[str, str], own: bytes) -> dict[str, bytes]:
-    if not metadata and not own:
-        return {}
-    return {"exif": exif_bytes(metadata, own) if metadata else own}
-
-
-def exif_bytes(metadata: dict[str, str], own: bytes = b"") -> bytes:
-    """EXIF data of a photograph, if any, with the metadata as the user's comment."""
+        return own
     exif = Image.Exif()
     if own:
         exif.load(own)
         exif.get_ifd(ExifTags.IFD.GPSInfo)
-    exif.get_ifd(ExifTags.IFD.Exif)[_USER_COMMENT] = _ASCII + json.dumps(metadata).encode("ascii")
+    comment = _ASCII + json.dumps(dict(metadata)).encode("ascii")
+    exif.get_ifd(ExifTags.IFD.Exif)[_USER_COMMENT] = comment
     return exif.tobytes()
+
+
+def _iptc_segment(fields: bytes) -> bytes:
+    """An APP13 segment of a JPEG with these IPTC fields, as Photoshop writes them."""
+    if not 0 < len(fields) < _MAX_JPEG_BLOCK:
+        return b""
+    block = (
+        struct.pack(">4sHHI", b"8BIM", _IPTC, 0, len(fields)) + fields + b"\0" * (len(fields) % 2)
+    )
+    data = b"Photoshop 3.0\0" + block
+    return b"\xff\xed" + struct.pack(">H", len(data) + 2) + data

@@ -26,7 +26,7 @@ from dsgcli.recipe.tables import Table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdversarialRecipe(Table):
-    """What the stages with a discriminator share."""
+    """Fields that the stages with a discriminator share."""
 
     steps: Whole
     """Optimizer steps of the generator."""
@@ -263,7 +263,7 @@ class TransferRecipe(AdversarialRecipe):
     keep_every: Annotated[int, Range(1, MAX_COUNT), Free()] = 100
     """Steps between candidates."""
     candidate: Annotated[int, Range(0, MAX_COUNT), Free()] = 0
-    """Step of the candidate that later stages go on with; 0 takes the one with the best score."""
+    """Step of the candidate that later stages use; 0 takes the one with the best score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from dsgcli.errors import ModelCorruptError, ModelMissingError
-from dsgcli.media.files import Beside, make_folder, sink_error
+from dsgcli.media.files import AtomicFile, make_folder, sink_error
 
 FileFormat = Literal["torch-zip", "torch-legacy", "safetensors", "npy", "tflite", "zip"]
 
@@ -44,7 +44,7 @@ def require_file(path: Path) -> int:
 
 
 def file_format(path: Path) -> FileFormat:
-    """What the file is by its content, whatever its name says.
+    """Recognize the file by its content, whatever its name is.
 
     Raises:
         ModelMissingError, ModelCorruptError: as `require_file`; also for what is no model at all.
@@ -112,7 +112,7 @@ def written_whole(target: Path) -> Iterator[Path]:
         DsgError: the folder cannot be made or written to.
     """
     make_folder(target.parent)
-    beside = Beside(target)
+    beside = AtomicFile(target)
     try:
         yield beside.temporary
         beside.commit()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dsgcli.errors import NoFaceError, UsageError
-from dsgcli.media.sources import HeldFrames, Kind, SourceInfo
+from dsgcli.media.base import HeldFrames, Kind, SourceInfo
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.flow import Crew
 from dsgcli.stylize.jobs import Job, Source

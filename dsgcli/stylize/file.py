@@ -10,16 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
+from dsgcli.media.base import FrameSink, FrameSource, SinkOptions, SourceInfo, abort_quietly
 from dsgcli.media.files import check_output
-from dsgcli.media.sinks import (
-    FrameSink,
-    PictureSink,
-    SinkOptions,
-    abort_quietly,
-    holds_alpha,
-    open_sink,
-)
-from dsgcli.media.sources import FrameSource, SourceInfo, open_source
+from dsgcli.media.read import open_source
+from dsgcli.media.write import PictureSink, holds_alpha, open_sink
 from dsgcli.runtime import return_freed_memory
 from dsgcli.stylize.flow import Crew, Drawn
 from dsgcli.stylize.memory import Memory
@@ -51,9 +45,7 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     """
     started = time.monotonic()
     options = studio.options
-    with open_source(
-        job.source.path, start=options.start, end=options.end, decoder=options.decoder
-    ) as source:
+    with open_source(job.source.path, start=options.start, end=options.end) as source:
         sinks = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, sinks, strict=True):
             check_target(path, sink, source.info)
@@ -228,7 +220,6 @@ class _Video:
             start=options.start,
             end=options.end,
             skip=point.frame,
-            decoder=options.decoder,
         ) as rest:
             count = point.segment + self._write(segments, point, rest)
             self.source.info.warnings += rest.info.warnings

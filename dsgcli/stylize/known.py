@@ -16,12 +16,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 from dsgcli.errors import SourceError
-from dsgcli.media.sinks import abort_quietly
+from dsgcli.media.base import abort_quietly
 from dsgcli.runtime import return_freed_memory
 
 if TYPE_CHECKING:
-    from dsgcli.media.sinks import FrameSink
-    from dsgcli.media.video_source import VideoSource
+    from dsgcli.media.base import FrameSink
+    from dsgcli.media.video_reader import VideoSource
     from dsgcli.stylize.cast import Cast
     from dsgcli.stylize.flow import Crew
     from dsgcli.stylize.memory import Memory

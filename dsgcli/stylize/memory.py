@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from dsgcli.errors import SinkError
-from dsgcli.media.files import Beside
+from dsgcli.media.files import AtomicFile
 from dsgcli.stylize.shots import Shot
 from dsgcli.types import CropTransform, Face
 
@@ -57,7 +57,7 @@ def write_memory(path: Path, memory: Memory) -> None:
         "place_px": _place_header(memory.place, arrays),
         "recent": [_shot_header(shot, arrays, f"shot{i}") for i, shot in enumerate(memory.recent)],
     }
-    beside = Beside(path)
+    beside = AtomicFile(path)
     try:
         beside.temporary.write_bytes(save(arrays, {"dsg": json.dumps(header)}))
     except OSError as error:

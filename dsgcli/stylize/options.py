@@ -83,8 +83,6 @@ class StylizeOptions:
     """Write a contact sheet of so many frames instead of the whole."""
 
     # video
-    decoder: Literal["cpu", "nvdec"] = "cpu"
-    """What decodes it; nvdec is the decoder of an NVIDIA GPU."""
     start: Fraction | None = None
     """Seconds into the video at which to start."""
     end: Fraction | None = None

@@ -8,9 +8,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import NoFaceError
+from dsgcli.media.base import HeldFrames
 from dsgcli.media.images import write_image
+from dsgcli.media.read import open_source, preview_frames
 from dsgcli.media.sheets import make_sheet
-from dsgcli.media.sources import HeldFrames, open_source, preview_frames
 from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
 

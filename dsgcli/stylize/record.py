@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsgcli.faces.track import GAP_S, describe, thumbnail_of
-from dsgcli.media.sources import DecoderName, open_source
-from dsgcli.media.video_source import VideoSource
+from dsgcli.media.read import open_source
+from dsgcli.media.video_reader import VideoSource
 from dsgcli.runtime import prefetch
 
 if TYPE_CHECKING:
@@ -78,10 +78,9 @@ def open_stretches(
     *,
     start: Fraction | None = None,
     end: Fraction | None = None,
-    decoder: DecoderName = "cpu",
 ) -> VideoSource | None:
     """A source that parts can be read of; None for what is read from the beginning only."""
-    source = open_source(path, start=start, end=end, decoder=decoder)
+    source = open_source(path, start=start, end=end)
     if isinstance(source, VideoSource):
         return source
     source.close()

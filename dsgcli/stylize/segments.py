@@ -1,9 +1,9 @@
 """Long videos in parts that outlive an interruption.
 
-Beside each output lies, until it is finished, a folder `.NAME.dsg-parts` with
+AtomicFile each output lies, until it is finished, a folder `.NAME.dsg-parts` with
 
     job.json          what is being made: input, settings, segment length; another job starts anew
-    00012.0.seg       the encoded frames of segment 12 of output 0 (media/video_segments.py)
+    00012.0.seg       the encoded frames of segment 12 of output 0 (media/segments.py)
     00012.state       what the loop knew where segment 12 begins: tracks, and the last moments of
                       faces and codes, so that the run goes on as if it had never stopped
 
@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgcli.errors import SinkError
-from dsgcli.media.files import Beside, make_folder
-from dsgcli.media.sinks import FrameSink, SinkOptions
-from dsgcli.media.video_segments import join_segments, open_segment, segment_frames
+from dsgcli.media.base import FrameSink, SinkOptions
+from dsgcli.media.files import AtomicFile, make_folder
+from dsgcli.media.segments import join_segments, open_segment, segment_frames
 from dsgcli.stylize import shots
 from dsgcli.stylize.jobs import parts_folder
 from dsgcli.stylize.memory import Memory, read_memory, write_memory
 
 if TYPE_CHECKING:
-    from dsgcli.media.sources import SourceInfo
+    from dsgcli.media.base import SourceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Segments:
         self.outputs, self.options, self.info = outputs, options, info
         self.folder = parts_folder(outputs[0])
         names = [output.name for output in outputs]
-        fixed = {"segment_frames": shots.SEGMENT_FRAMES, "decoder": info.decoder}
+        fixed = {"segment_frames": shots.SEGMENT_FRAMES}
         job = {**job, **fixed, "outputs": names}
         if joining:
             return
@@ -165,7 +165,7 @@ def _check_place(folder: Path) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    beside = Beside(path)
+    beside = AtomicFile(path)
     try:
         beside.temporary.write_text(json.dumps(content, indent=1, default=str), "utf-8")
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dsgcli import __version__
 from dsgcli.errors import DsgError
 from dsgcli.media.files import hash_file
-from dsgcli.media.sources import read_metadata
+from dsgcli.media.read import read_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,7 +32,7 @@ from dsgcli.stylize.steady import EDGE_S
 from dsgcli.stylize.summary import FileResult
 
 if TYPE_CHECKING:
-    from dsgcli.media.video_source import VideoSource
+    from dsgcli.media.video_reader import VideoSource
     from dsgcli.progress import Progress, Task
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.shots import Shot

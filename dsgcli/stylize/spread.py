@@ -24,7 +24,7 @@ from dsgcli.stylize.summary import FileResult, failed
 from dsgcli.workers.pieces import Outcome, Workers, hand_out
 
 if TYPE_CHECKING:
-    from dsgcli.media.video_source import VideoSource
+    from dsgcli.media.video_reader import VideoSource
     from dsgcli.progress import Progress, Task
     from dsgcli.stylize.desk import Desk
     from dsgcli.stylize.known import Drew, SegmentWork
@@ -234,7 +234,7 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
         return None
     from dsgcli.stylize.record import open_stretches
 
-    source = open_stretches(path, start=options.start, end=options.end, decoder=options.decoder)
+    source = open_stretches(path, start=options.start, end=options.end)
     if source is None:
         return None
     count = source.info.expected_frames or 0

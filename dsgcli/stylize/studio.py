@@ -29,7 +29,7 @@ from dsgcli.stylize.refine import PictureLoss, find_perceptual
 from dsgcli.stylize.summary import Stopwatch
 
 if TYPE_CHECKING:
-    from dsgcli.media.sources import FrameSource, SourceInfo
+    from dsgcli.media.base import FrameSource, SourceInfo
     from dsgcli.pipeline import StylePipeline
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions

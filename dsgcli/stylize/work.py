@@ -25,7 +25,7 @@ from dsgcli.stylize.studio import Studio, open_studio
 from dsgcli.stylize.summary import FileResult, Stopwatch
 
 if TYPE_CHECKING:
-    from dsgcli.media.video_source import VideoSource
+    from dsgcli.media.video_reader import VideoSource
 
 _one_at_a_time = threading.Lock()
 """A worker of a cluster may have several threads; networks and detectors are for one."""
@@ -60,7 +60,7 @@ def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
     if order.work is None:
         return run_job(order.job, studio)
     path, options = order.job.source.path, order.options
-    source = open_stretches(path, start=options.start, end=options.end, decoder=options.decoder)
+    source = open_stretches(path, start=options.start, end=options.end)
     assert source is not None, "only what can be read in stretches is split"
     with source:
         return _part_of(order, source, studio)

@@ -8,7 +8,7 @@ Conventions
     images    (B, 3, S, S) in [-1, 1]
     maps      list of feature maps (B, C_k, H_k, W_k), shallow to deep; five for VGG19 (relu1_1,
               relu2_1, relu3_1, relu4_1, relu5_1)
-    reduction mean over the batch, unless a function says otherwise
+    reduction mean over the batch, unless a function states another one
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 PRETRAIN_LAYERS = (0.5, 0.5, 0.5, 0.0, 0.0)
 """Weights of the feature layers in the perceptual loss of color and structure pretraining."""
 TRANSFER_LAYERS = (0.0, 0.5, 1.0, 0.0, 0.0)
-"""The same on the pairs of the target domain."""
+"""Weights of the feature layers in the perceptual loss on pairs of the target domain."""
 MATCHED_LAYERS = (1, 2)
 """Layers whose mean features are matched."""
 CONTEXTUAL_LAYER = 2
@@ -260,7 +260,7 @@ EDGE_SHARE = 0.5
 """Weight of differences of neighbors, against that of pixels, where a recipe has one weight for
 both."""
 FACE_CENTER = (0.5, 0.56)
-"""Of an aligned crop, x and y in shares of its side: between eyes and mouth."""
+"""Center of the face in an aligned crop, x and y in shares of its side: between eyes and mouth."""
 FACE_SPREAD = 0.17
 """Standard deviation of the bell around it."""
 FEATURES = (

@@ -13,17 +13,18 @@ from PIL import ExifTags, Image
 
 from dsgcli.console import exit_code_of, write_json
 from dsgcli.errors import InterruptedRunError, MediaError, SinkError, SourceError
+from dsgcli.media.base import PhotoData, SinkOptions
 from dsgcli.media.files import (
     MAX_NAME_BYTES,
-    Beside,
+    AtomicFile,
     cut_name,
     files_refused,
     place_of,
     printable,
 )
 from dsgcli.media.images import write_image
-from dsgcli.media.sinks import SinkOptions, holds_alpha, open_sink
-from dsgcli.media.sources import open_source, read_metadata
+from dsgcli.media.read import open_source, read_metadata
+from dsgcli.media.write import holds_alpha, open_sink
 
 BAD = os.fsdecode(b"caf\xe9")
 """A name in Latin-1, as old disks have them; no UTF-8."""
@@ -44,7 +45,7 @@ def test_a_name_is_cut_between_letters(name, limit):
 @pytest.mark.parametrize("stem", [BAD, 120 * BAD])
 def test_a_file_whose_name_is_no_text_is_written(tmp_path, stem):
     path = tmp_path / f"{cut_name(stem, MAX_NAME_BYTES - 4)}.png"
-    beside = Beside(path)
+    beside = AtomicFile(path)
     beside.temporary.write_bytes(b"x")
     beside.commit()
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
@@ -102,7 +103,7 @@ def test_a_photograph_keeps_its_data(tmp_path, photograph, ending, about):
 def test_a_picture_without_data_gets_none(tmp_path):
     write_image(tmp_path / "a.jpg", PIXELS)
     with open_source(tmp_path / "a.jpg") as source:
-        assert source.info.exif == b""
+        assert source.info.photo == PhotoData()
 
 
 @pytest.mark.parametrize(

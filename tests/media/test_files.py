@@ -20,7 +20,7 @@ from dsgcli.errors import (
 )
 from dsgcli.media import files
 from dsgcli.media.files import (
-    Beside,
+    AtomicFile,
     check_input,
     check_output,
     hash_file,
@@ -34,7 +34,7 @@ from dsgcli.media.files import (
 def test_committed_file_replaces_the_old_one(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    beside = Beside(target)
+    beside = AtomicFile(target)
     beside.temporary.write_text("new")
     assert target.read_text() == "old"
     beside.commit()
@@ -42,7 +42,7 @@ def test_committed_file_replaces_the_old_one(tmp_path):
 
 
 def test_discarded_file_leaves_nothing(tmp_path):
-    beside = Beside(tmp_path / "a.txt")
+    beside = AtomicFile(tmp_path / "a.txt")
     beside.temporary.write_text("half")
     beside.discard()
     beside.discard()
@@ -51,7 +51,7 @@ def test_discarded_file_leaves_nothing(tmp_path):
 
 def test_commit_says_so_when_nothing_was_written(tmp_path):
     with pytest.raises(SinkError, match=r"a\.txt cannot be written"):
-        Beside(tmp_path / "a.txt").commit()
+        AtomicFile(tmp_path / "a.txt").commit()
 
 
 @contextmanager
@@ -69,11 +69,11 @@ def in_another_process(code, *words):
 BEGINS = """
 import sys, time
 from pathlib import Path
-from dsgcli.media.files import Beside
-beside = Beside(Path(sys.argv[1]))
+from dsgcli.media.files import AtomicFile
+beside = AtomicFile(Path(sys.argv[1]))
 if sys.argv[2] == "folder":
     beside.temporary.mkdir()
-    beside = Beside(beside.temporary / "000000.png")
+    beside = AtomicFile(beside.temporary / "000000.png")
 beside.temporary.write_text("half")
 print("ready", flush=True)
 time.sleep(600)
@@ -86,16 +86,16 @@ def test_leftover_of_a_killed_run_is_removed_and_that_of_a_running_one_is_not(
 ):
     with in_another_process(BEGINS, tmp_path / "a.txt", kind):
         assert len(names(tmp_path)) == 1
-        Beside(tmp_path / "b.txt")
+        AtomicFile(tmp_path / "b.txt")
         assert len(names(tmp_path)) == 1
     monkeypatch.setattr(files, "_swept", set())  # as in the next run
-    Beside(tmp_path / "a.txt")
+    AtomicFile(tmp_path / "a.txt")
     assert names(tmp_path) == []
 
 
 def test_no_two_writers_share_a_temporary_name(tmp_path):
     """With one name for all, a second run on an output destroyed what the first was writing."""
-    first, second = Beside(tmp_path / "a.txt"), Beside(tmp_path / "a.txt")
+    first, second = AtomicFile(tmp_path / "a.txt"), AtomicFile(tmp_path / "a.txt")
     first.temporary.write_text("first")
     second.temporary.write_text("second")
     second.commit()
@@ -107,7 +107,7 @@ def test_files_that_only_look_like_leftovers_stay(tmp_path):
     kept = [".a.part.txt", ".a.123-4-5.part.txt", "a.abcdef-999999999-0.part.txt", ".env"]
     for name in kept:
         (tmp_path / name).touch()
-    Beside(tmp_path / "a.txt")
+    AtomicFile(tmp_path / "a.txt")
     assert names(tmp_path) == sorted(kept)
 
 
@@ -116,9 +116,9 @@ def test_leftover_that_is_a_link_is_removed_and_not_what_it_leads_to(tmp_path, m
     precious.mkdir()
     (precious / "file").touch()
     monkeypatch.setattr(os, "getpid", lambda: 999_999_999)
-    Beside(tmp_path / "a.txt").temporary.symlink_to(precious)
+    AtomicFile(tmp_path / "a.txt").temporary.symlink_to(precious)
     monkeypatch.undo()
-    Beside(tmp_path / "b.txt")
+    AtomicFile(tmp_path / "b.txt")
     assert names(tmp_path) == ["precious"] and (precious / "file").exists()
 
 
@@ -173,7 +173,7 @@ def test_folders_that_stay_empty_are_removed_and_others_are_not(tmp_path):
 
 def test_temporary_name_fits_where_the_target_fits(tmp_path):
     target = tmp_path / ("ü" * 120 + ".mp4")  # 244 bytes
-    beside = Beside(target)
+    beside = AtomicFile(target)
     beside.temporary.write_text("x")
     beside.commit()
     assert target.read_text() == "x"

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 from dsgcli.errors import OutputExistsError, SinkError, SourceError, SourceMissingError
 from dsgcli.media import images
 from dsgcli.media.images import identify, read_image, write_image
-from dsgcli.media.sources import read_metadata
+from dsgcli.media.read import read_metadata
 
 PIXELS = drawn(5)
 

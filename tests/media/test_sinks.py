@@ -11,10 +11,11 @@ import pytest
 from media.clips import COUNT, HEIGHT, WIDTH, drawn, frames, names, number_of, see_through
 
 from dsgcli.errors import OutputExistsError, SinkError, UsageError
+from dsgcli.media.base import FrameSink, HeldFrames, HeldSink, SinkOptions, ThreadedSink
 from dsgcli.media.images import read_image
-from dsgcli.media.sinks import FrameSink, HeldSink, SinkOptions, ThreadedSink, open_sink
-from dsgcli.media.sources import HeldFrames, open_source, read_metadata
-from dsgcli.media.video_segments import join_segments, open_segment
+from dsgcli.media.read import open_source, read_metadata
+from dsgcli.media.segments import join_segments, open_segment
+from dsgcli.media.write import open_sink
 from dsgcli.types import Frame
 
 VIDEOS = ["a.mp4", "a.m4v", "a.mov", "a.mkv", "a.webm"]
@@ -394,7 +395,7 @@ def same_but_for_random_ids(path: Path) -> bytes | list[bytes]:
 
 
 def test_incomplete_and_foreign_segments_are_refused(tmp_path):
-    from dsgcli.media.video_segments import segment_frames
+    from dsgcli.media.segments import segment_frames
 
     options = SinkOptions()
     good = in_segments(tmp_path, tmp_path / "a.mp4", frames(), options, [6])

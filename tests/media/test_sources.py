@@ -13,7 +13,8 @@ from media.clips import COUNT, HEIGHT, WIDTH, drawn, frames, number_of, write_cl
 from PIL import Image
 
 from dsgcli.errors import SourceError, SourceMissingError, UsageError
-from dsgcli.media.sources import FrameSource, HeldFrames, open_source, preview_frames
+from dsgcli.media.base import FrameSource, HeldFrames
+from dsgcli.media.read import open_source, preview_frames
 
 MILLISECONDS = [40, 50, 110, 30, 170, 20, 90, 60, 40, 40, 360, 700]
 ANIMATIONS = ["gif", "webp", "png"]

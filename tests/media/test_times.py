@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from dsgcli.media.times import MAX_WAITING, Timeline
+from dsgcli.media.video_reader import MAX_WAITING, Timeline
 
 FRAME = Fraction(1, 25)
 

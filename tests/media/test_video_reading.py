@@ -13,9 +13,9 @@ import pytest
 from media.clips import COUNT, HEIGHT, WIDTH, drawn, number_of, see_through, write_clip
 
 from dsgcli.errors import SourceError
-from dsgcli.media import video_decode
-from dsgcli.media.sources import open_source
-from dsgcli.media.video_color import orientation
+from dsgcli.media import video_reader
+from dsgcli.media.color import orientation
+from dsgcli.media.read import open_source
 
 
 def read(path, **settings):
@@ -391,7 +391,7 @@ def test_damage_in_the_middle_is_survived(tmp_path, name):
 
 
 def test_damage_without_end_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_decode, "MAX_DAMAGED_IN_A_ROW", 5)
+    monkeypatch.setattr(video_reader, "MAX_DAMAGED_IN_A_ROW", 5)
     path = write_clip(
         tmp_path / "a.mp4", count=LONG, options={"crf": "5", "bf": "0"}, pix_fmt="yuv420p",
         mux_options={"movflags": "+faststart"}, draw=noisy,

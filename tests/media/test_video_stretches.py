@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from media.clips import write_clip
 
-from dsgcli.media import video_source
-from dsgcli.media.sources import open_source
+from dsgcli.media import video_reader
+from dsgcli.media.read import open_source
 
 COUNT = 60
 STAMPS = [512 * i + 37 * (i % 3) for i in range(COUNT)]
@@ -20,7 +20,7 @@ STAMPS = [512 * i + 37 * (i % 3) for i in range(COUNT)]
 @pytest.mark.parametrize("start", [None, Fraction(1, 2)])
 def test_a_stretch_is_what_reading_gives(tmp_path, monkeypatch, ending, start):
     """Open groups of pictures, with frames stored in another order than shown."""
-    monkeypatch.setattr(video_source, "SEEK_MARGIN_S", Fraction(1, 5))
+    monkeypatch.setattr(video_reader, "SEEK_MARGIN_S", Fraction(1, 5))
     options = {"g": "8", "bf": "3", "x264-params": "open-gop=1"}
     path = write_clip(tmp_path / f"a.{ending}", count=COUNT, stamps=STAMPS, options=options)
     with open_source(path, start=start) as source:

@@ -12,12 +12,11 @@ import pytest
 from media.clips import COUNT, HEIGHT, WIDTH, drawn, frames, names, number_of, write_clip
 
 from dsgcli.errors import SinkError, UsageError
-from dsgcli.media.sinks import SinkOptions, open_sink
-from dsgcli.media.sources import open_source
-from dsgcli.media.video_codecs import NVIDIA, opens
-from dsgcli.media.video_copy import pick_layout
-from dsgcli.media.video_segments import join_segments, open_segment
-from dsgcli.types import Frame
+from dsgcli.media.base import SinkOptions
+from dsgcli.media.read import open_source
+from dsgcli.media.remux import pick_layout
+from dsgcli.media.segments import join_segments, open_segment
+from dsgcli.media.write import open_sink
 
 VARIABLE = [0, 512, 1024, 1700, 1701, 5000, 5120, 9000, 12800, 12900, 14000, 25600]
 LOSSLESS = {
@@ -420,7 +419,7 @@ def test_codecs_go_by_their_usual_names(tmp_path, codec, name, expected):
 
 
 def test_quality_preset_and_options_reach_the_encoder(tmp_path):
-    from dsgcli.media.video_codecs import choose_encoder
+    from dsgcli.media.video_writer import choose_encoder
 
     options = SinkOptions(
         crf=23.5, preset="slow", codec_options={"tune": "film", "x264-params": "bframes=0"}
@@ -472,31 +471,6 @@ def test_codec_that_the_container_cannot_hold_is_an_error(tmp_path):
     with pytest.raises(SinkError, match="ffv1"):
         write(tmp_path / "a.webm", frames(), codec="ffv1")
     assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize("kind", NVIDIA)
-def test_encoders_of_gpus_write_where_there_is_one_and_say_so_where_not(tmp_path, kind):
-    target, options = tmp_path / "a.mkv", SinkOptions(codec=f"{kind}_nvenc", crf=20)
-    pixels = np.full((256, 256, 3), 90, np.uint8)
-    shown = [Frame(pixels=pixels, index=i, time=Fraction(i, 25)) for i in range(3)]
-
-    def write():
-        with open_sink(target, options, None) as sink:
-            for frame in shown:
-                sink.write(frame)
-
-    if opens(f"{kind}_nvenc"):
-        write()
-        assert len(list(open_source(target))) == 3
-    else:
-        with pytest.raises(SinkError, match=f"needs an NVIDIA GPU .* use --codec {kind}"):
-            write()
-        assert not target.exists()
-
-
-def test_an_encoder_that_works_is_told_from_one_that_does_not():
-    assert opens("libx264")
-    assert not opens("no such encoder")
 
 
 # ── streams that change in the middle ────────────────────────────────────────────────────────────
@@ -573,7 +547,7 @@ def test_sound_that_is_encoded_anew_keeps_its_speakers(encoder, wanted, picked):
 
 def test_channels_that_are_mixed_are_said(tmp_path, monkeypatch):
     stereo = av.AudioLayout("stereo")
-    monkeypatch.setattr("dsgcli.media.video_copy.pick_layout", lambda *_: stereo)
+    monkeypatch.setattr("dsgcli.media.remux.pick_layout", lambda *_: stereo)
     path = write_clip(tmp_path / "a.mkv", audio=["pcm_s16le"], layout="quad")
     sink = convert(path, tmp_path / "a.webm")
     assert "sound of 4 channels is mixed to stereo" in sink.notes

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from scripted_faces import face
 
-from dsgcli.media.sinks import SinkOptions, open_sink
-from dsgcli.media.sources import HeldFrames, SourceInfo, open_source
+from dsgcli.media.base import HeldFrames, SinkOptions, SourceInfo
+from dsgcli.media.read import open_source
+from dsgcli.media.write import open_sink
 from dsgcli.store import ModelStore
 from dsgcli.stylize.cast import Wardrobe, make_casts
 from dsgcli.stylize.jobs import Job, Source

@@ -72,7 +72,7 @@ def alone(inputs, tiny_store, tmp_path_factory):
 
 def contents(folder):
     """Decoded frames of what is there, by name."""
-    from dsgcli.media.sources import open_source
+    from dsgcli.media.read import open_source
 
     found = {}
     for path in sorted(folder.iterdir()):

@@ -12,8 +12,8 @@ from media.clips import write_sound
 from stylize.staging import difference, make_studio, read_clip, write_clip
 
 from dsgcli.faces.detect import open_detector
+from dsgcli.media.base import HeldFrames
 from dsgcli.media.images import read_image, write_image
-from dsgcli.media.sources import HeldFrames
 from dsgcli.store import ModelStore
 from dsgcli.stylize import studio
 from dsgcli.stylize.options import StylizeOptions

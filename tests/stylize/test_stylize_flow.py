@@ -34,7 +34,7 @@ from dsgcli.errors import DsgError, NoFaceError
 from dsgcli.faces import warp
 from dsgcli.faces.align import looks_aligned
 from dsgcli.faces.detect import Sweep
-from dsgcli.media.sources import SourceInfo
+from dsgcli.media.base import SourceInfo
 from dsgcli.portraits import Portraits
 from dsgcli.stylize.file import faces_note
 from dsgcli.stylize.summary import FileResult

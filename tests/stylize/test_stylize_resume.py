@@ -16,7 +16,7 @@ import pytest
 from stylize.staging import RED, Actor, Listener, Play, read_clip, same_clip, write_clip
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
-from dsgcli.media.video_segments import SegmentSink
+from dsgcli.media.segments import SegmentSink
 from dsgcli.stylize import segments as parts
 from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn_clip import draw_clip

@@ -40,7 +40,7 @@ from dsgcli.errors import (
     UsageError,
 )
 from dsgcli.media.images import read_image, write_image
-from dsgcli.media.sources import open_source, read_metadata
+from dsgcli.media.read import open_source, read_metadata
 from dsgcli.portraits import Portraits
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.settings import _IRRELEVANT, KEY, is_made, job_keys
@@ -338,7 +338,6 @@ CHANGED = {
     "alpha": True,
     "smooth": 0.3,
     "on_missing": "hold",
-    "decoder": "nvdec",
     "start": Fraction(1),
     "end": Fraction(2),
     "codec": "hevc",

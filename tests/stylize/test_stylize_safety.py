@@ -9,9 +9,10 @@ import pytest
 from stylize.staging import Actor, Play, still, write_clip
 
 from dsgcli.errors import DsgError, OutputBusyError, SinkError, UsageError
-from dsgcli.media import video_segments
+from dsgcli.media import segments
+from dsgcli.media.base import SinkOptions
 from dsgcli.media.files import locked_outputs
-from dsgcli.media.sinks import SinkOptions, open_sink
+from dsgcli.media.write import open_sink
 from dsgcli.stylize.jobs import parts_folder
 
 PLAY = Play(10, still(Actor(60.0), Actor(110.0)))
@@ -137,7 +138,7 @@ class Full:
 @pytest.mark.parametrize("room", [0, 300, 2000])
 def test_segment_that_does_not_fit_is_told_in_a_sentence(stage, clip, tmp_path, monkeypatch, room):
     """Under `ulimit -f` the file raised once more when it was closed, over the first error."""
-    begin = video_segments.SegmentSink._begin
+    begin = segments.SegmentSink._begin
 
     def begun(sink, frame):
         opened = Path.open
@@ -145,7 +146,7 @@ def test_segment_that_does_not_fit_is_told_in_a_sentence(stage, clip, tmp_path, 
             patch.setattr(Path, "open", lambda p, *a, **k: Full(opened(p, *a, **k), room))
             begin(sink, frame)
 
-    monkeypatch.setattr(video_segments.SegmentSink, "_begin", begun)
+    monkeypatch.setattr(segments.SegmentSink, "_begin", begun)
     with pytest.raises(SinkError, match="the file system allows no larger file"):
         stage.run(clip, output="out/deep/out.mp4")
     assert not (tmp_path / "out").exists()
@@ -158,8 +159,8 @@ def test_error_in_aborting_does_not_hide_the_error(stage, clip, monkeypatch):
     def refuses(sink, frame):
         raise SinkError("the first error")
 
-    monkeypatch.setattr(video_segments.SegmentSink, "abort", fails)
-    monkeypatch.setattr(video_segments.SegmentSink, "write", refuses)
+    monkeypatch.setattr(segments.SegmentSink, "abort", fails)
+    monkeypatch.setattr(segments.SegmentSink, "write", refuses)
     with pytest.raises(SinkError, match="the first error"):
         stage.run(clip, output="out.mp4")
 

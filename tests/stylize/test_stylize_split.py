@@ -200,7 +200,7 @@ def test_nobody_in_a_split_video_is_told_as_ever(film, tmp_path):
 
 def test_a_full_disk_in_one_segment_is_that_videos_alone(film, stage, tmp_path, monkeypatch):
     """What is whole stays; the photograph beside it is drawn."""
-    from dsgcli.media.video_segments import SegmentSink
+    from dsgcli.media.segments import SegmentSink
 
     clip, store = film(pair), SegmentSink._store
     other = write_clip(tmp_path / "other.png", [Play(1, pair).frame(0)])

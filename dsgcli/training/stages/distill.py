@@ -45,9 +45,9 @@ from dsgcli.training.stage import Across, Batch, Draws, Phase, Pictures, Plan, R
 from dsgcli.training.teachers.base import PairSet, Teacher, draw_pairs, rejected
 
 LEVELS = 4
-"""Of the pyramid on which pixels are compared."""
+"""Levels of the pyramid on which pixels are compared."""
 FEATURE_WEIGHTS = (0.5, 1.0, 1.0)
-"""Of the feature layers."""
+"""Weights of the feature layers."""
 MATCH = 4.0
 """Weight of the distance of the discriminator's own maps to the drawing's, against its verdict."""
 MOST_TURN, MOST_SHIFT = 12.0, 0.12
@@ -62,7 +62,7 @@ ADAM_BETAS, ADVERSARY_BETAS = (0.9, 0.99), (0.5, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What one step learns from."""
+    """The batch of one step."""
 
     photos: Tensor
     """(B, 3, S, S)."""
@@ -262,7 +262,7 @@ class DistillTraining:
     def _verdict(
         self, example: Example, portraits: Tensor, codes: Tensor
     ) -> dict[str, tuple[float, Tensor]]:
-        """What the discriminator says of portraits, each as much as its color is the exemplar's,
+        """Score of the discriminator for portraits, each as much as its color is the exemplar's,
         and how far its maps are from the teacher's drawing, which keeps faces from tearing."""
         flat = codes.detach().flatten(1).float()
         degree = example.weights[:, -1:]  # (B, 1)

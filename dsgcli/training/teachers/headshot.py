@@ -103,7 +103,7 @@ NUM_BORDER = 5
 GRID_PX = 8
 """The warp is computed at every so many pixels, and interpolated."""
 SMOOTHING = 1e-2
-"""Of the thin-plate spline, so that noise in the landmarks does not fold the picture."""
+"""Smoothness of the thin-plate spline, so that noise in the landmarks does not fold the picture."""
 NUM_LEVELS = 6
 """Levels of the Laplacian pyramid whose contrast is transferred."""
 MOUTH_SCALE = (0.82, 1.12)
@@ -147,7 +147,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class DrawnPair:
-    """What the teacher made of a photograph."""
+    """The drawing of a photograph by the teacher."""
 
     pixels: Pixels
     """(S, S, 3) uint8."""
@@ -428,7 +428,7 @@ FOREHEAD, NECK, EARS = 0.45, 0.5, 0.16
 
 
 def skin_mask(lab: Array, landmarks: Array, face: Array) -> Array:
-    """What of a portrait is skin: (S, S) in [0, 1].
+    """Share of skin in a portrait: (S, S) in [0, 1].
 
     The face's outline ends in the middle of the forehead; beyond it, skin is what has the color of
     the cheeks: forehead, ears, neck. Above the brows, what differs from the cheeks is hair, a hat
@@ -565,7 +565,7 @@ class ExemplarGroup:
 
     look: HeadshotLook
     share: float
-    """Of the pairs."""
+    """Share of the pairs that this style gets."""
     members: tuple[int, ...]
     """Positions in the teacher's exemplars."""
     shape: tuple[tuple[float, float], ...]

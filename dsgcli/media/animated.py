@@ -1,9 +1,12 @@
-"""Animated pictures: GIF, WebP and PNG in, WebP out (Pillow).
+"""Animated pictures: GIF, WebP and PNG in, WebP out (Pillow). GIF is written by `video_writer.py`.
 
 Data flow: path -> Frame, Frame, ...; and back. Disposal and blending of the parts of an animation
-are Pillow's work: every frame comes whole. WebP is written frame by frame, each a whole picture in
-its own ANMF chunk (as the WebP container specification has it), because encoders that compress
-between frames hold them all and merge those that look alike.
+are Pillow's work: every frame comes whole.
+
+A WebP is written by hand, each frame a whole picture in an ANMF chunk of its own (as the container
+specification has it). libwebp's encoder of animations, which Pillow and FFmpeg use, holds all
+frames, merges those that differ by up to three levels, so that a slow fade stands still, and
+forgets how long the last one lasts (measured with FFmpeg's libwebp_anim).
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from dsgcli.errors import SinkError, SourceError
-from dsgcli.media.files import Beside, sink_error
+from dsgcli.media.base import FrameSink, FrameSource, SinkOptions, SourceInfo, trimmed
+from dsgcli.media.files import AtomicFile, sink_error
 from dsgcli.media.images import (
     BROKEN,
     WEBP_QUALITY,
@@ -29,12 +33,10 @@ from dsgcli.media.images import (
     num_frames,
     open_picture,
 )
-from dsgcli.media.sinks import Sink, SinkOptions
-from dsgcli.media.sources import ContextManaged, SourceInfo, trimmed
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
-    from dsgcli.types import Pixels
+    pass
 
 SHORTEST_MS = 10
 """Frames of at most this long are shown for `INSTEAD_MS`, as every browser does: files that say 0
@@ -44,38 +46,34 @@ MAX_WEBP_SIDE_PX = 1 << 14
 MAX_WEBP_DURATION_MS = (1 << 24) - 1
 
 
-class AnimationSource(ContextManaged):
-    """The frames of an animated GIF, WebP, PNG or AVIF."""
+class AnimationSource(FrameSource):
+    """The frames of an animated GIF, WebP, PNG or AVIF. See `open_source` for the arguments."""
 
-    def __init__(
-        self, path: Path, *, start: Fraction | None, end: Fraction | None, skip: int
-    ) -> None:
+    def __init__(self, path: Path, *, start: Fraction, end: Fraction | None, skip: int) -> None:
         self._path, self._skip = path, skip
         with open_picture(path) as image:
             durations = _durations(image, path)
             total = sum(durations, Fraction(0))
-            self._info = SourceInfo(
+            duration = min(end or total, total) - start
+            if duration <= 0:
+                raise SourceError(f"{path} lasts {float(total):g} s; nothing is left of it")
+            kind = (image.format or "").lower()
+            self.info = SourceInfo(
                 kind="animation",
                 path=path,
                 size_px=image.size,
                 rate=len(durations) / total,
-                container=(image.format or "").lower(),
-                codec=(image.format or "").lower(),
+                duration=duration,
+                container=kind,
+                codec=kind,
                 time_base=Fraction(1, 1000),
-                start=start or Fraction(0),
+                start=start,
                 end=end,
-                has_alpha=image.has_transparency_data or image.format == "GIF",
+                has_alpha=image.has_transparency_data or kind == "gif",
             )
-        self._info.duration = min(end or total, total) - self._info.start
-        if self._info.duration <= 0:
-            raise SourceError(f"{path} lasts {float(total):g} s; nothing is left of it")
-
-    @property
-    def info(self) -> SourceInfo:
-        return self._info
 
     def __iter__(self) -> Iterator[Frame]:
-        return trimmed(self._all(), self._info.start, self._info.end, self._skip)
+        return trimmed(self._all(), self.info.start, self.info.end, self._skip)
 
     def _all(self) -> Iterator[Frame]:
         time = Fraction(0)
@@ -86,15 +84,11 @@ class AnimationSource(ContextManaged):
                     frame = load_frame(image.convert("RGBA"), self._path)
                     duration = _shown(image.info.get("duration", 0))
                 except (SourceError, *BROKEN):
-                    self._info.truncated = True
-                    self._info.warn(f"it is cut off or damaged after {number} frames")
+                    self.info.truncated = True
+                    self.info.warn(f"it is cut off or damaged after {number} frames")
                     return
-                yield Frame(
-                    pixels=frame.pixels,
-                    alpha=None if _opaque(frame.alpha) else frame.alpha,
-                    time=time,
-                    duration=duration,
-                )
+                alpha = None if frame.alpha is None or (frame.alpha == 255).all() else frame.alpha
+                yield Frame(pixels=frame.pixels, alpha=alpha, time=time, duration=duration)
                 time += duration
 
 
@@ -135,17 +129,13 @@ def _webp_durations_ms(path: Path) -> Iterator[int]:
             file.seek(begin + size + size % 2)
 
 
-def _opaque(alpha: Pixels | None) -> bool:
-    return alpha is None or bool((alpha == 255).all())
-
-
-class WebPSink(Sink):
+class WebPSink(FrameSink):
     """An animated WebP, written as the frames come."""
 
     def __init__(self, path: Path, options: SinkOptions) -> None:
-        self.path, self.notes, self.num_frames = path, list[str](), 0
+        self.path, self.notes, self.num_frames = path, [], 0
         self._options = options
-        self._beside = Beside(path)
+        self._beside = AtomicFile(path)
         self._file: BinaryIO | None = None
         self._pending: Frame | None = None
 
@@ -162,13 +152,16 @@ class WebPSink(Sink):
         self.num_frames += 1
 
     def close(self) -> None:
-        if self._pending is None or self._file is None:
+        last = self._pending
+        if last is None or self._file is None:
             self.abort()
             raise SinkError(f"{self.path}: there was no frame to write")
+        earlier = self.num_frames - 1
+        usual = last.time / earlier if earlier else Fraction(INSTEAD_MS, 1000)
         try:
-            self._store(self._pending, self._pending.duration or self._usual_duration())
+            self._store(last, last.duration or usual)
             if self._options.metadata:
-                self._file.write(_chunk(b"EXIF", exif_bytes(dict(self._options.metadata))))
+                self._file.write(_chunk(b"EXIF", exif_bytes(self._options.metadata)))
             size = self._file.tell()
             self._file.seek(4)
             self._file.write(struct.pack("<I", size - 8))
@@ -184,11 +177,6 @@ class WebPSink(Sink):
                 self._file.close()
         self._beside.discard()
 
-    def _usual_duration(self) -> Fraction:
-        assert self._pending is not None
-        earlier = self.num_frames - 1
-        return self._pending.time / earlier if earlier else Fraction(INSTEAD_MS, 1000)
-
     def _begin(self, frame: Frame) -> None:
         width, height = frame.size_px
         if max(width, height) >= MAX_WEBP_SIDE_PX:
@@ -196,9 +184,8 @@ class WebPSink(Sink):
         self._file = self._beside.temporary.open("wb")
         flags = 0x02 | 0x10 | (0x08 if self._options.metadata else 0)  # animation, alpha, EXIF
         extended = struct.pack("<I", flags) + _three(width - 1) + _three(height - 1)
-        self._file.write(b"RIFF\0\0\0\0WEBP")
-        self._file.write(_chunk(b"VP8X", extended))
-        self._file.write(_chunk(b"ANIM", struct.pack("<IH", 0, self._options.loop)))
+        loop = _chunk(b"ANIM", struct.pack("<IH", 0, self._options.loop))
+        self._file.write(b"RIFF\0\0\0\0WEBP" + _chunk(b"VP8X", extended) + loop)
 
     def _store(self, frame: Frame, duration: Fraction) -> None:
         assert self._file is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsgcli.media.tones import (
+from dsgcli.media.color import (
     HLG,
     PQ,
     compress,

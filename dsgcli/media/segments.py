@@ -33,29 +33,31 @@ from typing import BinaryIO, Literal
 import av
 from av.packet import Packet, PacketSideData, packet_sidedata_type_from_literal
 from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from dsgcli.errors import SinkError
-from dsgcli.media.files import Beside, check_output
-from dsgcli.media.sinks import (
+from dsgcli.media.base import (
+    CONTAINERS,
+    ColorFacts,
     FrameSink,
-    Sink,
     SinkOptions,
+    SourceInfo,
     ThreadedSink,
     abort_quietly,
-    open_sink,
 )
-from dsgcli.media.sources import ColorFacts, SourceInfo
-from dsgcli.media.video_codecs import (
-    CONTAINERS,
+from dsgcli.media.color import FrameReader
+from dsgcli.media.files import AtomicFile, check_output
+from dsgcli.media.remux import CannotCopyError
+from dsgcli.media.video_writer import (
     EncoderSpec,
+    FrameEncoder,
+    Muxer,
     choose_encoder,
     make_spec,
     open_encoder,
+    writing,
 )
-from dsgcli.media.video_color import FrameReader
-from dsgcli.media.video_decode import VideoPacket
-from dsgcli.media.video_sink import FrameEncoder, Muxer, writing
-from dsgcli.media.video_tracks import CannotCopyError
+from dsgcli.media.write import open_sink
 from dsgcli.types import Frame
 
 MAGIC = b"dsgseg01"
@@ -147,8 +149,9 @@ def _join(
     Raises:
         CannotCopyError: another one has to be.
     """
+    notes: list[str] = []
     with writing(target):
-        muxer = Muxer(target, head.spec, options, source, encode)
+        muxer = Muxer(target, head.spec, options, source, notes, encode)
         try:
             delay = max(tail[0] for tail in map(_read_tail, segments) if tail)
             for packet in _restamped(_all_packets(segments, head.spec), delay, head.spec):
@@ -158,20 +161,20 @@ def _join(
             with suppress(Exception):
                 muxer.abort()
             raise
-    return muxer.notes
+    return notes
 
 
-class SegmentSink(Sink):
+class SegmentSink(FrameSink):
     """Encodes frames into a segment."""
 
     def __init__(
         self, path: Path, target: Path, options: SinkOptions, source: SourceInfo | None
     ) -> None:
-        self.path, self.num_frames, self.notes = path, 0, list[str]()
+        self.path, self.num_frames, self.notes = path, 0, []
         self._target, self._options = _stored_as(target, options)
         choose_encoder(self._target, self._options)  # says now if that cannot be
         self._source = source
-        self._beside = Beside(path)
+        self._beside = AtomicFile(path)
         self._recent: deque[int] = deque(maxlen=MAX_DELAY)
         self._delay = 0
         self._file: BinaryIO | None = None
@@ -225,7 +228,7 @@ class SegmentSink(Sink):
         head = SegmentHead(spec=spec, alpha=self._options.alpha, extradata=extradata)
         self._file.write(head.as_bytes())
 
-    def _store(self, packet: VideoPacket) -> None:
+    def _store(self, packet: Packet[VideoStream]) -> None:
         assert self._file is not None and packet.pts is not None
         alpha = bytes(packet.get_sidedata(_ALPHA)) if packet.has_sidedata(_ALPHA) else b""
         self._delay = max(self._delay, sum(pts > packet.pts for pts in self._recent))
@@ -272,7 +275,7 @@ def _read_tail(path: Path) -> tuple[int, int] | None:
     return (delay, count) if begins == MAGIC and end == _END else None
 
 
-def _packets(path: Path, spec: EncoderSpec) -> Iterator[VideoPacket]:
+def _packets(path: Path, spec: EncoderSpec) -> Iterator[Packet[VideoStream]]:
     with path.open("rb") as file:
         file.seek(len(MAGIC))
         file.seek(struct.unpack("<I", file.read(4))[0], 1)
@@ -281,7 +284,7 @@ def _packets(path: Path, spec: EncoderSpec) -> Iterator[VideoPacket]:
             if fields[:4] == struct.pack("<I", _END):
                 return
             size, pts, duration, key, alpha_size = _PACKET.unpack(fields)
-            packet: VideoPacket = Packet(file.read(size))  # type: ignore[assignment]
+            packet: Packet[VideoStream] = Packet(file.read(size))  # type: ignore[assignment]
             packet.pts, packet.duration = pts, duration
             packet.time_base, packet.is_keyframe = spec.time_base, bool(key)
             if alpha_size:
@@ -289,12 +292,12 @@ def _packets(path: Path, spec: EncoderSpec) -> Iterator[VideoPacket]:
             yield packet
 
 
-def _all_packets(segments: Sequence[Path], spec: EncoderSpec) -> Iterator[VideoPacket]:
+def _all_packets(segments: Sequence[Path], spec: EncoderSpec) -> Iterator[Packet[VideoStream]]:
     for path in segments:
         yield from _packets(path, spec)
 
 
-def _attach_alpha(packet: VideoPacket, data: bytes) -> None:
+def _attach_alpha(packet: Packet[VideoStream], data: bytes) -> None:
     kind = packet_sidedata_type_from_literal(_ALPHA)
     side_data = PacketSideData(kind, len(data))  # type: ignore[call-arg]  # missing in its stub
     side_data.update(data)
@@ -302,8 +305,8 @@ def _attach_alpha(packet: VideoPacket, data: bytes) -> None:
 
 
 def _restamped(
-    packets: Iterator[VideoPacket], delay: int, spec: EncoderSpec
-) -> Iterator[VideoPacket]:
+    packets: Iterator[Packet[VideoStream]], delay: int, spec: EncoderSpec
+) -> Iterator[Packet[VideoStream]]:
     """Give all packets decoding times that rise through the whole video.
 
     Each encoder began its own clock before its first frame, where the segment before still lasts.
