@@ -25,6 +25,7 @@ from dsgcli.errors import InterruptedRunError, UsageError
 SUMMARY = "Portraits in the style of one chosen picture: photographs, folders, videos."
 EPILOG = """
 Examples:
+  dsg try photo.jpg
   dsg stylize photo.jpg
   dsg stylize holiday.mp4 --style noir:3 -o drawn.mp4
   dsg styles list
@@ -48,10 +49,12 @@ def build_app() -> typer.Typer:
         styles,
         stylize,
         train,
+        try_,
     )
 
     app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
+    add(app, try_.try_, try_.EXAMPLES, name="try")
     add(app, stylize.stylize, stylize.EXAMPLES)
     add(app, report.report, report.EXAMPLES)
     add(app, sample.sample, sample.EXAMPLES)
