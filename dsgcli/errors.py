@@ -54,7 +54,10 @@ class RecipeError(UsageError):
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where, self.problems = where, tuple(problems)
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"{where} has {len(problems)} problem(s):{lines}")
+        alone = where == "the command" and len(problems) == 1
+        super().__init__(
+            problems[0] if alone else f"{where} has {len(problems)} problem(s):{lines}"
+        )
 
 
 class StyleRefError(UsageError):

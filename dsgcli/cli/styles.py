@@ -107,9 +107,9 @@ def show(
     with talk.terminal.progress() as progress:
         done = write_gallery(ShowOptions(**values), progress)
     count, style = len(done["exemplars"]), str(name).partition(":")[0]
-    hint = f"; take one with --style {style}:NUMBER" if count > 1 else ""
+    hint = f"; draw one with --style {style}:NUMBER" if count > 1 else ""
     shown = f"{count} exemplars" if count > 1 else str(done["exemplars"][0]["name"])
-    talk.terminal.summary(done, f"{done['output']}: {shown} of {style}{hint}")
+    talk.terminal.summary(done, f"Wrote {done['output']} ({shown} of {style}){hint}")
 
 
 @expand

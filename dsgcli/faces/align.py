@@ -54,6 +54,7 @@ def ffhq_quad(eyes: Points, mouth: Points) -> Points:
     eye_to_eye = eyes[1] - eyes[0]
     center = eyes.mean(0)
     eye_to_mouth = mouth.mean(0) - center
+    # x and y of the crop in frame pixels: half a side each, perpendicular
     along_x = eye_to_eye - _quarter_turn(eye_to_mouth)
     along_x /= np.hypot(*along_x)
     along_x *= max(np.hypot(*eye_to_eye) * EYE_SPAN, np.hypot(*eye_to_mouth) * MOUTH_SPAN)
@@ -136,6 +137,7 @@ def cut(pixels: Pixels, transform: CropTransform) -> Pixels:
     matrix, quad, size_px = transform.matrix(), transform.quad, transform.size_px
     height, width = pixels.shape[:2]
     side = warp.scale_of(matrix) * size_px
+    # the warp needs a margin around the quad; a few pixels of it may lie outside
     overlaps = (quad.max(0) > 0.0).all() and (quad.min(0) < (width, height)).all()
     if overlaps and max(_lacking(quad, width, height, side)) > _border_px(side) - 4:
         pixels, matrix = _padded(pixels, transform, side)
@@ -162,6 +164,7 @@ def _padded(pixels: Pixels, transform: CropTransform, side: float) -> tuple[Pixe
         pixels, and the matrix crop -> these pixels.
     """
     size, border = np.array([pixels.shape[1], pixels.shape[0]]), _border_px(side)
+    # first only what the crop needs, so that a small face in a large frame stays cheap
     low = np.clip(np.floor(transform.quad.min(0)) - border, 0, size - 1).astype(int)
     high = np.clip(np.ceil(transform.quad.max(0)) + border, low + 1, size).astype(int)
     region = pixels[low[1] : high[1], low[0] : high[0]]
@@ -172,6 +175,7 @@ def _padded(pixels: Pixels, transform: CropTransform, side: float) -> tuple[Pixe
         region = warp.resize(region, max(1, round(width / scale)), max(1, round(height / scale)))
         matrix = matrix * np.array([[region.shape[1] / width], [region.shape[0] / height]])
         side = float(transform.size_px)
+    # (4, 2): the quad in pixels of the region, which may reach over its edges
     quad = warp.apply(matrix, _UNIT_CORNERS * transform.size_px)
     lacking = _lacking(quad, region.shape[1], region.shape[0], side)
     left, top, _, _ = pads = [max(n, round(side * PAD)) for n in lacking]
@@ -193,6 +197,7 @@ def _continued(region: Pixels, pads: Sequence[int], side: float) -> Pixels:
     depth_x = 1.0 - np.minimum(x / left, x[::-1] / right)
     depth_y = 1.0 - np.minimum(y / top, y[::-1] / bottom)
     depth = np.maximum(depth_x, depth_y)[:, :, None]
+    # the blur begins inside the picture, the median color at its edge
     picture += (_blur(picture, side * PAD_BLUR) - picture) * np.clip(depth * 3.0 + 1.0, 0.0, 1.0)
     picture += (np.median(picture, axis=(0, 1)) - picture) * np.clip(depth, 0.0, 1.0)
     return warp.to_uint8(picture)

@@ -85,6 +85,7 @@ def composite(
         transform = portraits[i].crop.transform
         return warp.scale_of(transform.matrix()) * transform.size_px
 
+    # the largest face is the nearest one, so it is pasted last
     for i in sorted(range(len(portraits)), key=side_px):
         portrait = match_color(portraits[i], masks[i], color_match)
         region = _region(portrait, masks[i], width, height)
@@ -93,9 +94,11 @@ def composite(
         rows, columns, matrix, share = region
         share = share[:, :, None]
         below = pixels[rows, columns]
+        # (h, w, 3): the portrait in linear light, at the places of the frame's pixels
         above = warp.warp(to_linear(portrait.pixels), matrix, below.shape[1], below.shape[0])
         light = to_linear(below)
         light += share * (above - light)
+        # where the mask is 0, the frame's own bytes stay
         pixels[rows, columns] = np.where(share > 0.0, from_linear(light), below)
     return replace(frame, pixels=pixels)
 
@@ -113,6 +116,7 @@ def cut_out(frame: Frame, portraits: Sequence[Portrait], masks: Sequence[Mask]) 
             rows, columns, _, share = region
             alpha[rows, columns] = np.maximum(alpha[rows, columns], share)
     opaque = np.rint(alpha * 255).astype(np.uint8)
+    # full masks: alpha alone shapes the cut-out, so that its edge has the drawing's colors
     drawn = composite(frame, portraits, [np.ones_like(mask) for mask in masks])
     if frame.alpha is not None:
         opaque = np.minimum(opaque, frame.alpha)
@@ -132,6 +136,7 @@ def _region(
         return None
     matrix = warp.invert(transform.matrix())
     matrix[:, 2] += matrix[:, :2] @ low
+    # frame region -> portrait pixels -> mask pixels
     to_mask = matrix * (mask.shape[0] / size_px)
     share = warp.warp_mask(mask, to_mask, int(high[0] - low[0]), int(high[1] - low[1]))
     share[share < 0.5 / 255] = 0.0  # bicubic ringing must not touch the frame
@@ -207,6 +212,7 @@ def match_color(portrait: Portrait, mask: Mask, strength: float) -> Portrait:
     wanted_mean, wanted_spread = moments(crop)
     stretch = np.clip(wanted_spread / np.maximum(spread, 1e-3), 1 / MAX_STRETCH, MAX_STRETCH)
     stretch = 1.0 + strength * (stretch - 1.0)
+    # the shift moves the mean to the wanted one, after the stretch about 0
     shift = strength * wanted_mean + (1.0 - strength) * mean - stretch * mean
     return replace(portrait, pixels=_moved(portrait.pixels, stretch, shift))
 

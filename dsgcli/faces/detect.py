@@ -256,6 +256,7 @@ def find_faces(
         for view in views:
             add([view.to_frame(points) for points in finder.find(view.pixels(pixels))])
 
+    # from cheap to dear: the whole frame, the places of a moment ago, then parts
     search([View(0, 0, width, height)])
     for hint in hints:
         if not _is_one_of(hint.landmarks, faces):
@@ -265,6 +266,7 @@ def find_faces(
         if effort == "any" and faces:
             break
         search(views)
+    # nothing upright anywhere: the smallest parts on their side and upside down, too
     if effort == "search" and not faces:
         search(_turned(_parts(width, height, max(width, height) >> TILE_LEVELS)))
     return sorted(faces, key=lambda face: float(face.landmarks[:, 0].mean()))
@@ -342,6 +344,7 @@ def confirm(
     """
     second = look_again(finder, pixels, points)
     disagreement = np.inf if second is None else shift(second, points)
+    # two looks agree closely, or the face was here a moment ago: no more looks
     if second is not None and (expected or disagreement < SURE_SHIFT):
         return _face(second, disagreement)
 
@@ -353,6 +356,7 @@ def confirm(
     upright = another_look(second)
     if upright is not None and disagreement < LIKELY_SHIFT and upright[1] < SURE_SHIFT:
         return _face(*upright)
+    # the mesh may be upside down on the face: try it the other way up
     upended = another_look(look_again(finder, pixels, points, upside_down=True))
     ways = [way for way in (upright, upended) if way is not None and way[1] < MAX_SHIFT]
 
@@ -383,6 +387,7 @@ def look_again(
     meshes = [warp.apply(matrix, mesh) for mesh in finder.find(crop)]
     if not meshes:
         return None
+    # several faces may be in the crop: the one in its middle is meant
     return min(meshes, key=lambda mesh: float(np.hypot(*(mesh.mean(0) - points.mean(0)))))
 
 

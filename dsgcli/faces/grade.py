@@ -80,6 +80,7 @@ def fit_grade(crop: Pixels, drawn: Pixels, weights: Mask) -> Values:
         values: Values = small.astype(np.float64).reshape(FITTED_PX**2, -1)
         return values
 
+    # (n, 3): l, R - l, B - l of each pixel, n = FITTED_PX ** 2
     before, after = (shrunk(pixels) @ (_TO_YCC.T / 255.0) for pixels in (crop, drawn))
     weight = shrunk(weights)[:, 0]
     weight = weight if weight.any() else np.ones(len(weight))
@@ -88,6 +89,7 @@ def fit_grade(crop: Pixels, drawn: Pixels, weights: Mask) -> Values:
     hats = np.maximum(0.0, 1.0 - np.abs(place - np.arange(KNOTS)))
     features = np.hstack([hats, before[:, 1:]])
     trust = np.ones(len(weight))
+    # robust least squares: pixels that the last map did not explain count less
     for _ in range(ROUNDS):
         values = _solved(features, after, weight * trust / (weight * trust).sum())
         error = np.square(features @ values - after).sum(axis=1)
@@ -101,6 +103,7 @@ def _solved(features: Values, wanted: Values, weight: Values) -> Values:
     normal, right = weighted.T @ features, weighted.T @ wanted
     colors, drawn_colors = features[:, KNOTS:], wanted[:, 1:]
     colors = colors - weight @ colors
+    # ratio of the drawing's colors to the crop's, along the crop's: below 1 is duller
     liveliness = (weight @ (colors * (drawn_colors - weight @ drawn_colors))).sum()
     liveliness /= max((weight @ colors**2).sum(), 1e-9)
     prior = np.zeros_like(right)
@@ -121,6 +124,7 @@ def _tamed(values: Values) -> Values:
     tamed = values.copy()
     least, most = LEAST_LIGHT * _STEPS, 1.0 - LEAST_LIGHT * (1.0 - _STEPS)
     luma = np.clip(values[:KNOTS, 0], least, most)
+    # the middle gray stays, and contrast is limited on both sides of it
     middle = KNOTS // 2
     slopes = np.clip(np.diff(luma), 0.1 / (KNOTS - 1), MOST_SLOPE / (KNOTS - 1))
     rise = np.concatenate([[0.0], np.cumsum(slopes)])

@@ -116,6 +116,7 @@ def make_mask(
     """
     side, points = min(portrait.pixels.shape[0], MASK_PX), _points(portrait)
     distance = _square_distance(side)
+    # (M, M): the square's own soft edge, wider where the frame goes on behind the drawing
     edge = _soft(distance, KEPT_BLEND * blend if portrait.keeps_content else blend)
     if portrait.keeps_content and points is not None:
         face = _soft(_coarse_distance(points, side) + AROUND_FACE, AROUND_FACE)
@@ -139,6 +140,7 @@ def make_mask(
     found = segmented(warp.resize(portrait.crop.pixels, side, side))
     if portrait.keeps_content:
         return np.minimum(edge, _with_face(refined(found, drawn), points, INNER_FACE))
+    # hair of the photograph and of the drawing, both
     found = _with_face(np.maximum(found, segmented(drawn)), points)
     return np.minimum(edge, _blurred(found, 0.25 * blend * side))
 
@@ -189,6 +191,7 @@ def refined(mask: Mask, pixels: Pixels) -> Mask:
         return cv2.blur(picture, (window, window))
 
     mean_guide, mean_mask = mean(guide), mean(mask)
+    # linear model of the mask in each window: mask = slope * gray + offset
     variance = mean(guide * guide) - mean_guide * mean_guide
     slope = (mean(guide * mask) - mean_guide * mean_mask) / (variance + FLATNESS)
     offset = mean(mean_mask - slope * mean_guide)
@@ -245,6 +248,7 @@ def hull_distance(points: Points, side: int) -> Mask:
     inward = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)  # hull runs clockwise on the screen
     offset = (inward * hull).sum(axis=1)
     along = (np.arange(side) + 0.5) / side
+    # the distance to a convex hull is the least distance to its edges
     distance = np.full((side, side), np.inf, np.float32)
     for normal, shift in zip(inward, offset, strict=True):
         line = normal[0] * along[None, :] + (normal[1] * along[:, None] - shift)

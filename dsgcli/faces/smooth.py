@@ -57,6 +57,7 @@ def zero_phase(
     weight = np.exp(-0.5 * (offset * DEVIATIONS / seconds) ** 2)
     if trust is not None:
         weight *= trust[near]
+    # moments of the weights; the line through the weighted values, read at offset 0
     sum_0, sum_1, sum_2 = (float((weight * offset**power).sum()) for power in (0, 1, 2))
     determinant = sum_0 * sum_2 - sum_1**2
     if determinant <= 1e-12 * seconds**2 * sum_0**2:  # all at one instant: no slope to be found

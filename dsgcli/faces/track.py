@@ -177,6 +177,7 @@ def difference(thumbnail: Thumbnail, other: Thumbnail) -> float:
 
     moved = float(np.abs(leveled(thumbnail) - leveled(other)).mean()) / 2.0
     recolored = float(np.abs(_histogram(thumbnail) - _histogram(other)).sum()) / 6.0
+    # a flash changes colors alone, motion places alone: a cut changes both
     return max(min(moved, recolored), MOVED_ALONE * moved)
 
 
@@ -245,7 +246,7 @@ class Tracker:
         """
         time_s = found.time_s
         begins = self._cuts.update(found.thumbnail) or self._time_s is None
-        if begins:
+        if begins:  # no track of the last scene continues
             self._tracks = []
             self.scene += 1
         step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
@@ -259,10 +260,12 @@ class Tracker:
                 number, self._next_number = self._next_number, self._next_number + 1
                 track = Track(number, face.landmarks, face.score, appearance, time_s, opacity=shown)
                 self._tracks.append(track)
+            # velocity is the mean of the last one and the new one: one jump is not believed
             unseen_s = time_s - track.seen_s
             if unseen_s > 0.0:
                 moved = (face.landmarks.mean(0) - track.landmarks.mean(0)) / unseen_s
                 track.velocity = 0.5 * track.velocity + 0.5 * moved
+            # appearance follows slowly, so that a hand before the face does not change it
             track.appearance = (1.0 - REFRESH) * track.appearance + REFRESH * appearance
             track.landmarks, track.score, track.seen_s = face.landmarks, face.score, time_s
             numbered.append(replace(face, track=track.number, held=False))
@@ -274,6 +277,7 @@ class Tracker:
             for track, center in zip(lost, centers, strict=True)
             if (center >= 0.0).all() and (center <= found.size_px).all()
         ]
+        # tracks that are shown fade in; tracks that were lost fade out
         for track in self._tracks:
             fades_in = time_s - track.seen_s < HOLD_S - FADE_S
             change = step_s / FADE_S if fades_in else -step_s / FADE_S

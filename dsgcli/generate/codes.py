@@ -101,6 +101,7 @@ class ExemplarMixture:
 
     def __call__(self, structure_noise: Tensor, color_noise: Tensor) -> Tensor:
         """N(0, 1) twice, (B, N) each -> codes (B, L, D)."""
+        # (B, N) weights of the N exemplars, apart for structure and color
         structure, color = (
             torch.einsum("bn,nld->bld", (self.sharpness * noise).softmax(dim=1), self.codes)
             for noise in (structure_noise, color_noise)
@@ -127,6 +128,7 @@ def draw_codes(
         return torch.stack([seeded_normal(seed, part, width) for seed in used])
 
     names = tuple(f"seed{seed:04d}" for seed in seeds)
+    # (n, D) z
     instyle = noise("content", style_dim)
     if isinstance(style, Tensor):
         return SampleCodes(instyle, style.expand(len(seeds), -1, -1), names, one_style=True)

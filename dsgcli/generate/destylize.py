@@ -111,6 +111,7 @@ def destylize(options: DestylizeOptions, progress: Progress = SILENT) -> dict[st
     ):
         for chunk in batched(range(len(paths)), batch):
             pictures = [read_portrait(paths[i], device) for i in chunk]
+            # (B, 3, P, P) for the networks that compare; the style encoder takes the pictures whole
             portraits = torch.cat([area_resize(picture, size_px) for picture in pictures])
             if in_style_of is not None:
                 destylizer.finetuned = in_style_of(pictures)

@@ -156,6 +156,7 @@ def first_codes(portraits: Portraits, pixels: Pixels) -> tuple[Tensor, Tensor]:
     network, colors = portraits.generator.generator, portraits.layout.destylized_color
     exstyle = portraits.encode([pixels]).clone()
     with torch.no_grad():
+        # nearer to the average face a drawing looks like a photograph to the encoder
         photograph = network(network.truncate(network.map_plus(exstyle), PHOTOGRAPHIC))
     instyle = portraits.encode_images(photograph).clone()
     instyle[:, colors] = exstyle[:, colors]

@@ -124,6 +124,7 @@ def styles_at(
         return (one.weighted(),)
     if share == 1.0:
         return (other.weighted(),)
+    # a transition between models: each draws its own exemplar, in shares
     if one.model is not other.model:
         return (one.weighted(1.0 - share), other.weighted(share))
     if not spherical:
@@ -175,6 +176,7 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     angle = cosine.arccos()
     sine = angle.sin()
     arc = (((1 - share) * angle).sin() * unit_a + (share * angle).sin() * unit_b) / sine
+    # parallel codes have no arc between them: then straight
     straight = torch.lerp(unit_a, unit_b, share)
     direction = torch.where(sine < PARALLEL, straight, arc)
     return direction * torch.lerp(length_a, length_b, share)

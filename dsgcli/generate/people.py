@@ -122,6 +122,7 @@ def _encoded(
     if not isinstance(portraits, TranslatorPipeline):
         return portraits.encode([pixels])[0], portraits.space
     image = to_images([pixels], portraits.device)
+    # a translator draws from the photograph itself, unless the person changes on the way
     if not moving:
         return image[0], portraits.space
     assert portraits.people_encoder is not None

@@ -124,7 +124,9 @@ class SceneRenderer:
 
     @torch.inference_mode()
     def _draw(self, scenes: Sequence[Scene]) -> Tensor:
+        # (B, L, D)
         ws = torch.stack([scene.ws for scene in scenes]).to(self.device)
+        # one exemplar: the network bound to it, which is faster, draws the same
         if len(scenes) == 1 and (found := scenes[0].one_style(self.layout)) is not None:
             return self.portraits.bound_once(*found)(ws)
         none = (0.0,) * ws.shape[1]
@@ -218,6 +220,7 @@ class TranslatorRenderer:
         if not scene.structure or not scene.color:
             return content[0]
         layout = self.portraits.layout
+        # (B, 3, S, S) content, (L, D) code: structure rows of one mixture, color rows of the other
         code = torch.cat(
             [_mixed(scene.structure)[layout.structure], _mixed(scene.color)[layout.color]]
         )
