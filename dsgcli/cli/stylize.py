@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -65,16 +69,52 @@ def stylize(
         raise UsageError(
             "nothing to stylize; name a picture, a video or a folder (try `dsg stylize --help`)"
         )
+    to_stdout = files.output == Path("-") or (files.output is None and "-" in sources)
+    if to_stdout and talk.json:
+        raise UsageError("--json and the picture would both go to standard output; name a file")
     options = options_of(files, look, faces, paste, video, machine, spread)
     from dsgcli.stylize.run import run
 
-    with talk.terminal.progress() as progress:
-        summary = run(sources, files.output, options, progress)
+    with piped(sources, files.output) as (paths, output), talk.terminal.progress() as progress:
+        summary = run(paths, output, options, progress)
+    if to_stdout:
+        return
     chosen = bool(look.exemplar) or look.style != Look().style
     parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched)
     talk.terminal.summary(summary.as_json(), *parts)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+@contextmanager
+def piped(sources: list[str], output: Path | None) -> Iterator[tuple[list[str], Path | None]]:
+    """Inputs and output as files: `-` as an input is what comes on standard input, as the output a
+    PNG that goes to standard output when the block ends. An input `-` without an output goes there
+    too.
+
+    Raises:
+        UsageError: nothing comes, or several pictures would go out.
+    """
+    if "-" not in sources and output != Path("-"):
+        yield sources, output
+        return
+    with TemporaryDirectory(prefix="dsg-") as folder:
+        taken, drawn = Path(folder, "stdin"), Path(folder, "stdout.png")
+        to_stdout = output in (None, Path("-"))
+        if to_stdout and len(sources) > 1:
+            raise UsageError("standard output takes one picture; name a folder with -o/--output")
+        if "-" in sources:
+            if sys.stdin.isatty():
+                raise UsageError("- reads a picture from standard input: dsg stylize - < photo.jpg")
+            with taken.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            if not taken.stat().st_size:
+                raise UsageError("- reads a picture from standard input, and nothing came")
+        paths = [str(taken) if source == "-" else source for source in sources]
+        yield paths, drawn if to_stdout else output
+        if to_stdout:
+            sys.stdout.buffer.write(drawn.read_bytes())
+            sys.stdout.buffer.flush()
 
 
 def _parts(summary: Summary, *, chosen: bool = True, told: bool = False) -> list[Table | str]:
@@ -155,6 +195,7 @@ def options_of(
         "exemplar": exemplar,
         "weights": numbers("--weights", look.weights),
         "smooth": 0.0 if faces.no_smooth else faces.smooth,
+        "rate": frame_rate("--rate", video.rate),
         "start": seconds("--start", video.start),
         "end": seconds("--end", video.end),
         "face_style": tuple(faces.face_style or ()),
@@ -197,6 +238,23 @@ def how_many(option: str, text: str) -> int | Literal["auto"]:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{option} takes auto or a number from 1, got {text!r}")
     return int(text)
+
+
+def frame_rate(option: str, text: str | None) -> Fraction | None:
+    """`24`, `23.976` or `30000/1001` as an exact number; None stays None.
+
+    Raises:
+        UsageError: no number above 0.
+    """
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise UsageError(f"{option} takes frames a second, such as 24 or 30000/1001, got {text!r}")
+    return rate
 
 
 def seconds(option: str, text: str | None) -> Fraction | None:

@@ -475,7 +475,8 @@ def exif_bytes(metadata: Mapping[str, str], own: bytes = b"") -> bytes:
     exif = Image.Exif()
     if own:
         exif.load(own)
-        exif.get_ifd(ExifTags.IFD.GPSInfo)
+        if ExifTags.IFD.GPSInfo in exif:
+            exif.get_ifd(ExifTags.IFD.GPSInfo)  # read now, so that it is written
     comment = _ASCII + json.dumps(dict(metadata)).encode("ascii")
     exif.get_ifd(ExifTags.IFD.Exif)[_USER_COMMENT] = comment
     return exif.tobytes()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dsgcli.errors import OutputExistsError, SourceMissingError
 from dsgcli.media.files import no_empty_folders
+from dsgcli.media.write import is_occupied
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.crowd import called, draw_all
 from dsgcli.stylize.desk import Desk
@@ -40,7 +41,7 @@ def run(
         DsgError: what went wrong with the only input.
     """
     started = time.monotonic()
-    found = find_sources(inputs, recursive=options.recursive)
+    found = find_sources(inputs, recursive=options.recursive, sequences=options.rate is not None)
     with called(options, found) as helpers, Desk(options, helpers, progress) as desk:
         jobs = plan_jobs(
             _without_own(found, progress),
@@ -92,10 +93,10 @@ def _refuse_existing(jobs: Sequence[Job], desk: Desk) -> None:
     if options.overwrite:
         return
     for job in jobs:
-        if job.source.listed or not any(path.exists() for path in job.outputs):
+        if job.source.listed or not any(map(is_occupied, job.outputs)):
             continue
         studio = desk.studio
         keys = job_keys(job.source.path, studio.casts, options, studio.mask)
         for path, key in zip(job.outputs, keys, strict=True):
-            if path.exists() and (options.preview or not is_made(path, key)):
+            if is_occupied(path) and (options.preview or not is_made(path, key)):
                 raise OutputExistsError(path)

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from media.clips import write_clip
 from PIL import ExifTags, Image
 
 from dsgcli.console import exit_code_of, write_json
@@ -172,3 +173,108 @@ def test_output_that_is_a_looping_link_is_told(tmp_path):
     two.symlink_to(one)
     with pytest.raises(SinkError, match="a link that leads back to itself"):
         place_of(one)
+
+
+# ── what photographs say ─────────────────────────────────────────────────────────────────────────
+
+XMP = b"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"/></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+IPTC = b"\x1c\x02\x78\x00\x05Smile\x1c\x02\x5a\x00\x06Lisbon"
+"""Records 2:120 (caption) and 2:90 (city)."""
+
+
+@pytest.fixture
+def captioned(tmp_path, photograph):
+    """The photograph with XMP, which has an orientation too, and with IPTC."""
+    with Image.open(photograph) as image:
+        image.save(tmp_path / "b.jpg", exif=image.getexif(), xmp=XMP, extra=app13(IPTC))
+    return tmp_path / "b.jpg"
+
+
+def app13(fields):
+    padded = fields + b"\0" * (len(fields) % 2)
+    data = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(fields).to_bytes(4, "big") + padded
+    return b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
+
+
+def redraw(source, target, **options):
+    with (
+        open_source(source) as frames,
+        open_sink(target, SinkOptions(**options), frames.info) as sink,
+    ):
+        for frame in frames:
+            sink.write(frame)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_captions_and_ratings_stay_and_the_orientation_goes(tmp_path, captioned, ending):
+    redraw(captioned, tmp_path / f"out.{ending}")
+    with Image.open(tmp_path / f"out.{ending}") as image:
+        xmp = image.info["xmp"]
+        assert b'xmp:Rating="4"' in xmp and b"Orientation" not in xmp
+        if ending == "jpg":
+            assert image.info["photoshop"][0x0404] == IPTC
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_no_word_of_the_place_stays_where_it_is_unwanted(tmp_path, captioned, ending):
+    redraw(captioned, tmp_path / f"out.{ending}", location=False, metadata={"dsg-key": "one"})
+    with Image.open(tmp_path / f"out.{ending}") as image:
+        exif = image.getexif()
+        assert exif[ExifTags.Base.Model] == "Camera"
+        assert ExifTags.IFD.GPSInfo not in exif
+        taken = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+        assert taken == "2024:05:06 07:08:09"
+    assert b"Lisbon" not in (tmp_path / f"out.{ending}").read_bytes()
+    assert read_metadata(tmp_path / f"out.{ending}") == {"dsg-key": "one"}
+
+
+@pytest.mark.parametrize("location", [True, False])
+def test_a_video_keeps_its_place_unless_it_is_unwanted(tmp_path, location):
+    path = write_clip(tmp_path / "a.mp4", metadata={"location": "+38.7-009.1/", "title": "Day"})
+    redraw(path, tmp_path / "b.mp4", location=location)
+    with open_source(tmp_path / "b.mp4") as source:
+        found = source.info.metadata
+    assert found["title"] == "Day"
+    assert ("location" in found) is location
+
+
+def test_data_that_a_jpeg_cannot_hold_are_left_out(tmp_path):
+    """A PNG may carry more than the 64 KB of a JPEG's segment."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = "x" * 70_000
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+    redraw(tmp_path / "a.png", tmp_path / "b.jpg", metadata={"dsg-key": "one"})
+    assert read_metadata(tmp_path / "b.jpg") == {"dsg-key": "one"}
+
+
+# ── pictures that only seem to be readable ───────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"II\xbc\x01", "JPEG XR"),
+        (b"FUJIFILMCCD-RAW 0201", "raw photograph"),
+        (b"\0\0\0\x18ftypcrx ", "raw photograph"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "raw photograph"),
+        (b"v/1\x01", "OpenEXR"),
+        (b"#?RADIANCE\n", "Radiance"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", "vector drawing"),
+        (b"%PDF-1.7\n", "PDF"),
+    ],
+)
+def test_picture_of_a_kind_that_is_not_read_is_named(tmp_path, head, kind):
+    (tmp_path / "a.jpg").write_bytes(head + bytes(200))
+    with pytest.raises(SourceError, match=f"{kind}.*export it as PNG"):
+        open_source(tmp_path / "a.jpg")
+
+
+def test_thumbnail_of_a_raw_photograph_is_not_drawn_for_it(tmp_path):
+    """DNG, NEF and ARW are TIFF files that begin with a small preview."""
+    Image.fromarray(PIXELS).save(tmp_path / "a.dng", format="TIFF", tiffinfo={254: 1})
+    with pytest.raises(SourceError, match="raw photograph"):
+        open_source(tmp_path / "a.dng")
