@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 endif
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix pictures docs smoke release ci clean
+.PHONY: demo test test-slow check fix pictures docs smoke release ci clean
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -55,7 +58,7 @@ release: $(STAMP)
 	@test -x $(BIN)/twine || $(BIN)/python -m pip install --quiet -e '.[release]'
 	$(BIN)/python benchmarks/release.py
 
-ci: check test smoke docs
+ci: check test test-slow smoke docs
 
 clean:
 	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache

@@ -25,14 +25,14 @@ INTRODUCTION = """\
 
 <!-- Written by docs/make_recipes.py from dsgcli/recipe/; change that, not this page. -->
 
-A recipe is a TOML file that says what `dsg train` should do. [Training a style](training.md) goes
-through one; this page has every table and every key.
+A recipe is a TOML file for `dsg train`. [Training a style](training.md) explains one step by step;
+this page has every table and every key.
 
-A table `[STAGE]` is a stage, and a stage runs if its table is there, even an empty one. Every
-problem of a recipe is told at once, before anything runs. `dsg train RECIPE --dry-run` prints the
-recipe with all values filled in, and `--set TABLE.KEY=VALUE` changes one for this run. Relative
-folders are relative to where the command runs. Keys marked *free* do not change results, so they
-may differ between two starts of one run.
+Each table `[STAGE]` is a stage; a stage runs if the recipe has its table, even an empty one. All
+problems of a recipe are reported together, before anything runs. `dsg train RECIPE --dry-run`
+prints the recipe with all values filled in, and `--set TABLE.KEY=VALUE` changes one for this run.
+Relative folders are relative to where the command runs. Keys marked *free* do not change results,
+so they may differ between two starts of one run.
 
 Recipes that come with dsg, which `dsg train NAME` finds by name:
 

@@ -1,4 +1,4 @@
-"""What a person sees: results, tables, messages, errors and the exit code.
+"""Output of the command line: results, tables, messages, errors and the exit code.
 
 Conventions
     stdout    results only: a table or a sentence for a person, one JSON document with `--json`
@@ -64,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """How one command talks to whoever started it; made from `--json`, `-q`, `-v`, `--progress`."""
+    """The output of one command; made from `--json`, `-q`, `-v`, `--progress`."""
 
     json: bool = False
     quiet: bool = False
@@ -72,7 +72,7 @@ class Terminal:
     progress_mode: ProgressMode = "auto"
 
     def starting(self) -> None:
-        """Say on a terminal that something happens; whatever is said next takes its place."""
+        """Say on a terminal that something happens; the next output replaces it."""
         if self.progress_mode == "auto" and not (self.json or self.quiet) and sys.stderr.isatty():
             sys.stderr.write(STARTING)
             sys.stderr.flush()
@@ -95,7 +95,7 @@ class Terminal:
             _print(part)
 
     def summary(self, document: object, *parts: Table | str) -> None:
-        """The same for what only rounds off a command: `-q` leaves it out."""
+        """Print a result that is only a summary: `-q` leaves it out."""
         if self.json or not self.quiet:
             self.show(document, *parts)
 
@@ -323,13 +323,13 @@ def exit_code_of(command: Callable[[], int], *, as_json: bool = False) -> int:
 
 
 _received = signal.SIGINT
-"""What ended the command last: Ctrl-C, or what a scheduler sends."""
+"""The signal that ended the command last: Ctrl-C, or a scheduler's."""
 
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP do in this block what Ctrl-C does, unless they are ignored (`nohup`)
-    or somebody else handles them. Outside the main thread signals are left alone."""
+    or other code handles them. Outside the main thread signals are left alone."""
     global _received
     _received = signal.SIGINT
     if threading.current_thread() is not threading.main_thread():
@@ -408,6 +408,6 @@ def _os_message(error: OSError) -> str:
 
 
 def _discard_stdout() -> None:
-    """Whoever read our output has gone; keep the interpreter's last flush from complaining."""
+    """The reader of our output has gone; keep the interpreter's last flush from complaining."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

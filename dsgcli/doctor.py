@@ -1,4 +1,4 @@
-"""What this machine has, and what is wrong with it, for `dsg doctor` and for bug reports.
+"""Facts and problems of this machine, for `dsg doctor` and for bug reports.
 
 Every check stands alone: what cannot be found out becomes a problem, and the others go on.
 """
@@ -26,7 +26,7 @@ PACKAGES = (
     *("torch", "mediapipe", "av", "numpy", "pillow", "safetensors", "joblib", "typer", "rich"),
 )
 WANTED_CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
-"""What a person may give to --codec: for players, for the web, for editing, lossless."""
+"""Values of --codec: for players, for the web, for editing, lossless."""
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 """A 1024 px model with its encoder takes about 1.5 GB while it draws."""
@@ -107,7 +107,7 @@ def examine(
 
 @contextlib.contextmanager
 def _attempt(report: Report, what: str, advice: str) -> Iterator[None]:
-    """What goes wrong inside becomes a problem of the report."""
+    """Turn errors inside the block into problems of the report."""
     try:
         yield
     except DsgError as error:
@@ -259,7 +259,7 @@ def _torch(report: Report, device: str, precision: Any, speed_test_s: float) -> 
 
 
 def _backend(report: Report, device: str, precision: Any, backend: Any) -> None:
-    """What draws in a long run, why, and what else could."""
+    """The backend of a long run, with the reason and the alternatives."""
     with _attempt(report, "the networks cannot be run", "dsg doctor --backend torch"):
         from typing import get_args
 

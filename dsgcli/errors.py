@@ -164,7 +164,7 @@ class InterruptedRunError(DsgError):
 
     Args:
         signal_number: what was received; the exit code is 128 more, as shells have it. 0 leaves
-            that to whoever handles signals.
+            that to the handler of signals.
     """
 
     exit_code = 130

@@ -55,7 +55,7 @@ class StylePipeline(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the feature maps."""
+        """Number format of the feature maps."""
 
     @property
     def layout(self) -> LatentLayout:
@@ -63,7 +63,7 @@ class StylePipeline(Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """What makes codes of crops; None if the crops themselves are the content."""
+        """Encoder of crops; None if the crops themselves are the content."""
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -71,11 +71,11 @@ class StylePipeline(Protocol):
 
     @property
     def num_weights(self) -> int:
-        """Of all networks."""
+        """Number of weights of all networks."""
 
     @property
     def size_px(self) -> int:
-        """Side of the portraits, where no face says otherwise."""
+        """Side of the portraits, unless it depends on the face."""
 
     @property
     def usual_weight(self) -> float | None:
@@ -88,7 +88,7 @@ class StylePipeline(Protocol):
 
     @property
     def backend_name(self) -> str:
-        """What draws, for summaries."""
+        """Name of the backend, for summaries."""
 
     def crop_size(self, side_px: float) -> int:
         """Side of the crop, and of the portrait where both are the same, of a face whose crop has
@@ -124,7 +124,7 @@ class TranslatorPipeline:
     size: int | None = None
     """Side of crops and portraits; None chooses by the size of the face."""
     backend: Backend | None = None
-    """What runs the network; None is plain torch."""
+    """Backend of the network; None is plain torch."""
     people: Callable[[], Generator] | None = None
     """Loads the generator of random people."""
     people_encoder: Callable[[], Encoder] | None = None

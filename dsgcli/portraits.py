@@ -162,11 +162,11 @@ class Portraits:
     encoder: Encoder | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
-    """Of the feature maps of drawing; pictures are summed up in float32."""
+    """Number format of the feature maps of drawing; pictures are summed up in float32."""
     size: int | None = None
     """Side of the portraits, for smaller ones than the model's; None is the model's own."""
     backend: Backend | None = None
-    """What runs the networks; None is plain torch."""
+    """Backend of the networks; None is plain torch."""
     _bound: Recent[Run] = field(default_factory=lambda: Recent(MOST_LOOKS))
     _folded: set[Look | None] = field(default_factory=set)
     _bound_encoders: Recent[Run] = field(default_factory=lambda: Recent(MOST_ENCODERS))
@@ -201,7 +201,7 @@ class Portraits:
         return max(self.size_px, input_px)
 
     def crop_size(self, side_px: float) -> int:
-        """The same whatever the size of the face in the frame."""
+        """Side of a portrait, whatever the size of the face in the frame."""
         return self.crop_px
 
     @property
@@ -238,7 +238,7 @@ class Portraits:
 
     @property
     def num_weights(self) -> int:
-        """Of both networks."""
+        """Number of weights of both networks."""
         return sum(weight.numel() for network in self.networks for weight in network.parameters())
 
     @torch.inference_mode()
@@ -253,7 +253,7 @@ class Portraits:
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor, rows: int | None = None) -> Tensor:
-        """The same from (m, 3, S, S) in [-1, 1]."""
+        """Encode (m, 3, S, S) in [-1, 1]."""
         encoder = self.encoder
         if encoder is None:
             raise ModelMismatchError("this style has no encoder, so photographs cannot be encoded")
@@ -304,7 +304,7 @@ class Portraits:
     def draw_crops(
         self, crops: Sequence[Pixels], codes: Tensor, look: Look, size_px: int
     ) -> Pixels:
-        """The same, for who has the crops as well (see `pipeline.StylePipeline`)."""
+        """Draw from codes and ignore the crops (see `pipeline.StylePipeline`)."""
         return self.draw(codes, look)
 
     @torch.inference_mode()
@@ -322,7 +322,7 @@ class Portraits:
 
     @property
     def backend_name(self) -> str:
-        """What draws, for summaries."""
+        """Name of the backend, for summaries."""
         return self._runs.name
 
     def bound(self, look: Look | None) -> Run:
@@ -346,7 +346,7 @@ class Portraits:
         return self._runs.bind(self.generator, style, once=once)
 
     def bound_once(self, model: DualStyleGAN, style: Style) -> Run:
-        """The same for one picture or few, in a style of any model with this one's layout."""
+        """Bind for one picture or few, in a style of any model with this one's layout."""
         return self._runs.bind(model, style.to(self.device), once=True)
 
     def _with_colors(self, ws: Tensor, instyle: Tensor, look: Look) -> Tensor:

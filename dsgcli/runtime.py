@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 BackendName = Literal["auto", "torch", "compile", "openvino", "cuda-graph"]
-"""What runs the networks; `backends/choice.py` makes it."""
+"""Name of a backend; `backends/choice.py` makes it."""
 
 # ── device and precision ─────────────────────────────────────────────────────────────────────────
 
@@ -197,7 +197,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _openblas_controls() -> Iterator[tuple[Callable[[], int], Callable[[int], None]]]:
-    """What reads and sets the number of threads of each OpenBLAS that this process has loaded."""
+    """Functions that read and set the number of threads of each loaded OpenBLAS."""
     for path in _loaded_openblas():
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path)  # loaded already: the same one
@@ -245,7 +245,7 @@ def note_progress() -> None:
 
 
 class Prefetch(Iterator[T]):
-    """The same items in the same order, made up to `depth` ahead in a thread of their own.
+    """Yield the items in order, made up to `depth` ahead in a separate thread.
 
     An error of the source is raised where its item would have come. Closing stops the thread, and
     closes the source if it is a generator.

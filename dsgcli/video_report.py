@@ -96,7 +96,7 @@ class PersonRecord:
     """One person of the source over time."""
 
     times_s: list[float] = field(default_factory=list)
-    """Of the frames in which the person was found in the source."""
+    """Times of the frames in which the person was found in the source, in seconds."""
     drawn: list[bool] = field(default_factory=list)
     """Whether a face was found at the same place in the drawing."""
     mouth: list[tuple[float, float]] = field(default_factory=list)
@@ -140,7 +140,7 @@ class VideoFigures:
 
     def expression(self, what: str) -> float:
         """Correlation of `mouth` or `eyes` between source and drawing, mean over people whose own
-        moves; NaN if nobody's does."""
+        moves; NaN if none moves."""
         found = []
         for person in self.people.values():
             pairs = np.array(getattr(person, what), dtype=float).reshape(-1, 2)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from command import dsg
+from over_all import over_all
 from typer.main import get_command
 
 import dsgcli
@@ -61,11 +62,11 @@ def _no_settings_of_this_machine(monkeypatch, tmp_path):
 def test_all_commands_are_there():
     assert {words[0] for words in commands() if words} == {
         *("train", "destylize", "stylize", "sample", "interpolate", "models", "styles", "doctor"),
-        "report",
+        *("report", "try"),
     }
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+@over_all(list(commands()), " ".join)
 def test_help_explains_itself(words):
     result = dsg(*words, "--help")
     assert result.exit_code == 0
@@ -81,7 +82,7 @@ def test_help_fits_a_terminal_of_80_columns(words, monkeypatch):
     assert max(map(len, lines)) <= 80, max(lines, key=len)
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+@over_all(list(commands()), " ".join)
 def test_every_option_says_what_it_does(words):
     unexplained = [p.name for p in commands()[words].params if not p.help]
     assert not unexplained

@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from over_all import below, over_all
 from typer import TyperException
 from typer.main import get_command
 
@@ -21,7 +22,7 @@ from dsgcli.cli.app import build_app
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
-by_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+by_page = over_all(PAGES, below(ROOT))
 
 KNOWN_HOSTS = {
     *("arxiv.org", "github.com", "keepachangelog.com", "semver.org", "no-color.org"),
@@ -86,11 +87,11 @@ def test_every_key_of_a_recipe_is_explained():
 def every_command(command=None, words="dsg"):
     command = command or get_command(build_app())
     yield words, command
-    for name, below in getattr(command, "commands", {}).items():
-        yield from every_command(below, f"{words} {name}")
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every_command(inner, f"{words} {name}")
 
 
-@pytest.mark.parametrize("words", [words for words, _ in every_command()])
+@over_all([words for words, _ in every_command()], str)
 def test_every_command_and_flag_is_in_the_reference(words):
     command = dict(every_command())[words]
     page = (DOCS / "cli.md").read_text("utf-8")
@@ -284,7 +285,7 @@ PACKAGE_HOSTS = re.compile(
 MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "tmp/", "/home/[a-z]"]))
 
 
-@pytest.mark.parametrize("path", tracked(), ids=lambda p: p.relative_to(ROOT).as_posix())
+@over_all(tracked(), below(ROOT))
 def test_no_machine_is_named(path):
     text = path.read_text("utf-8")
     assert not MACHINE_PATHS.search(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import dsg
+from over_all import below, over_all
 from tiny_store import write_tiny_store
 
 import dsgcli
@@ -155,9 +156,7 @@ def is_guarded(node, parents):
     return False
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix()
-)
+@over_all(sorted(PACKAGE.rglob("*.py")), below(PACKAGE))
 def test_what_only_some_systems_have_has_a_fallback(path):
     tree = ast.parse(path.read_text("utf-8"))
     parents, bare = parents_of(tree), []
@@ -181,9 +180,7 @@ def test_what_only_some_systems_have_has_a_fallback(path):
     assert not bare
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix()
-)
+@over_all(sorted(PACKAGE.rglob("*.py")), below(PACKAGE))
 def test_text_is_read_and_written_in_utf_8(path):
     """Python's default on Windows is another encoding before 3.15."""
     bare = []

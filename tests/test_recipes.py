@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from over_all import below, over_all
 
 import dsgcli
 from dsgcli.errors import RecipeError, SourceMissingError
@@ -55,7 +56,7 @@ def test_recipe_file_reads_and_survives_writing(path, tmp_path):
     assert again == recipe
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+@over_all(RECIPES, below(ROOT))
 def test_recipe_file_opens_with_how_to_run_it(path):
     head = path.read_text("utf-8").split("\n\n")[0]
     assert head.startswith("# ")

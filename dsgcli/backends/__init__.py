@@ -1,4 +1,4 @@
-"""What runs the networks: plain torch, compiled code, OpenVINO, CUDA graphs.
+"""Engines of the networks: plain torch, compiled code, OpenVINO, CUDA graphs.
 
     choice            --backend -> Backend; what is here, and which is taken
     base              the Protocols; the plain backend; generators steered by numbers

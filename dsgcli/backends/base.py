@@ -42,7 +42,7 @@ MOST_NETWORKS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Style:
-    """What a generator is bound to."""
+    """The style that a generator is bound to."""
 
     exstyle_ws: Tensor
     """(1, L, D), the exemplar in W+."""
@@ -87,7 +87,7 @@ class Backend(Protocol):
         """
 
     def expect(self, num_pictures: int) -> bool:
-        """Hear how many pictures are to come; True if what was bound should be bound anew."""
+        """Hear how many pictures are to come; True if the networks should be bound again."""
 
 
 class Engine(Protocol):
@@ -98,7 +98,7 @@ class Engine(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the maps of the network that it is given."""
+        """Number format of the feature maps of the given network."""
 
     def generator(self, network: SteeredGenerator) -> Run:
         """Numbers (B, N) -> pictures."""

@@ -32,19 +32,20 @@ PICTURES_TO_REPAY_ENCODER = 32
 """From how many pictures on OpenVINO's head start is made good: 0.6 s against 0.1 s a picture for a
 generator of 1024 px, 2 s against 0.1 s for the published encoder of 267 million weights."""
 PICTURES_TO_REPAY_TRANSLATOR = 60
-"""The same for a translator: 0.7 s, most of it the import, against 13 ms a crop of 256 px."""
+"""Pictures that repay the start-up for a translator: 0.7 s, most of it the import, against 13 ms a
+crop of 256 px."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What `auto` takes here, for a long run."""
+    """The choice of `auto` on this machine, for a long run."""
 
     name: BackendName
     reason: str
 
 
 def choose_for_translator(device: torch.device) -> Choice:
-    """What `auto` takes for long runs of a translator on this device."""
+    """The choice of `auto` for long runs of a translator on this device."""
     if device.type != "cpu":
         return Choice("torch", "plain torch; CUDA graphs have yet to be measured")
     if openvino_version() is None:
@@ -53,7 +54,7 @@ def choose_for_translator(device: torch.device) -> Choice:
 
 
 def openvino_version() -> str | None:
-    """Of the OpenVINO that is installed, if one is."""
+    """Version of the installed OpenVINO; None without it."""
     try:
         return version("openvino")
     except PackageNotFoundError:
@@ -61,7 +62,7 @@ def openvino_version() -> str | None:
 
 
 def choose(device: torch.device, dtype: torch.dtype) -> Choice:
-    """What `auto` takes for long runs on this device."""
+    """The choice of `auto` for long runs on this device."""
     if device.type != "cpu":
         return Choice("torch", "plain torch; CUDA graphs have yet to be measured")
     if dtype != torch.bfloat16:
@@ -99,7 +100,7 @@ def problem_of(name: BackendName, device: torch.device) -> str | None:
 def pick_backend(
     name: BackendName, device: torch.device, dtype: torch.dtype, size_px: int | None = None
 ) -> Backend:
-    """What `--backend` names, ready to bind.
+    """Make the backend of `--backend`, ready to bind.
 
     Args:
         size_px: side of the pictures; None is the model's own.
@@ -117,7 +118,7 @@ def pick_backend(
 class AutoBackend:
     """Plain torch, and what repays its head start for as many pictures as are to come.
 
-    How many that is must be told before anything is drawn (`expect`), so that a picture does not
+    Their number must be set before anything is drawn (`expect`), so that a picture does not
     depend on how many were drawn before it.
     """
 
@@ -155,7 +156,7 @@ class AutoBackend:
 
 
 class AutoTranslatorBackend(AutoBackend):
-    """The same, for translators."""
+    """An `AutoBackend` for translators."""
 
     @property
     def name(self) -> str:
@@ -173,7 +174,7 @@ class AutoTranslatorBackend(AutoBackend):
 
 
 def pick_translator_backend(name: BackendName, device: torch.device, dtype: torch.dtype) -> Backend:
-    """What `--backend` names, ready to bind translators.
+    """Make the backend of `--backend`, ready to bind translators.
 
     Raises:
         UsageError: as `pick_backend`.

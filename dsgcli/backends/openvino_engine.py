@@ -42,7 +42,7 @@ class OpenVinoEngine:
 
     name = "openvino"
     dtype = torch.float32
-    """Of the weights it is given; they are rounded, if at all, when they are packed."""
+    """Number format of the given weights; they are rounded, if at all, when they are packed."""
 
     def __init__(self, precision: torch.dtype) -> None:
         self._core = ov.Core()

@@ -25,6 +25,7 @@ from dsgcli.errors import InterruptedRunError, UsageError
 SUMMARY = "Portraits in the style of one chosen picture: photographs, folders, videos."
 EPILOG = """
 Examples:
+  dsg try photo.jpg
   dsg stylize photo.jpg
   dsg stylize holiday.mp4 --style noir:3 -o drawn.mp4
   dsg styles list
@@ -48,10 +49,12 @@ def build_app() -> typer.Typer:
         styles,
         stylize,
         train,
+        try_,
     )
 
     app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
+    add(app, try_.try_, try_.EXAMPLES, name="try")
     add(app, stylize.stylize, stylize.EXAMPLES)
     add(app, report.report, report.EXAMPLES)
     add(app, sample.sample, sample.EXAMPLES)
@@ -107,7 +110,7 @@ def _is_media(word: str) -> bool:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The same, raising `DsgError`."""
+    """Run a command; raises `DsgError`."""
     command = get_command(build_app())
     settings = read_settings(flags_of(command), os.environ, Path.cwd())
     if not {"doctor", "--help", "-h"} & set(arguments):
@@ -129,7 +132,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 NUMBERS = {"float_parsing": "a number", "int_parsing": "a whole number"}
-"""What a value must be, by the kind of problem that pydantic, which Typer reads values with, finds
+"""Rule of a value, by the kind of problem that pydantic, which Typer reads values with, finds
 in it."""
 LIMITS = ("greater_than_equal", "less_than_equal", "greater_than", "less_than")
 

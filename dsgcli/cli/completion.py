@@ -1,4 +1,4 @@
-"""What the shell offers after TAB: names of styles and of their exemplars.
+"""Shell completion: names of styles and of their exemplars.
 
 A shell waits for each key, so only file names and headers are read: no torch, no weights. What goes
 wrong offers nothing; the command itself says what it is.

@@ -61,7 +61,7 @@ def doctor(
 
 
 def _parts(report: Report, in_force: list[dict[str, Any]], wrong: list[str]) -> list[Table | str]:
-    """What a person reads: facts, models, settings, and what is wrong last."""
+    """The report as text: facts, models, settings, and problems last."""
     facts = Table(("", ""), [(name, text) for name, text in _facts(report).items() if text])
     parts: list[Table | str] = [facts]
     if report.models:

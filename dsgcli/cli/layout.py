@@ -63,7 +63,7 @@ def _names(param: Any) -> str:
 
 
 def _help(param: Any, ctx: Any) -> str:
-    """What it does, and in brackets what it is by default."""
+    """Help of a flag, with its default in brackets."""
     default = default_text(param, ctx)
     return f"{param.help or ''}  [{default}]" if default else param.help or ""
 
@@ -81,7 +81,7 @@ def default_text(param: Any, ctx: Any) -> str:
 
 
 def _write_epilog(epilog: str | None, formatter: Any) -> None:
-    """As it stands: examples must not be wrapped."""
+    """Write the examples unchanged: they must not be wrapped."""
     if epilog:
         formatter.write(f"\n{epilog.strip()}\n")
 
@@ -178,7 +178,7 @@ def usable(value: Any, name: str) -> Any:
     are.
 
     Raises:
-        UsageError: an address, the home of nobody, or an output that is a device.
+        UsageError: an address, a home folder that does not exist, or an output that is a device.
     """
     if isinstance(value, list | tuple):
         return type(value)(usable(item, name) for item in value)

@@ -272,7 +272,7 @@ def _accepts(names: list[str], options: PullOptions, talk: Talk) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Importing:
-    """What becomes of a published checkpoint."""
+    """Flags for the conversion of a published checkpoint."""
 
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Name in the store.", show_default="as published")
@@ -306,7 +306,7 @@ class Importing:
     overwrite: Overwrite = False
 
     def options(self) -> ImportOptions:
-        """As the library takes them."""
+        """Convert the flags to the options of the library."""
         from dsgcli.store.convert import ImportOptions
         from dsgcli.store.places import user_folder
 

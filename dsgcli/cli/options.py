@@ -131,7 +131,7 @@ Aligned = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a stylized portrait looks like."""
+    """Flags for the look of a stylized portrait."""
 
     style: Styles = field(default_factory=lambda: ["default"])
     exemplar: Annotated[
@@ -262,7 +262,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Talk:
-    """What a command prints, and where."""
+    """Flags for the output of a command."""
 
     json: Annotated[
         bool,

@@ -40,7 +40,7 @@ OTHER_VARIABLES = frozenset({"DSG_HOME", "DSG_PRETRAINED", "DSG_FACE_LANDMARKER"
 Words = tuple[str, ...]
 """A command: ("models", "pull"); () is every command."""
 Flags = Mapping[Words, Mapping[str, bool]]
-"""Of every command (groups too), its flags by parameter name: whether they may be repeated."""
+"""For each command and group, its flags by parameter name: whether they may be repeated."""
 
 
 def flags_of(command: Any, words: Words = ()) -> Flags:
@@ -65,7 +65,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """As it is written in a file: `stylize.crf`."""
+        """Name of the setting in a file: `stylize.crf`."""
         return ".".join((*self.command, self.flag.replace("_", "-")))
 
 
@@ -206,7 +206,8 @@ def _is_plain(value: object) -> bool:
 
 
 def _as_typed(value: Any) -> Any:
-    """As a person would type it: a number is its digits; true and false stay."""
+    """Convert a value to the text on a command line: a number is its digits; true and false
+    stay."""
     if isinstance(value, list):
         return [_as_typed(item) for item in value]
     return value if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""`dsg styles`: what styles there are, how they look, and exemplars of one's own."""
+"""`dsg styles`: list styles, show them, and add your own exemplars."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dsgcli.stylize.summary import FileResult, Status, Summary
 
 MAX_ROWS, MAX_LINES = 9, 3
-"""Of a summary: files, notes and failures, so that it fits a screen."""
+"""Most lines of files, notes and failures in a summary, so that it fits a screen."""
 LEAST_SAID_S = 0.05
 """Stages that took less are not said."""
 STATUS_ORDER: tuple[Status, ...] = ("failed", "done", "skipped")
@@ -151,13 +151,13 @@ def _counts(files: Sequence[FileResult]) -> list[str]:
 
 
 def _first(lines: Sequence[str]) -> list[str]:
-    """As many as fit beside the table."""
+    """Return as many lines as fit beside the table."""
     more = len(lines) - MAX_LINES
     return [*lines[:MAX_LINES], *([f"... and {more} more like these; --json has all"] * (more > 0))]
 
 
 def _hints(files: Sequence[FileResult]) -> list[str]:
-    """What to do next, where there is something."""
+    """Hints for the next step, if there are any."""
     skipped = sum(result.status == "skipped" for result in files)
     return [f"{skipped} already done; --overwrite draws again."] if skipped else []
 

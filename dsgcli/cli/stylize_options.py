@@ -17,7 +17,7 @@ VIDEO_GROUP = "Video"
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What is read, and what becomes of it."""
+    """Flags for inputs and outputs."""
 
     input: Annotated[
         list[str] | None,
@@ -179,7 +179,7 @@ class Paste:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """What is read of a video, and how the new one is encoded."""
+    """Flags for reading and encoding videos."""
 
     rate: Annotated[
         str | None,
@@ -242,7 +242,7 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Who shares the work."""
+    """Flags for workers."""
 
     workers: Annotated[
         str,

@@ -57,7 +57,7 @@ def _checked_out(git: Path) -> str | None:
 
 
 def _installed_from() -> str | None:
-    """What `pip install git+...` noted (PEP 610)."""
+    """The commit that `pip install git+...` noted (PEP 610)."""
     try:
         noted = Distribution.from_name("dsgcli").read_text("direct_url.json")
         commit = json.loads(noted or "{}").get("vcs_info", {}).get("commit_id")

@@ -1,6 +1,6 @@
 """Number the faces of a stream: a face gets the number that the same person had before.
 
-[FrameDetections] -> [Face] with `track` set, one frame after another. A face goes on with the track
+[FrameDetections] -> [Face] with `track` set, one frame after another. A face gets the track
 whose expected place, size and colors it fits best; a face that fits none begins a new track, and so
 does everything after a scene cut. A track that is lost for a moment waits for its face, and may be
 held meanwhile: its last face is carried along, and fades.
@@ -282,7 +282,7 @@ class Tracker:
         return numbered + [face for face in held if self.opacity(face.track) > 0.0]
 
     def begins_scene(self, found: FrameDetections) -> bool:
-        """Whether `update` with this frame would begin a scene, where all are numbered anew."""
+        """Whether `update` with this frame would begin a scene, where numbering starts again."""
         return self._time_s is None or self._cuts.would_cut(found.thumbnail)
 
     @property

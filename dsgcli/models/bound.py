@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BoundStyle:
-    """What an exemplar does to a generator, by row; rows that are not named stay intrinsic."""
+    """Effect of an exemplar on a generator, by row; rows that are not named stay intrinsic."""
 
     bends: Mapping[int, BoundModRes] = field(default_factory=dict)
     """After the convolution of this row."""

@@ -2,7 +2,7 @@
 
 `Encoder.bind` makes it. Batch norms are folded into the convolution before them (the one before a
 zero-padded convolution cannot be: beyond the border it must not act), maps are channels_last, and
-the heads that look at one resolution run as one batch. Heads of rows that nobody asks for are left
+the heads that look at one resolution run as one batch. Heads of rows that are not used are left
 out, with the maps that only they look at: in the published encoder those of the colors are half of
 all work.
 
@@ -112,7 +112,7 @@ class FoldedConv(nn.Module):
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What a batch norm does in eval mode: scale and shift, (C,) each."""
+    """Scale and shift of a batch norm in eval mode, (C,) each."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
@@ -224,7 +224,7 @@ def _side_by_side(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
 
 
 class PatchProduct(nn.Module):
-    """The same 3x3 convolution of stride 2, with other weights, for each of n maps; leaky ReLU."""
+    """3x3 convolutions of stride 2 with their own weights for each of n maps; leaky ReLU."""
 
     weight: Tensor
     bias: Tensor

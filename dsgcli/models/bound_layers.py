@@ -26,7 +26,7 @@ WINOGRAD_CHANNELS, WINOGRAD_SIDE_PX = 128, 16
 for 256, 1.2 for 128 (on some CPUs 1.0). Below, its passes over the maps cost more than the saved
 products gain."""
 INSTANCE_EPSILON = 1e-5
-"""What instance normalization adds to a variance."""
+"""Constant that instance normalization adds to a variance."""
 
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────
 

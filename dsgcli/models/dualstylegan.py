@@ -236,7 +236,7 @@ class DualStyleGAN(nn.Module):
         dtype: torch.dtype = torch.float32,
         size_px: int | None = None,
     ) -> BoundGenerator:
-        """The same network for one exemplar, made for speed: `bound(ws, noise)`.
+        """Make the fast form of this network for one exemplar: `bound(ws, noise)`.
 
         Args:
             exstyle_ws: (1, D) or (1, L, D), extrinsic code in W or W+.
@@ -273,14 +273,15 @@ class DualStyleGAN(nn.Module):
         dtype: torch.dtype = torch.float32,
         size_px: int | None = None,
     ) -> SteeredGenerator:
-        """The same network for all exemplars and weights that bend these rows; see `steered.py`."""
+        """Make the form of this network for all exemplars and weights of these rows; see
+        `steered.py`."""
         blocks = {row: cast(ModRes, self.res[row]) for row in bent}
         bends = {row: (b.conv.scaled(), b.conv2.scaled()) for row, b in blocks.items()}
         return SteeredGenerator(self.generator, bends, dtype=dtype, size_px=size_px)
 
     @torch.no_grad()
     def style_numbers(self, exstyle_ws: Tensor, weights: Weights | None = None) -> StyleNumbers:
-        """What an exemplar does, for `Steering`; arguments as in `bind`."""
+        """Effect of an exemplar, for `Steering`; arguments as in `bind`."""
         numbers = [float(weight) for weight in weights_by_row(weights, self.layout)]
         structure = self.structure_codes(exstyle_ws)
         rows = [row for row, weight in enumerate(numbers) if weight != 0.0]

@@ -39,7 +39,7 @@ class EncoderConfig:
     style_dim: int = 512
     """Width D of the code."""
     latent_space: CodeSpace = "z+"
-    """What the code is: z+ is mapped by the generator, w+ is used as it is."""
+    """Space of the code: z+ is mapped by the generator, w+ is used unchanged."""
     input_px: int = 256
     """Side of the face; a multiple of 32 and a power of two."""
     stem_width: int = 64
@@ -152,7 +152,7 @@ class Encoder(nn.Module):
         return levels
 
     def bind(self, dtype: torch.dtype = torch.float32, rows: int | None = None) -> BoundEncoder:
-        """The same network made for speed; see `bound_encoder.py`.
+        """Make the fast form of this network; see `bound_encoder.py`.
 
         Args:
             rows: how many rows are wanted, from the first: later ones are the stored mean, or 0.

@@ -1,4 +1,4 @@
-"""What pictures look like to networks that were trained on photographs: VGG features and LPIPS.
+"""Perceptual features of networks that were trained on photographs: VGG and LPIPS.
 
 The losses of training and destylization compare pictures by these maps. Layers carry torchvision's
 names (`features.N.weight`), so its ImageNet weights load as they are, without the classifier.

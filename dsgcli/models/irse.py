@@ -20,7 +20,7 @@ IRSE50_UNITS = (3, 4, 14, 3)
 SQUEEZE = 16
 """Channels that one channel of the excitation's bottleneck stands for."""
 IDENTITY_PX = 112
-"""What the identity network takes."""
+"""Input size of the identity network."""
 IDENTITY_DIM = 512
 FACE_ROWS, FACE_COLUMNS = slice(35, 223), slice(32, 220)
 """The face in a 256 px FFHQ crop, as the identity network was trained to see it."""

@@ -17,7 +17,7 @@ from dsgcli.models.bounds import check_widths
 from dsgcli.models.stylegan2 import Discriminator, GeneratorConfig, maps_of
 
 GROUPS = 4
-"""Of channels that are normalized together."""
+"""Number of groups of channels; each is normalized by itself."""
 SLOPE = 0.2
 PATCH_WIDTH = 32
 """Channels of the first layer."""
@@ -64,7 +64,7 @@ def _normalized(inside: int, outside: int, stride: int) -> nn.Sequential:
 
 
 Judge = Discriminator | PatchDiscriminator
-"""What tells real pictures from drawn ones."""
+"""A discriminator: StyleGAN2's, or the one of patches."""
 
 
 class StyleDiscriminator(nn.Module):

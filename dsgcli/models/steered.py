@@ -40,13 +40,13 @@ Bend = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class StyleNumbers:
-    """What an exemplar and weights do to a generator, before a face is known."""
+    """Effect of an exemplar and weights on a generator, before a face is known."""
 
     bends: Mapping[int, Tensor] = field(default_factory=dict)
     """Numbers (1, 4C + 1) of a row's residual block, in the order of `SteeredBend.forward`; rows
     that are not named are not bent."""
     codes: Mapping[int, tuple[Tensor, float]] = field(default_factory=dict)
-    """As in `BoundStyle`: the row's code in W (1, D), and how far the face's row moves there."""
+    """The row's code in W (1, D), and how far the face's row moves there, as in `BoundStyle`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,7 +270,7 @@ class Generator(nn.Module):
     def bind(
         self, *, dtype: torch.dtype = torch.float32, size_px: int | None = None
     ) -> BoundGenerator:
-        """The same network made for speed; see `bound.py`."""
+        """Make the fast form of this network; see `bound.py`."""
         return BoundGenerator(self, dtype=dtype, size_px=size_px)
 
 
@@ -318,7 +318,7 @@ class ResBlock(nn.Module):
 
 
 def maps_of(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """What each layer makes of what the one before it made."""
+    """Output of each layer, one after the other."""
     maps = []
     for layer in layers:
         x = layer(x)

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from dsgcli.types import LatentLayout
 
 SLOPE = 0.2
-"""Of the leaky ReLU after each convolution."""
+"""Slope of the leaky ReLU after each convolution."""
 STRIDE_PX = 32
 """Sides of crops are multiples of this: the innermost feature map is a sixteenth of the crop, and
 an even number of pixels."""

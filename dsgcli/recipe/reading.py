@@ -294,7 +294,7 @@ def _literal(value: Any) -> str:
 
 
 def changes(old: Mapping[str, Values], recipe: Recipe, tables: Iterable[str]) -> list[str]:
-    """What differs between stored values and `recipe` in `tables`, free fields left out.
+    """Differences between stored values and `recipe` in `tables`, free fields left out.
 
     Each difference reads `table.key was OLD, is NEW`.
     """

@@ -1,4 +1,4 @@
-"""What a recipe's field may hold: ranges and choices, written into its type.
+"""Allowed values of a recipe's field: ranges and choices, written into its type.
 
 `steps: Count = 1500` says both that the value is an int and that it is at least 1, so the reader of
 recipe files can list every problem at once, and a recipe built in Python meets the same rules.
@@ -28,7 +28,7 @@ class Range:
     high: float = float("inf")
 
     def wanted(self, value: float) -> str:
-        """What a number would have to be that is outside, as the rest of "must ..."."""
+        """The rule that a number out of range breaks, as the rest of "must ..."."""
         if self.high >= MAX_COUNT:
             if value > min(self.high, MAX_FLOAT):
                 return "be finite" if self.high == float("inf") else f"be at most {self.high}"

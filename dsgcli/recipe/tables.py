@@ -34,7 +34,7 @@ class Table:
         check(self, *self.problems())
 
     def problems(self) -> list[str]:
-        """What is wrong between fields that are each right by themselves."""
+        """Contradictions between fields that are each valid alone."""
         return []
 
 
@@ -113,9 +113,10 @@ class ModelRecipe(Table):
     max_channels: Annotated[int, Range(4, 1024)] = 512
     """Most channels of a layer."""
     discriminator: Literal["stylegan2", "patch"] = "stylegan2"
-    """Of a new base; what starts from a base takes on that one's. stylegan2: the published one,
-    which judges whole faces, and needs tens of thousands of steps to. patch: judges what is sharp
-    alone, from a hundred steps on; for an autoencoder start, whose reconstruction says the rest."""
+    """Architecture of a new base; runs that start from a base keep the one of that base. stylegan2:
+    the published one, which judges whole faces, and needs tens of thousands of steps to. patch:
+    judges what is sharp alone, from a hundred steps on; for an autoencoder start, whose
+    reconstruction says the rest."""
     last_structure: Annotated[int, Range(0, 16)] = 6
     """Last row of the code with a residual block of structure: 6 is the 32x32 block; even."""
     style_layers: Count = 2
@@ -159,7 +160,7 @@ class FeaturesRecipe(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRecipe(Table):
-    """What the run starts from, where it does not make it itself: names in the store, files, or
+    """Models that the run starts from, unless it makes them itself: names in the store, files, or
     folders of other runs. Empty: made by an earlier stage of the run."""
 
     base: str = ""
@@ -195,7 +196,7 @@ class PrepareRecipe(Table):
     """Two portraits whose 64-bit perceptual hashes differ in at most this many bits are
     duplicates, and the first is kept; -1 keeps all."""
     several: Literal["largest", "leave_out"] = "largest"
-    """What to do with a picture of several people."""
+    """Choice for pictures of several people."""
     no_face: Literal["leave_out", "keep"] = "leave_out"
     """keep: take a picture in which no face is found as an aligned crop, for styles too far from
     photographs for the detector."""

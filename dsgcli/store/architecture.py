@@ -1,4 +1,4 @@
-"""What a network is, from the names and shapes of its weights alone.
+"""Recognize a network from the names and shapes of its weights.
 
 Published checkpoints say nothing of their architecture; here a state dict becomes a configuration
 from which the network can be built, and is compared with what that network needs.
@@ -55,7 +55,7 @@ def kind_of(keys: Iterable[str]) -> Kind | None:
 
 
 def likely(keys: Iterable[str]) -> str:
-    """What a set of keys looks like, in words, for a message."""
+    """Describe a set of keys for a message."""
     present = set(keys)
     if kind := kind_of(present):
         return KIND_NAMES[kind]
@@ -67,7 +67,7 @@ def likely(keys: Iterable[str]) -> str:
 
 
 def generator_config(shapes: Shapes, path: Path) -> GeneratorConfig:
-    """Of a StyleGAN2 generator.
+    """Configuration of a StyleGAN2 generator.
 
     Raises:
         ModelMismatchError: keys are missing, or make no generator of 32 to 1024 px.
@@ -92,7 +92,7 @@ def generator_config(shapes: Shapes, path: Path) -> GeneratorConfig:
 
 
 def dual_config(shapes: Shapes, path: Path) -> DualConfig:
-    """Of a DualStyleGAN."""
+    """Configuration of a DualStyleGAN."""
     inner = {
         k.removeprefix("generator."): s for k, s in shapes.items() if k.startswith("generator.")
     }
@@ -110,7 +110,7 @@ def dual_config(shapes: Shapes, path: Path) -> DualConfig:
 def encoder_config(
     shapes: Shapes, path: Path, *, space: CodeSpace, latent_avg: bool
 ) -> EncoderConfig:
-    """Of a pSp encoder whose four stages differ in width, as the published one's do.
+    """Configuration of a pSp encoder whose four stages differ in width, as the published one's do.
 
     Args:
         space, latent_avg: what the shapes do not tell.
@@ -148,7 +148,7 @@ def encoder_config(
 
 
 def translator_config(shapes: Shapes, path: Path) -> TranslatorConfig:
-    """Of a translator: a network that is built from this is no larger than what the file holds.
+    """Configuration of a translator: a network that is built from this is no larger than its file.
 
     Raises:
         ModelMismatchError: keys are missing, or tensors have too few axes.

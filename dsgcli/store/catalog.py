@@ -1,4 +1,4 @@
-"""What models there are: folders looked through, by file names and headers alone.
+"""Catalog of models in folders, by file names and headers alone.
 
 Two layouts are understood, beside each other in one root:
 
@@ -66,7 +66,7 @@ class ModelFile:
     """One file of the store."""
 
     name: str
-    """What it is called: "encoder", "cartoon", "base"; "cartoon/sampler" for a part of a style."""
+    """Name: "encoder", "cartoon", "base"; "cartoon/sampler" for a part of a style."""
     kind: FileKind
     path: Path
     root: Root
@@ -74,7 +74,7 @@ class ModelFile:
     """Folder in the root; empty for the root itself."""
     num_bytes: int
     header: Header | None = None
-    """Of our own files."""
+    """Header of our own files; None for published ones."""
     shadowed: bool = False
     """An earlier root has a file of the same kind and name, which is used instead."""
     problem: str = ""
@@ -96,7 +96,7 @@ class ModelFile:
 
     @property
     def size_px(self) -> int | None:
-        """Of the pictures it is made for, where its header says so."""
+        """Size of the pictures that it is made for, if its header has it."""
         return self.header.layout.size_px if self.header and self.header.layout else None
 
 
@@ -220,7 +220,7 @@ class StyleInfo:
     has_instyle: bool = False
     has_sampler: bool = False
     base: BaseRef | None = None
-    """Of our own styles: the generator, or the translator, that draws them."""
+    """Reference of the generator, or the translator, that draws one of our own styles."""
     of_translator: bool = False
     """A translator draws it, and not a DualStyleGAN."""
     license: str = ""
@@ -235,7 +235,7 @@ class StyleInfo:
 
     @property
     def path(self) -> Path:
-        """Of the file with the weights."""
+        """File with the weights."""
         return self.files["generator" if self.published else "style"]
 
     @property
@@ -343,7 +343,7 @@ def _with_names(style: StyleInfo) -> StyleInfo:
 
 
 def _with_overlays(style: StyleInfo, overlays: Sequence[ModelFile]) -> StyleInfo:
-    """The same with what a user added to it: overlays of its name whose codes have its size."""
+    """Add the user's overlays to a style: those of its name whose codes have its size."""
     added = [
         file
         for file in overlays

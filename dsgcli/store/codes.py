@@ -168,7 +168,7 @@ def _unknown(names: Sequence[str], wanted: str, style: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ResolvedStyle:
-    """What a style reference stands for."""
+    """The codes of a style reference."""
 
     exstyle: Tensor
     """(L, D) float32, z+: the extrinsic code to draw with; `generator.map_plus` leads to W+."""

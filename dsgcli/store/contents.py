@@ -49,7 +49,7 @@ State = dict[str, Tensor]
 
 
 KERNEL_DIMS = 4
-"""Of weights that only binding reads. Matrices are multiplied with as they are, and the last bits
+"""Weights that only binding reads. Matrices are multiplied with as they are, and the last bits
 of a product depend on where its factors begin in memory: in a file, anywhere."""
 
 
@@ -198,7 +198,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def recognize(path: Path, content: Any, *, space: CodeSpace | None = None) -> PublishedModel:
-    """What a checkpoint is, by its keys and shapes.
+    """Recognize a checkpoint by its keys and shapes.
 
     Args:
         content: as `read_checkpoint` gives it.

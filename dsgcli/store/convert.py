@@ -48,11 +48,11 @@ _STYLE_FILES |= {"instyle_code.npy"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What became of one file (or of the files of one style)."""
+    """Result for one file (or for the files of one style)."""
 
     source: Path
     recognized: str
-    """What it was found to be, in words; empty if it was not used."""
+    """Description of the recognized kind; empty if the file was not used."""
     target: Path | None = None
     notes: tuple[str, ...] = ()
     problem: str = ""
@@ -66,9 +66,9 @@ class ImportOptions:
     target: Path = field(default_factory=user_folder)
     """The root that the files go into."""
     name: str = ""
-    """Of the one model that is imported; empty takes the published name."""
+    """Name of the one model that is imported; empty takes the published name."""
     space: CodeSpace | None = None
-    """Of an encoder's codes; None goes by its name."""
+    """Space of an encoder's codes; None goes by its name."""
     license: str = ""
     """Terms of the file; empty takes those of the manifest, if it is known there."""
     half: bool = False
@@ -103,7 +103,7 @@ def import_models(
 
 
 def _attempt(path: Path, options: ImportOptions) -> Imported:
-    """One of several: a failure is told with the rest."""
+    """One of several: a failure is reported with the others."""
     try:
         return _import_style(path, options) if path.is_dir() else _import_file(path, options)
     except (ModelError, UsageError) as error:
@@ -253,7 +253,7 @@ def _base_for(
 
 
 def entry_of(path: Path) -> Entry | None:
-    """What the manifest says of a file: by its folder and name, or by its name alone."""
+    """Find a file in the manifest by its folder and name, or by its name alone."""
     manifest = read_manifest()
     return manifest.at(f"{path.parent.name}/{path.name}") or manifest.named(path.name)
 

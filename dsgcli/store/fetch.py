@@ -3,7 +3,7 @@
     urls -> .NAME.part beside the target, grown over as many attempts as it takes -> hash -> rename
 
 Proxies are those of the environment (urllib). Nothing gets the target's name before its size and
-hash are right; a part that is left over, by a lost connection or Ctrl-C, is gone on with next time.
+hash are right; a part that is left over, by a lost connection or Ctrl-C, is resumed next time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dsgcli.progress import SILENT, Progress, Task
 from dsgcli.store.files import sha256_of
 
 MB = 1e6
-"""Progress is told in these."""
+"""Unit of progress."""
 _CHUNK_BYTES = 1 << 20
 _ASK_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which the same question may be asked again."""
@@ -48,12 +48,12 @@ _KEPT_FREE_BYTES = 50_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to go on with one source."""
+    """How long to try one source."""
 
     attempts: int = 5
     """In a row without a byte of progress."""
     attempts_unreachable: int = 2
-    """The same where not even a connection was made: as without a network."""
+    """Attempts in a row without a connection, as without a network."""
     wait_s: float = 1.0
     """After the first; doubled each time."""
     longest_wait_s: float = 60.0
@@ -85,7 +85,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What was fetched."""
+    """Result of a download."""
 
     url: str
     sha256: str
@@ -105,7 +105,7 @@ class _SourceError(Exception):
 
 
 class _TryAgainError(Exception):
-    """The same source may do later."""
+    """A failure that the same source may not have later."""
 
     def __init__(self, reason: str, wait_s: float = 0.0, reached: bool = True) -> None:
         super().__init__(reason)
@@ -183,7 +183,7 @@ def _from_source(wanted: Wanted, url: str, patience: Patience, task: Task) -> Fe
 
 
 def _ready_part(wanted: Wanted, url: str) -> bool:
-    """Whether there is a part to go on with: of this source, or of one known to be the same."""
+    """Whether there is a part to resume: of this source, or of one known to be the same."""
     if wanted.part.is_file() and (_origin(wanted).get("url") == url or wanted.sha256):
         return wanted.part.stat().st_size > 0
     _forget(wanted)
@@ -287,7 +287,7 @@ def _ask(wanted: Wanted, url: str, patience: Patience, task: Task) -> None:
 
 
 def _is_unreachable(error: Exception) -> bool:
-    """Whether no connection was made: no such name, no way there, or nobody answers (urllib wraps
+    """Whether no connection was made: no such name, no way there, or no answer (urllib wraps
     what happens before the request is sent, and nothing later)."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else None
     return isinstance(reason, socket.gaierror | TimeoutError) or (
@@ -296,7 +296,7 @@ def _is_unreachable(error: Exception) -> bool:
 
 
 def _refused(error: urllib.error.HTTPError, wanted: Wanted, have: int) -> None:
-    """What to do about an answer that is no file."""
+    """Advice for an answer that is no file."""
     if error.code == _RANGE_REFUSED:
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if have and total == str(have):
@@ -311,7 +311,7 @@ def _refused(error: urllib.error.HTTPError, wanted: Wanted, have: int) -> None:
 
 
 def _receive(answer: http.client.HTTPResponse, wanted: Wanted, have: int, task: Task) -> None:
-    """Append the body to the part; begin anew if the server does."""
+    """Append the body to the part; start again if the server does."""
     if "text/html" in answer.headers.get("Content-Type", ""):
         raise _SourceError("it answered with a web page (quota, or sign-in)")
     start, total = _range_of(answer.status, answer.headers)

@@ -44,7 +44,7 @@ def require_file(path: Path) -> int:
 
 
 def file_format(path: Path) -> FileFormat:
-    """What the file is by its content, whatever its name says.
+    """Recognize the file by its content, whatever its name is.
 
     Raises:
         ModelMissingError, ModelCorruptError: as `require_file`; also for what is no model at all.

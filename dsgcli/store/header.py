@@ -94,7 +94,7 @@ class Header:
 
     kind: Kind
     name: str = ""
-    """What it is called in the store; empty takes the file's stem."""
+    """Name in the store; empty takes the file's stem."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """`as_json()` of the network's configuration."""
     layout: LatentLayout | None = None
@@ -109,7 +109,7 @@ class Header:
 
     @property
     def sha256(self) -> str:
-        """Of the averaged generator, or of the translator: what a style names its base by."""
+        """Hash of the averaged generator, or of the translator, by which a style names its base."""
         return self.hashes.get("g_ema") or self.hashes.get("translator", "")
 
     def as_json(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def read_header(path: Path) -> tuple[Header, Shapes]:
-    """What a file of ours says of itself, and the shapes of its tensors; no weight is read.
+    """Read the header of one of our files, and the shapes of its tensors; no weight is read.
 
     Raises:
         ModelMissingError: no such file. ModelCorruptError: truncated, or a header that is none.
@@ -216,7 +216,7 @@ def read_header(path: Path) -> tuple[Header, Shapes]:
 
 
 _UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError)
-"""What reading JSON of another form than expected ends in."""
+"""Exceptions from JSON of another form than expected."""
 _MAX_REASON_CHARACTERS = 120
 
 
@@ -226,7 +226,7 @@ def _brief(error: Exception) -> str:
 
 
 def _contradiction(header: Header, shapes: Shapes) -> str:
-    """What in a description does not fit the tensors or could do harm; "" if nothing does."""
+    """Why a description does not fit the tensors or could do harm; "" if it is good."""
     if header.name and (why := why_no_label(header.name)):
         return f"its name {visible(header.name, keep='')!r:.60} {why}"
     if header.base is not None and (why := why_no_label(header.base.name)):
@@ -242,7 +242,7 @@ def _contradiction(header: Header, shapes: Shapes) -> str:
 
 
 def _wrong_codes(header: Header, codes: Shapes) -> str:
-    """What is wrong with the codes of a file and the names of its exemplars."""
+    """Why the codes of a file or the names of its exemplars are not valid; "" if they are."""
     count, layout = len(header.names), header.layout
     if layout is None:
         return "it has codes and has no size in its header"

@@ -1,4 +1,4 @@
-"""`pretrained/manifest.toml`: every published file, what it is, and where it can be had.
+"""`pretrained/manifest.toml`: every published file, its kind and its sources.
 
 sources   tried in order:  hf:OWNER/REPOSITORY@REVISION/PATH   a file on Hugging Face
                            drive:ID                            a file on Google Drive
@@ -39,7 +39,7 @@ class License:
     """One or two sentences for a person who decides now."""
     url: str
     commercial: bool
-    """Whether it allows commercial use."""
+    """True if the license allows commercial use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +47,19 @@ class Entry:
     """One published file."""
 
     name: str
-    """What `dsg models pull` takes."""
+    """Name for `dsg models pull`."""
     file: str
     """Where it goes, below a root: "cartoon/generator.pt"."""
     kind: str
     license: str
     """Id of a license of the manifest."""
     needed_for: str
-    """What needs it, as the rest of a sentence: "needed for ..."."""
+    """Purpose, as the rest of a sentence: "needed for ..."."""
     groups: tuple[str, ...] = ()
     """Names that stand for it and others: a style's name, "losses"."""
     sources: tuple[str, ...] = ()
     by_hand: str = ""
-    """A page for a browser, where the file cannot be had otherwise, or not always."""
+    """A page for a browser, if the file has no other source, or not always."""
     size: int = 0
     """Exact bytes; 0 if not known."""
     about: int = 0

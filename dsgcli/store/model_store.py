@@ -48,7 +48,7 @@ class Style:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the exemplars, in the order that numbers mean."""
+        """Names of the exemplars, in the order of their numbers."""
         return self.codes.names
 
     @property

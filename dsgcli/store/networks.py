@@ -195,7 +195,7 @@ def load_translator(
 
 
 def translator_config_of(model: OpenModel) -> TranslatorConfig:
-    """What the header of a translator says of it.
+    """The configuration in the header of a translator.
 
     Raises:
         ModelMismatchError: a file of another kind. ModelCorruptError: no such description.
@@ -380,7 +380,7 @@ def check_model(model: OpenModel, base: Path | None = None) -> None:
 
 @torch.inference_mode()
 def _made_by(network: nn.Module, model: OpenModel) -> Tensor:
-    """What a network makes of an ordinary input: a picture (1, 3, S, S), or codes (1, L, D)."""
+    """Run a network on an ordinary input: a picture (1, 3, S, S), or codes (1, L, D)."""
     rng = torch.Generator().manual_seed(0)
     if isinstance(network, Generator):
         return network(network.map_plus(_any_code(network, rng)))  # type: ignore[no-any-return]
@@ -465,14 +465,14 @@ def build(
 
 
 def generator_config_of(model: OpenModel) -> GeneratorConfig:
-    """Of the generator in a file of a generator, a DualStyleGAN or a style."""
+    """Configuration of the generator in a file of a generator, a DualStyleGAN or a style."""
     if model.header.kind == "generator":
         return configuration(model, GeneratorConfig.from_json)
     return dual_config_of(model).generator
 
 
 def dual_config_of(model: OpenModel) -> DualConfig:
-    """Of the DualStyleGAN in the file of one, or of a style.
+    """Configuration of the DualStyleGAN in the file of one, or of a style.
 
     Raises:
         ModelCorruptError: no such configuration, or the layout beside it is another one's.
@@ -487,7 +487,7 @@ def dual_config_of(model: OpenModel) -> DualConfig:
 
 
 def configuration(model: OpenModel, parse: Callable[[Mapping[str, Any]], Config]) -> Config:
-    """What the header says of the architecture.
+    """The architecture in the header.
 
     Raises:
         ModelCorruptError: it says nothing that a network could be built from.

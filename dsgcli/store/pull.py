@@ -1,6 +1,6 @@
 """`dsg models pull`: published files by name, into the user's folder.
 
-Nothing is fetched before its license was accepted, offline, or where it is there already. What was
+Nothing is fetched before its license was accepted, offline, or if it is present. What was
 fetched is remembered with its hash (`verify`), so that a later change is noticed.
 """
 
@@ -40,13 +40,13 @@ class PullOptions:
     """Accept, and remember, the licenses of what is fetched."""
     offline: bool = False
     again: bool = False
-    """Fetch what is there already, too."""
+    """Download existing files again."""
     patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What became of one file."""
+    """Result for one file."""
 
     entry: Entry
     path: Path
@@ -107,14 +107,14 @@ _OFFLINE = "nothing is fetched while offline (--offline or HF_HUB_OFFLINE); to d
 
 
 def is_offline(options: PullOptions) -> bool:
-    """By option, or as Hugging Face's own tools are told."""
+    """By option, or by the variables of Hugging Face's tools."""
     return options.offline or os.environ.get(ENV_HUB_OFFLINE, "").lower() in _YES
 
 
 def licenses_to_accept(
     names: Sequence[str], options: PullOptions, manifest: Manifest | None = None
 ) -> list[License]:
-    """What `pull` would refuse to go on without; for a command that can ask.
+    """Licenses that `pull` needs to be accepted; for a command that can ask.
 
     Raises:
         ModelMissingError: an unknown name.

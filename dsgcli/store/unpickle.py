@@ -353,7 +353,7 @@ def _runs_code(name: str) -> bool:
 
 
 def _checkpoint_names() -> list[Any]:
-    """What published checkpoints hold besides tensors and builtin containers: the options of the
+    """Objects in published checkpoints besides tensors and builtin containers: the options of the
     run that made them (a Namespace), and single numbers of NumPy."""
     return [
         argparse.Namespace,

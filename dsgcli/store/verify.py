@@ -29,14 +29,14 @@ HashState = Literal["as recorded", "as published", "as first seen", "changed", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was found out about one file."""
+    """Result of the check of one file."""
 
     name: str
     path: Path
     kind: FileKind
     hash_state: HashState
     sha256: str = ""
-    """Of the file, where that is what was compared."""
+    """Hash of the file, if it was compared."""
     problem: str = ""
 
     @property

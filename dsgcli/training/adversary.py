@@ -1,4 +1,4 @@
-"""What all stages with a discriminator share: its phases, path length, optimizers, averages.
+"""Parts that all stages with a discriminator share: phases, path length, optimizers, averages.
 
 Flow: a stage says how its fakes are made; this module turns that into the phases `d`, `r1` and
 `path` of an iteration (stage.py). The generator's own phase is each stage's.
@@ -31,7 +31,7 @@ MakePath = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
 BETA2 = 0.99
 PATCH_BETA1 = 0.5
 PATCH_R1 = 0.02
-"""Of the recipe's penalty, for patches: they have norms, and at 1 obey it and do nothing else."""
+"""Share of the recipe's penalty for patches: they have norms, and at 1 learn only the penalty."""
 EQUALIZED_SHARE = 8.0
 """Rate of weights of unit size, against that of plain ones."""
 

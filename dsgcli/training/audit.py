@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from dsgcli.types import Frame, Pixels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
-"""What is tried; the content decides what it is."""
+"""Endings of files that are tried; the content decides the format."""
 SHARPNESS_PX = 256
 HASH_PX, HASH_SIDE = 32, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """What was found out about one picture by itself."""
+    """Result of the check of one picture."""
 
     path: Path
     problem: str = ""
@@ -218,7 +218,8 @@ def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def without_duplicates(examined: Iterable[Examined], most_bits: int) -> Iterator[Examined]:
-    """The same, in order; repetitions of an earlier fit picture get that as their problem."""
+    """Yield the results in order; repetitions of an earlier good picture get that as their
+    problem."""
     duplicates = Duplicates(most_bits)
     for found in examined:
         if not found.problem and (earlier := duplicates.find(found)) is not None:

@@ -48,7 +48,8 @@ FILTER_LAG_PX = 0.25
 """The taps' center of mass lies half a fine sample before their middle, so the fine picture does:
 without this, turning and scaling would have their fixed point beside the picture's center."""
 LARGEST_SHIFT = 0.125
-"""Of the picture's side: whole-pixel translation, and the deviation of the fractional one."""
+"""Shares of the picture's side: whole-pixel translation, and the deviation of the fractional
+one."""
 SCALE_SPREAD = 0.2 * math.log(2.0)
 """Deviation of the logarithm of scale and stretch."""
 BRIGHTNESS_SPREAD, CONTRAST_SPREAD, SATURATION_SPREAD = 0.2, 0.5 * math.log(2.0), math.log(2.0)
@@ -120,7 +121,7 @@ def _corner(like: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffineParameters:
-    """What is drawn for the geometry of each picture; neutral where a transform is not applied."""
+    """Random geometry of each picture; neutral where a transform is not applied."""
 
     flip: Tensor
     """(B,) 0 or 1: mirror left and right."""
@@ -152,7 +153,7 @@ class AffineParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColorParameters:
-    """What is drawn for the colors of each picture, (B,) each; neutral where not applied."""
+    """Random colors of each picture, (B,) each; neutral where not applied."""
 
     brightness: Tensor
     contrast: Tensor

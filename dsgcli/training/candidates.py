@@ -45,7 +45,7 @@ def write_scores(folder: Path, scored: list[Scored]) -> None:
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
-    """What `write_scores` wrote; empty if there is nothing."""
+    """Read the file of `write_scores`; empty if there is none."""
     path = folder / SCORES
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
@@ -56,7 +56,7 @@ def candidate_steps(folder: Path) -> list[int]:
 
 
 def chosen_style(recipe: Recipe, run: RunFolder, before: str = "evaluate") -> Path | None:
-    """The style that stages after `transfer` go on with: enlarged, or the recipe's candidate, else
+    """The style for the stages after `transfer`: enlarged, or the recipe's candidate, else
     the proposed one, else the last weights; None before there is one.
 
     Args:

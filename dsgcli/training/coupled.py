@@ -1,4 +1,4 @@
-"""What couples the samples of a batch, however the batch is cut up.
+"""Operations that couple the samples of a batch, however the batch is split.
 
 Flow: parts of a batch (micro-batches, processes) -> the loss and gradient of the whole batch.
 

@@ -66,7 +66,7 @@ class Pack:
         return _open_level(self.folder, size_px, self.size_px, len(self))
 
     def with_weights(self, weights: Sequence[float]) -> Pack:
-        """The same portraits, drawn more or less often."""
+        """Portraits that are drawn more or less often."""
         assert len(weights) == len(self.names)
         return replace(self, weights=tuple(weights))
 

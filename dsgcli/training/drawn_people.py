@@ -20,7 +20,7 @@ DRAWN_STYLES: tuple[DrawnStyle, ...] = ("photo", "ink", "pop")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What a style does to a face."""
+    """Effect of a style on a face."""
 
     eye: float = 1.0
     """Size of the eyes, 1 as in life."""
@@ -47,7 +47,7 @@ LOOKS: dict[DrawnStyle, Look] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """What makes one drawn person: proportions around 1, angles around 0, colors."""
+    """Parameters of one drawn person: proportions around 1, angles around 0, colors."""
 
     yaw: float
     pitch: float

@@ -35,7 +35,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one pass forward of a picture costs."""
+    """Cost of one forward pass of a picture."""
 
     flops: float
     activations: float
@@ -59,7 +59,7 @@ def channels_at(model: ModelRecipe, side: int) -> int:
 
 
 def generator_load(model: ModelRecipe, size_px: int) -> Load:
-    """Of the generator: two convolutions a resolution."""
+    """Cost of the generator: two convolutions for each resolution."""
     load = NOTHING
     for side in LatentLayout(size_px, model.last_structure).resolutions_px:
         here, below = channels_at(model, side), channels_at(model, max(4, side // 2))
@@ -69,7 +69,7 @@ def generator_load(model: ModelRecipe, size_px: int) -> Load:
 
 
 def discriminator_load(model: ModelRecipe, size_px: int) -> Load:
-    """Of the discriminator: the generator's mirror image, or three layers of patches."""
+    """Cost of the discriminator: the generator's mirror image, or three layers of patches."""
     if model.discriminator == "patch":
         half, quarter = size_px // 2, size_px // 4
         return (
@@ -86,7 +86,7 @@ def discriminator_load(model: ModelRecipe, size_px: int) -> Load:
 
 
 def encoder_load(model: ModelRecipe) -> Load:
-    """Of the encoder: its body, and a head for each row."""
+    """Cost of the encoder: its body, and a head for each row."""
     load, side, before = NOTHING, model.encoder_px, model.encoder_widths[0]
     sides = []
     for width, units in zip(model.encoder_widths[1:], model.encoder_units, strict=True):
@@ -116,7 +116,7 @@ ADVERSARIAL_PASSES = (5.0, 9.0)
 
 
 def estimate(stage: str, recipe: Recipe, portraits: int = 0) -> Cost | None:
-    """Of a whole stage; None for stages whose cost is small or not known.
+    """Cost of a whole stage; None for stages whose cost is small or not known.
 
     Args:
         portraits: of the style, which some stages go through one by one.

@@ -52,7 +52,7 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """What the style is judged with."""
+    """Networks that judge the style."""
 
     features: Features
     identity: Identity | None
@@ -259,6 +259,6 @@ def write_metrics(path: Path, figures: dict[str, Any]) -> None:
 
 
 def read_metrics_of(folder: Path) -> dict[str, Any]:
-    """What `write_metrics` wrote; empty if there is nothing."""
+    """Read the file of `write_metrics`; empty if there is none."""
     path = folder / METRICS
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}

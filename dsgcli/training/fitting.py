@@ -31,10 +31,10 @@ Rate = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit has come to."""
+    """Result of a fit."""
 
     values: tuple[Tensor, ...]
-    """What was fitted, as given: first dimension B."""
+    """Fitted values, in the order given: first dimension B."""
     noise: list[Tensor]
     """(B, 1, s, s) each."""
     terms: dict[str, Tensor]
@@ -70,7 +70,7 @@ class Fit:
         )
 
     def run(self, judge: Judge, steps: int, after: Callable[[int], None] | None = None) -> Fitted:
-        """Descend; `after` is told how many steps are done."""
+        """Descend; `after` gets the number of finished steps."""
         terms: Mapping[str, tuple[float, Tensor]] = {}
         for step in range(steps):
             terms = self.step(judge, step)

@@ -85,7 +85,7 @@ class RunFolder:
     # ── the state of a stage ─────────────────────────────────────────────────────────────────────
 
     def state(self, stage: str) -> dict[str, Any]:
-        """What is noted of a stage; empty before its first start."""
+        """Notes about a stage; empty before its first start."""
         path = self.stage(stage) / STATE
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
@@ -112,7 +112,7 @@ class RunFolder:
             folder.rename(before)
 
     def changes(self, stage: str, recipe: Recipe) -> list[str]:
-        """What is different in `recipe` from what the stage was started with."""
+        """Differences of `recipe` from the one that the stage was started with."""
         before = self.state(stage).get("recipe")
         return changes(before, recipe, tables_of(stage)) if before is not None else []
 

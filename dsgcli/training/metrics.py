@@ -26,7 +26,7 @@ def fid(a: Tensor, b: Tensor) -> float:
 
 
 def _square_root(matrix: Tensor) -> Tensor:
-    """Of a positive semi-definite matrix."""
+    """Square root of a positive semi-definite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
     root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     return root

@@ -1,4 +1,4 @@
-"""What a run has made, put together as the store wants it: a folder to use, copy or ship.
+"""Package the results of a run for the store: a folder to use, copy or publish.
 
 Flow: artifacts of the stages -> RUN/pretrained/NAME/{base,encoder,NAME,NAME-finetuned}.safetensors.
 `dsg stylize --pretrained RUN/pretrained --style NAME` takes the style from there.
@@ -123,7 +123,7 @@ def write_base(base: Path, path: Path, provenance: Provenance) -> Path:
 
 
 def write_encoder(encoder: Path, path: Path, provenance: Provenance) -> Path:
-    """As it is, in half precision."""
+    """Write the encoder unchanged, in half precision."""
     save_encoder(path, load_encoder(encoder), provenance=provenance, half=True)
     return path
 
@@ -131,7 +131,7 @@ def write_encoder(encoder: Path, path: Path, provenance: Provenance) -> Path:
 def write_style(
     run: RunFolder, style: Path, codes: Codes, base: Path, path: Path, provenance: Provenance
 ) -> Path:
-    """What differs from `base`, the codes, and the run's sampler, if it has one.
+    """The weights that differ from `base`, the codes, and the run's sampler, if it has one.
 
     Raises:
         ModelMismatchError: the style was trained on another base.
@@ -165,7 +165,7 @@ def _sampler_for(model: DualStyleGAN, run: RunFolder) -> StyleSampler | None:
 
 
 def _find(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
-    """As this run made it, or as it started from it."""
+    """Find an artifact that this run made, or that it started from."""
     return run.find(artifact, before=LAST) or start_file(artifact, recipe, run, store)
 
 

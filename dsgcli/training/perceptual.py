@@ -27,7 +27,7 @@ from dsgcli.store.networks import load_discriminator, load_encoder
 from dsgcli.training.stage import Pictures, RunContext
 
 PUBLISHED_PX = 256
-"""What the published networks are shown."""
+"""Input size of the published networks."""
 NUM_MAPS = 5
 CENTER_PICTURES = 64
 """Portraits whose mean code is the center of identities."""
@@ -84,7 +84,7 @@ class Features(Protocol):
 
 
 class VggFeatures:
-    """As published: VGG19's maps, and LPIPS for the distance, at 256 px."""
+    """The published features: VGG19's maps, and LPIPS for the distance, at 256 px."""
 
     name = "vgg"
     size_px = PUBLISHED_PX
@@ -192,7 +192,7 @@ class Identity(Protocol):
 
 
 class IrseIdentity:
-    """As published: a face recognition network on the face in a 256 px crop."""
+    """The published identity: a face recognition network on the face in a 256 px crop."""
 
     name = "irse50"
 

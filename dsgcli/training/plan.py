@@ -1,4 +1,4 @@
-"""What a run will do, said before it does it: stages done and to do, and all that is missing.
+"""Plan of a run: stages done and to do, and everything that is missing.
 
 Flow: Recipe + run folder + store -> RunPlan -> `--dry-run` prints it, `train` carries it out.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Status = Literal["done", "started", "new"]
 MANY_HOURS = 72
-"""From so many on, days are said."""
+"""Times from this on are written in days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +41,14 @@ class StagePlan:
     stage: Stage
     status: Status
     chosen: bool
-    """Whether it is to run, if it is not done."""
+    """True if the stage is to run unless it is done."""
     reached: str = ""
     """How far a started stage is, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLine:
-    """What the plan says of a stage."""
+    """The plan of one stage."""
 
     stage: str
     status: str
@@ -61,7 +61,7 @@ class PlanLine:
 
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
-        """As a row of a table."""
+        """The line as a row of a table."""
         hours = "-" if self.hours is None else hours_text(self.hours)
         memory = "-" if self.memory_gib is None else f"{self.memory_gib:.1f} GiB"
         return self.stage, self.status, self.steps, hours, memory
@@ -69,16 +69,17 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """The whole run, and what stands in its way."""
+    """The whole run, with its problems."""
 
     recipe: Recipe
     stages: dict[str, StagePlan]
     problems: tuple[str, ...]
-    """What must be put right first."""
+    """Problems that must be solved first."""
     changed: tuple[str, ...]
-    """Differences from the recipe that stages were started with; `--force` goes on with them."""
+    """Differences from the recipe that stages were started with; `--force` continues in spite of
+    them."""
     sizes: ModelRecipe
-    """Of the networks that will be trained, for estimates."""
+    """Size of the networks that will be trained, for estimates."""
 
     @property
     def to_do(self) -> list[str]:
@@ -113,7 +114,7 @@ class RunPlan:
         }
 
     def check(self, *, force: bool = False) -> None:
-        """Raise TrainingError with everything that stands in the way."""
+        """Raise TrainingError with all problems."""
         lines = list(self.problems)
         if self.changed and not force:
             lines += [
@@ -200,7 +201,7 @@ def amount_of(table: Any) -> str:
 
 
 def hours_text(hours: float) -> str:
-    """As a person says it."""
+    """A time in words."""
     if hours >= MANY_HOURS:
         return f"about {hours / 24:.0f} days"
     return f"about {hours:.1f} h" if hours >= 1 else f"about {max(1, round(hours * 60))} min"

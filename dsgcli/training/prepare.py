@@ -86,7 +86,8 @@ class Prepare:
 
 
 def _forgetting(portraits: Iterator[tuple[str, Any]], kept: list[Examined]) -> Iterator[Any]:
-    """The same; crops of all but a few kept pictures are let go, so that memory does not fill."""
+    """Yield the results without the crops of all but a few pictures, so that memory does not
+    fill."""
     for item in portraits:
         yield item
         if len(kept) > MOST_SHOWN:

@@ -1,4 +1,4 @@
-"""What a run leaves for a person to look at: metrics.jsonl, sample sheets, TensorBoard if there.
+"""Records of a run: metrics.jsonl, sample sheets, and TensorBoard if it is installed.
 
 Flow: scalars and sheets of each step -> files in the stage's folder; report.py reads them back.
 `metrics.jsonl` has one JSON object a line: {"run": label, "step": n, "time_s": t, NAME: ...}.
@@ -20,7 +20,7 @@ METRICS = "metrics.jsonl"
 
 
 class Recorder(Protocol):
-    """Who writes down what happens; the processes after the first have one that is deaf."""
+    """Records what happens; the processes after the first have one that ignores everything."""
 
     def scalars(self, step: int, time_s: float, values: Mapping[str, float]) -> None: ...
 

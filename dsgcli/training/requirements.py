@@ -1,5 +1,5 @@
-"""What a run needs and does not have: folders, portraits, models, batches that can be cut up; all
-of it found before it starts.
+"""Problems of a run, found before it starts: folders, portraits, models, batches that can be
+split.
 
 Flow: recipe + run folder + store -> sentences, each with what to do about it.
 """
@@ -44,8 +44,8 @@ JUDGED_BY_IDENTITY = ("encoder", "destylize", "transfer")
 def model_problems(
     recipe: Recipe, run: RunFolder, store: ModelStore, stages: Mapping[str, Stage]
 ) -> Iterator[str]:
-    """What the stages to run lack: artifacts that nobody has or will make, networks of losses,
-    files of another size."""
+    """Problems of the stages to run: artifacts that are missing and that no stage makes, networks
+    of losses, files of another size."""
     made: set[str] = set()
     named: dict[str, Path] = {}
     lacking: dict[tuple[str, str], list[str]] = {}
@@ -105,7 +105,7 @@ def is_judged_by_features(stage: str, recipe: Recipe) -> bool:
 
 
 def _begins_with(recipe: Recipe, base: BaseRecipe) -> tuple[str, ...]:
-    """What a base that is not trained from nothing goes on from."""
+    """Models that a base starts from, unless it is trained from scratch."""
     if base.start == "autoencoder":
         given = recipe.start.base or recipe.start.encoder
         alone = base.growth[0].learns != "all"  # the rest has to be there
@@ -164,8 +164,8 @@ def _in_store(value: str, key: str, store: ModelStore) -> Path:
 
 
 def start_file(artifact: str, recipe: Recipe, run: RunFolder, store: ModelStore) -> Path | None:
-    """As `find_start`; of a base that makes larger pictures than the recipe's, the layers up to its
-    size, in the run's folder. What is trained on these can be enlarged to the whole.
+    """Find as `find_start`; for a base that makes larger pictures than the recipe's, the layers up
+    to its size, in the run's folder. What is trained on these can be enlarged to the whole.
 
     Raises:
         ModelError: as `open_model`. ModelMissingError: as `find_start`.

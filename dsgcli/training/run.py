@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What the command line adds to a recipe."""
+    """Choices of the command line that are not in the recipe."""
 
     folder: Path
     """The run folder."""
@@ -54,7 +54,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSummary:
-    """What a run has come to."""
+    """Result of a run."""
 
     folder: Path
     done: tuple[str, ...]
@@ -156,7 +156,7 @@ class Context:
 
 
 def plan_of(recipe: Recipe, options: TrainOptions) -> RunPlan:
-    """What `train` would do, and what stands in its way."""
+    """The plan of `train`, with all problems."""
     from dsgcli.store import ModelStore
 
     store = ModelStore.open(options.pretrained)

@@ -1,4 +1,4 @@
-"""What a stage of training is, and what it hands to the shared loop.
+"""Interfaces of a stage of training and of the shared loop.
 
 Flow: recipe -> Stage.run(context) -> context.train(Trainable, Pictures, Plan) -> artifacts.
 A stage builds its networks and its losses; the loop owns everything else: batches, accumulation,
@@ -206,7 +206,8 @@ class Phase:
 
 
 class Trainable(Protocol):
-    """What a stage gives to the loop: everything that is saved, and the phases of an iteration."""
+    """The parts that a stage gives to the loop: everything that is saved, and the phases of an
+    iteration."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

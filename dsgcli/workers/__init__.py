@@ -1,4 +1,4 @@
-"""Work in pieces, for others to do: processes of this machine, or a cluster that is there already.
+"""Work in pieces, for others to do: processes of this machine, or an existing cluster.
 
 pieces       what a worker is, and how pieces are handed out     processes    joblib's loky
                                                                  cluster      joblib's Dask backend

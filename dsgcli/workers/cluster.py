@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster that is there already, through joblib's Dask backend.
+"""Workers of an existing Dask cluster, through joblib's Dask backend.
 
 Pieces are submitted one by one to joblib's backend, and not through `joblib.Parallel`, whose call
 ends with the first piece that fails. Dask gives a piece to another worker when its own is lost, and
@@ -121,7 +121,7 @@ class Cluster:
     def ask(
         self, question: Callable[..., R], *arguments: Any, workers: Sequence[str]
     ) -> dict[str, R | Refusal]:
-        """What each of these workers answers to a function, by address."""
+        """Call a function on each of these workers; returns the answers by address."""
         answers: dict[str, R | tuple[str]] = self.client.run(
             _answering(question), *arguments, workers=list(workers)
         )
@@ -227,7 +227,7 @@ def _answering(question: Callable[..., R]) -> Callable[..., R | tuple[str]]:
 
 
 def _hand_on(done: Future[Any], backend: Any, outcome: Future[R]) -> None:
-    """The one result of a batch of one call; a worker's end is told as such."""
+    """The one result of a batch of one call; a worker's end is an error of its own."""
     with contextlib.suppress(InvalidStateError):  # given up meanwhile
         try:
             results = backend.retrieve_result_callback(done.result())

@@ -40,10 +40,10 @@ class Workers(Protocol):
         ...
 
     def check(self) -> None:
-        """Make sure that there is still somebody to wait for.
+        """Make sure that a worker is left to wait for.
 
         Raises:
-            WorkerLostError: nobody is left, and nobody will come.
+            WorkerLostError: no worker is left, and none will come.
         """
         ...
 
@@ -54,7 +54,7 @@ class Workers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[P, R]):
-    """What became of a piece: a result, or an error."""
+    """Result of a piece of work: a value, or an error."""
 
     piece: P
     result: R | None = None
@@ -120,7 +120,7 @@ class Here:
         return future
 
     def check(self) -> None:
-        """Somebody is always here."""
+        """There is always a worker."""
 
     def close(self) -> None:
         """Nothing to let go of."""

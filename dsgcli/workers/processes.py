@@ -147,7 +147,7 @@ class _Slot:
 
 
 def _first_line(error: BaseException) -> str:
-    """What loky says of the end, without its advice."""
+    """Message of loky about the end of a process, without its advice."""
     lines = [line for line in str(error).splitlines() if "exit codes" in line] or [""]
     return lines[0].strip() or "killed, or out of memory"
 

@@ -332,7 +332,7 @@ def test_target_that_cannot_be_written_is_told(web, tmp_path, patience):
 
 
 def test_interrupted_download_leaves_its_part(web, target, patience):
-    """Ctrl-C: what is there is gone on with next time."""
+    """Ctrl-C: the part is resumed next time."""
 
     class Stop:
         def task(self, *_, **__):

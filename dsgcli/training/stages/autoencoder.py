@@ -47,7 +47,7 @@ from dsgcli.training.stage import Across, Batch, Draws, Phase, Scalars
 from dsgcli.types import LatentLayout
 
 BETA1 = 0.5
-"""Of Adam while the autoencoder grows: reconstruction is no game between two players."""
+"""First beta of Adam while the autoencoder grows: reconstruction is no game between two players."""
 LAST_RATE = 0.05
 """Where the cosine of the learning rate ends."""
 PRIOR_EVERY = 300
@@ -92,7 +92,7 @@ class Autoencoder:
 
 
 def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
-    """The same networks at a larger resolution; the picture begins as the smaller one enlarged."""
+    """Grow the networks to a larger resolution; the picture begins as the smaller one enlarged."""
     size_px = smaller.generator.config.size_px
     if config.size_px == size_px:
         return smaller
@@ -105,7 +105,7 @@ def grown(smaller: Autoencoder, config: GeneratorConfig) -> Autoencoder:
 @torch.no_grad()
 def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
     """More blocks on top: their ToRGB begins at zero, so the picture is the old one enlarged. The
-    prior has a row for each layer, and is fitted anew."""
+    prior has a row for each layer, and is fitted again."""
     larger = Generator(config)
     take_over(larger, smaller.state_dict(), but=("prior.",))
     for to_rgb in larger.to_rgbs[len(smaller.to_rgbs) :]:
@@ -115,8 +115,8 @@ def grown_generator(smaller: Generator, config: GeneratorConfig) -> Generator:
 
 @torch.no_grad()
 def grown_discriminator(smaller: Judge, config: GeneratorConfig) -> Judge:
-    """More blocks in front; the old ones keep their place before the end. Patches begin anew: what
-    is sharp differs."""
+    """More blocks in front; the old ones keep their place before the end. Patches start again:
+    sharpness differs."""
     if isinstance(smaller, PatchDiscriminator):
         return PatchDiscriminator(config)
     larger = Discriminator(config)
@@ -301,7 +301,7 @@ class AutoencoderTraining:
     # one pass
 
     def wanted(self, batch: Batch, draws: Draws | None = None) -> Tensor:
-        """What the generator should make of the portraits, (B, 3, S, S)."""
+        """Target of the generator for the portraits, (B, 3, S, S)."""
         return fit(batch.images, self.growth.size_px)
 
     def encode(self, images: Tensor, encoder: Encoder | None = None) -> Tensor:

@@ -224,7 +224,7 @@ class BaseStage:
 
 
 def load_players(context: RunContext, size_px: int) -> Players:
-    """The base to go on from; its discriminator begins anew if the file has none.
+    """The base to start from; its discriminator is new if the file has none.
 
     Raises:
         ModelMismatchError: of another size than the recipe's.

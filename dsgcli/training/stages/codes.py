@@ -50,7 +50,7 @@ def read_part(path: Path) -> Codes:
 
 
 Make = Callable[[range, Callable[[int], None]], Codes]
-"""(numbers of a batch, who is told how many of its steps are done) -> its codes."""
+"""(numbers of a batch, a callback for the number of finished steps) -> its codes."""
 
 
 class Parts:
@@ -101,7 +101,7 @@ def joined(parts: Sequence[Codes]) -> Codes:
 
 
 def exemplar_names(names: Sequence[str]) -> list[str]:
-    """What exemplars are called: file names without folder and ending, where these are unique."""
+    """Names of exemplars: file names without folder and ending, if these are unique."""
     short = [PurePosixPath(name).stem for name in names]
     return short if len(set(short)) == len(short) else list(names)
 

@@ -46,7 +46,7 @@ FLAG_DEVIATIONS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Destylized:
-    """What was found behind B portraits."""
+    """Codes and pictures found for B portraits."""
 
     exstyle: Tensor
     """(B, L, D) in Z+: the encoder's code of the portrait, unchanged."""
@@ -199,7 +199,7 @@ class Destylizer:
 class DestylizeStage:
     """From the style's portraits to their intrinsic and extrinsic codes.
 
-    Each batch is written when it is done, so a stopped run goes on with the next one.
+    Each batch is written when it is done, so an interrupted run continues with the next one.
     """
 
     name = "destylize"

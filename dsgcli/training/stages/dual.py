@@ -1,4 +1,4 @@
-"""What the two stages that train the extrinsic path share (`pretrain`, `transfer`).
+"""Parts that the two stages of the extrinsic path share (`pretrain`, `transfer`).
 
 Only `res` (ModRes, T_c) and `style` (T_s) learn; the photographic generator inside stays as it is,
 and is neither trained nor stored with checkpoints. Both are averaged: the published code leaves T_s

@@ -194,7 +194,7 @@ def _fixed_z(generator: Generator, count: int) -> Tensor:
 
 
 class EncoderStage:
-    """From a base to its encoder. Goes on with an encoder that is there; its identity loss is off
+    """From a base to its encoder. Continues to train an existing encoder; its identity loss is off
     when the recipe's identity network is the encoder itself."""
 
     name = "encoder"

@@ -34,7 +34,7 @@ EncodeToW = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """What one step learns from."""
+    """The batch of one step."""
 
     ws: Tensor
     """(B, L, D): the face's code in W+."""

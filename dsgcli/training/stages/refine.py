@@ -133,8 +133,8 @@ def refine(
     folder: Path,
     after: Callable[[int], None],
 ) -> Codes:
-    """The same codes with refined ones, and a sheet for each exemplar: the exemplar, as it was
-    drawn before, and after."""
+    """Return the codes with refined ones, and write a sheet for each exemplar: the exemplar, as it
+    was drawn before, and after."""
     assert codes.instyle is not None
     exstyle, instyle = codes.exstyle.to(images.device), codes.instyle.to(images.device)
     refined, fitted = refiner.run(images, instyle, exstyle, noise, after)

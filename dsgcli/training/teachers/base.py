@@ -1,4 +1,4 @@
-"""What a teacher is, and its pairs on disk.
+"""The interface of a teacher, and its pairs on disk.
 
 Flow: Teacher.draw(key, count) -> PairChunk -> pairs-0000.npy and .json -> PairSet, a memory-mapped
 set of (photograph, drawn photograph, exemplar, degrees) that training reads.
@@ -141,7 +141,7 @@ class PairSet:
         return self._read(indices, 0, size_px)
 
     def drawn(self, indices: Sequence[int], size_px: int) -> Tensor:
-        """What the teacher made of them, the same shape."""
+        """Drawings of the teacher, in the same shape."""
         return self._read(indices, 1, size_px)
 
     def _read(self, indices: Sequence[int], which: int, size_px: int) -> Tensor:

@@ -50,7 +50,7 @@ class DualStyleGANTeacher:
     codes: Path
     """Extrinsic codes of the exemplars, in the order of `pack`."""
     pack: Pack
-    """What the style encoder sees of the exemplars."""
+    """Exemplars as the style encoder sees them."""
 
     @property
     def exemplars(self) -> Pictures:

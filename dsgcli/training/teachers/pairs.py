@@ -50,7 +50,7 @@ class FolderTeacher:
 
     before: Pack
     after: Pack
-    """The same names, aligned by the photographs' faces."""
+    """Drawings of these names, aligned by the photographs' faces."""
 
     @property
     def exemplars(self) -> Pictures:
