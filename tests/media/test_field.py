@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
-from media.clips import write_clip
-from PIL import ExifTags, Image
+from media.clips import COUNT, drawn, number_of, see_through, write_clip
+from PIL import ExifTags, Image, PngImagePlugin
 
 from dsgcli.console import exit_code_of, write_json
 from dsgcli.errors import InterruptedRunError, MediaError, SinkError, SourceError
@@ -23,7 +25,7 @@ from dsgcli.media.files import (
     place_of,
     printable,
 )
-from dsgcli.media.images import write_image
+from dsgcli.media.images import read_image, write_image
 from dsgcli.media.read import open_source, read_metadata
 from dsgcli.media.write import holds_alpha, open_sink
 
@@ -178,9 +180,9 @@ def test_output_that_is_a_looping_link_is_told(tmp_path):
 # ── what photographs say ─────────────────────────────────────────────────────────────────────────
 
 XMP = b"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
-<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"
- xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"/></rdf:RDF></x:xmpmeta>
+<rdf:RDF xmlns:rdf="urn:rdf">
+<rdf:Description xmlns:tiff="urn:tiff" tiff:Orientation="6"
+ xmlns:xmp="urn:xmp" xmp:Rating="4"/></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""
 IPTC = b"\x1c\x02\x78\x00\x05Smile\x1c\x02\x5a\x00\x06Lisbon"
 """Records 2:120 (caption) and 2:90 (city)."""
@@ -263,7 +265,7 @@ def test_data_that_a_jpeg_cannot_hold_are_left_out(tmp_path):
         (b"II*\0\x10\0\0\0CR\x02\0", "raw photograph"),
         (b"v/1\x01", "OpenEXR"),
         (b"#?RADIANCE\n", "Radiance"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'>", "vector drawing"),
+        (b"<svg width='9'>", "vector drawing"),
         (b"%PDF-1.7\n", "PDF"),
     ],
 )
@@ -278,3 +280,91 @@ def test_thumbnail_of_a_raw_photograph_is_not_drawn_for_it(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.dng", format="TIFF", tiffinfo={254: 1})
     with pytest.raises(SourceError, match="raw photograph"):
         open_source(tmp_path / "a.dng")
+
+
+# ── inputs of the kind that public reports are about ─────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "pipe:1.gif", "concat:a.mkv", "%03d.mp4", "a|b.gif"])
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_name_that_looks_like_an_address_is_written(tmp_path, monkeypatch, name):
+    """FFmpeg takes what stands before a colon for a protocol, in a relative path."""
+    monkeypatch.chdir(tmp_path)
+    redraw(write_clip(tmp_path / "in.mkv"), Path(name))
+    assert (tmp_path / name).stat().st_size
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_jpeg_that_lacks_only_its_end_mark_is_read(tmp_path, cut):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (96, 128, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg")
+    whole = read_image(tmp_path / "a.jpg").pixels
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:-cut])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg").pixels, whole)
+    (tmp_path / "a.jpg").write_bytes(data[:-40])
+    with pytest.raises(SourceError, match="damaged or cut off"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_png_with_megabytes_of_text_is_read(tmp_path):
+    """Generators of pictures store their settings in them."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "a" * 2_000_000, zip=True)
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=text)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, PIXELS)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientation_that_does_not_exist_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, PIXELS)
+
+
+def test_first_picture_of_a_multi_picture_jpeg_is_drawn(tmp_path):
+    """Telephones store a gain map or a second view behind the photograph."""
+    first, second = Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    with open_source(tmp_path / "a.jpg") as source:
+        (frame,) = source
+    assert np.abs(frame.pixels.astype(int) - PIXELS).mean() < 4
+
+
+def test_shape_of_pixels_that_changes_is_mentioned(tmp_path):
+    options = {"crf": "10"}
+    parts = [
+        write_clip(tmp_path / f"{i}.ts", pix_fmt="yuv420p", options=options, aspect=aspect)
+        for i, aspect in enumerate([None, Fraction(4, 3)])
+    ]
+    (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(tmp_path / "a.ts") as source:
+        assert len({frame.size_px for frame in source}) == 1
+        assert any("shape of its pixels changes" in text for text in source.info.warnings)
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("qtrle", "argb"), ("png", "rgba")])
+def test_cut_out_of_an_editor_keeps_its_transparency(tmp_path, codec, pix_fmt):
+    def cut_out(number, *_):
+        return np.dstack([drawn(number), see_through(number)])
+
+    path = write_clip(tmp_path / "a.mov", codec=codec, pix_fmt=pix_fmt, options={}, draw=cut_out)
+    redraw(path, tmp_path / "b.mov", alpha=True)
+    with open_source(tmp_path / "b.mov") as source:
+        assert (source.info.codec, source.info.has_alpha) == ("prores", True)
+        shown = list(source)
+    assert [number_of(frame.pixels) for frame in shown] == list(range(COUNT))
+    assert shown[0].alpha.min() < 8 and shown[0].alpha.max() > 247
+
+
+def test_clock_of_a_broadcast_that_wraps_is_followed(tmp_path):
+    """MPEG-TS counts 33 bits of 90 kHz: it starts over after 26.5 hours, here in the middle."""
+    path = write_clip(
+        tmp_path / "a.ts", pix_fmt="yuv420p", options={"crf": "10"}, start_s=Fraction(954435, 10)
+    )
+    with open_source(path) as source:
+        shown = list(source)
+    assert [frame.time for frame in shown] == [Fraction(i, 25) for i in range(COUNT)]
