@@ -25,7 +25,7 @@ def watch(
         Path, typer.Argument(metavar="FOLDER", help="Where pictures and clips arrive.")
     ],
     *,
-    output: Annotated[Path, output_to("FOLDER", "Where the drawings go.", show_default=False)],
+    output: Annotated[Path, output_to("FOLDER", "Where the drawings go.", False)],
     recursive: Annotated[
         bool,
         typer.Option("--recursive", "-r", help="Subfolders too.", rich_help_panel=FILES_GROUP),
