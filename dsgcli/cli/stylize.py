@@ -80,7 +80,7 @@ def stylize(
     if to_stdout:
         return
     chosen = bool(look.exemplar) or look.style != Look().style
-    parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched)
+    parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched, verbose=talk.verbose > 0)
     talk.terminal.summary(summary.as_json(), *parts)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
@@ -117,27 +117,48 @@ def piped(sources: list[str], output: Path | None) -> Iterator[tuple[list[str], 
             sys.stdout.buffer.flush()
 
 
-def _parts(summary: Summary, *, chosen: bool = True, told: bool = False) -> list[Table | str]:
-    """Files, then some lines about the whole: a screen of both, however many files there were.
+def _parts(
+    summary: Summary, *, chosen: bool = True, told: bool = False, verbose: bool = False
+) -> list[Table | str]:
+    """What was written, then some lines about the whole: a screen of both, however many files.
 
     Args:
         chosen: whether the style was named; else others are pointed to.
         told: whether failures were seen where this is seen; they are not said again then.
+        verbose: say the time of each stage, and what the machine is.
     """
     files = summary.files
     if len(files) > MAX_ROWS:  # what wants to be looked at comes first
         files = sorted(files, key=lambda result: STATUS_ORDER.index(result.status))
-    table = Table(("output", "", "frames", "faces", "frames/s"), [*map(_row, files[:MAX_ROWS])])
-    seconds_by_stage = summary.stages.items()
-    stages = ", ".join(f"{name} {s:.1f} s" for name, s in seconds_by_stage if s >= LEAST_SAID_S)
-    machine = ", ".join(f"{name} {value}" for name, value in summary.machine.items())
     notes = [f"{r.source.name}: {note}" for r in summary.files for note in r.notes]
     failed = [] if told else [_problem(result) for result in summary.failed]
-    lines = [f"{summary.seconds:.1f} s; stages overlap: {stages}", machine]
+    lines = [*_counts(summary.files)]
     lines += [*_first(notes), *_first(failed), *_hints(summary.files)]
     if any(result.status == "done" for result in files) and not chosen:
         lines.append(f"drawn in {summary.styles[0]}; `dsg styles list` has others for --style")
-    return [table, "\n".join([*_counts(summary.files), *lines])]
+    if verbose:
+        stages = ", ".join(
+            f"{name} {s:.1f} s" for name, s in summary.stages.items() if s >= LEAST_SAID_S
+        )
+        lines.append(f"{summary.seconds:.1f} s; stages overlap: {stages}")
+        lines.append(", ".join(f"{name} {value}" for name, value in summary.machine.items()))
+    if len(files) == 1 and files[0].status == "done":
+        return ["\n".join([*_written(files[0], summary), *lines])]
+    table = Table(("output", "", "frames", "faces"), [*map(_row, files[:MAX_ROWS])])
+    return [table, "\n".join(lines)] if lines else [table]
+
+
+def _written(result: FileResult, summary: Summary) -> list[str]:
+    """`Wrote me_noir-3.jpg (1 face, noir-3)`, a line for each output."""
+    found = []
+    for path, style in zip(result.outputs, summary.styles, strict=False):
+        if result.frames > 1:
+            rate = result.frames / result.seconds if result.seconds > 0 else 0.0
+            what = f"{result.frames} frames, {rate:.1f} a second"
+        else:
+            what = "1 face" if result.faces == 1 else f"{result.faces} faces"
+        found.append(f"Wrote {path} ({what}, {style})")
+    return found
 
 
 def _counts(files: Sequence[FileResult]) -> list[str]:
@@ -165,9 +186,8 @@ def _hints(files: Sequence[FileResult]) -> list[str]:
 def _row(result: FileResult) -> tuple[Cell, ...]:
     name = "\n".join(map(str, result.outputs)) or str(result.source)
     if result.status != "done":
-        return name, result.status, None, None, None
-    rate = round(result.frames / result.seconds, 1) if result.seconds > 0 else None
-    return name, result.status, result.frames, result.faces, rate
+        return name, result.status, None, None
+    return name, result.status, result.frames, result.faces
 
 
 def _problem(result: FileResult) -> str:
