@@ -300,7 +300,12 @@ class FramePainter:
     def __call__(self, pixels: Pixels, alpha: Pixels | None) -> VideoFrame:
         """Convert one frame; a last column or row is repeated where the size asks for it."""
         stored = pixels if alpha is None else np.dstack([pixels, alpha])
-        stored = _pad(np.ascontiguousarray(stored), self._size)
+        height, width = stored.shape[:2]
+        right, below = self._size[0] - width, self._size[1] - height
+        assert right in (0, 1) and below in (0, 1), "frames of one video have one size"
+        if right or below:
+            stored = np.pad(stored, ((0, below), (0, right), (0, 0)), mode="edge")
+        stored = np.ascontiguousarray(stored)
         picture = VideoFrame.from_ndarray(stored, "rgb24" if alpha is None else "rgba")
         picture.colorspace, picture.color_range = RGB, ColorRange.JPEG
         color = self._color
@@ -316,15 +321,6 @@ class FramePainter:
         painted.color_range = ColorRange.JPEG if color.full_range else ColorRange.MPEG
         painted.color_primaries, painted.color_trc = color.primaries, color.transfer
         return painted
-
-
-def _pad(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
-    height, width = pixels.shape[:2]
-    right, below = size_px[0] - width, size_px[1] - height
-    if right == 0 and below == 0:
-        return pixels
-    assert right in (0, 1) and below in (0, 1), "frames of one video have one size"
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
 def output_color(source: ColorFacts | None, pix_fmt: str) -> ColorFacts:

@@ -27,6 +27,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -154,7 +155,8 @@ def _join(
         muxer = Muxer(target, head.spec, options, source, notes, encode)
         try:
             delay = max(tail[0] for tail in map(_read_tail, segments) if tail)
-            for packet in _restamped(_all_packets(segments, head.spec), delay, head.spec):
+            packets = chain.from_iterable(_packets(path, head.spec) for path in segments)
+            for packet in _restamped(packets, delay, head.spec):
                 muxer.mux(packet)
             muxer.close()
         except BaseException:
@@ -288,20 +290,11 @@ def _packets(path: Path, spec: EncoderSpec) -> Iterator[Packet[VideoStream]]:
             packet.pts, packet.duration = pts, duration
             packet.time_base, packet.is_keyframe = spec.time_base, bool(key)
             if alpha_size:
-                _attach_alpha(packet, file.read(alpha_size))
+                kind = packet_sidedata_type_from_literal(_ALPHA)
+                side_data = PacketSideData(kind, alpha_size)  # type: ignore[call-arg]  # missing in its stub
+                side_data.update(file.read(alpha_size))
+                packet.set_sidedata(side_data)
             yield packet
-
-
-def _all_packets(segments: Sequence[Path], spec: EncoderSpec) -> Iterator[Packet[VideoStream]]:
-    for path in segments:
-        yield from _packets(path, spec)
-
-
-def _attach_alpha(packet: Packet[VideoStream], data: bytes) -> None:
-    kind = packet_sidedata_type_from_literal(_ALPHA)
-    side_data = PacketSideData(kind, len(data))  # type: ignore[call-arg]  # missing in its stub
-    side_data.update(data)
-    packet.set_sidedata(side_data)
 
 
 def _restamped(

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
@@ -24,7 +24,6 @@ from av.container.input import InputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.stream import Disposition
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -178,7 +177,12 @@ class Decoder:
         self.damage = Damage()
         self.time_base = self.stream.time_base or Fraction(1, 1000)
         self.has_alpha = self.stream.metadata.get("alpha_mode") == "1"
-        self._context = self._choose_context()
+        self._context = self.stream.codec_context
+        by = ALPHA_DECODERS.get(self._context.codec.canonical_name)
+        if self.has_alpha and by:
+            self._context = av.CodecContext.create(by, "r")  # type: ignore[assignment]
+        else:
+            self._context.thread_type, self._context.thread_count = ThreadType.AUTO, 0
 
     def seek(self, time: Fraction) -> bool:
         """Go to a key frame at or before a container time; False if the file cannot seek."""
@@ -215,26 +219,17 @@ class Decoder:
         Raises:
             SourceError: more than `MAX_DAMAGED_IN_A_ROW` packets in a row failed.
         """
-        if self._counts_in_decoding_order():
-            yield from _in_display_order(self._decoded())
-        else:
-            yield from self._decoded()
+        packets = self._packets()
+        pictures = chain.from_iterable(iter(lambda: self._decode_next(packets), None))
+        # AVI has no other stamps than the order in which pictures are decoded
+        avi = self.container.format.name == "avi" and self._context.has_b_frames
+        yield from _in_display_order(pictures) if avi else pictures
 
     def close(self) -> None:
         """Let go of the file; safe while another thread decodes."""
         with self._lock:
             self.closed = True
             self.container.close()
-
-    def _decoded(self) -> Iterator[VideoFrame]:
-        packets = self._packets()
-        while (pictures := self._decode_next(packets)) is not None:
-            yield from pictures
-
-    def _counts_in_decoding_order(self) -> bool:
-        """Whether the stamps of the container are the order in which pictures are decoded: AVI has
-        no others."""
-        return self.container.format.name == "avi" and self._context.has_b_frames
 
     def _decode_next(self, packets: Iterator[Packet[VideoStream]]) -> list[VideoFrame] | None:
         """The pictures of one packet; None at the end."""
@@ -250,21 +245,15 @@ class Decoder:
                 self._failed_in_a_row += 1
                 self.damage.packets += 1
                 if self._failed_in_a_row > MAX_DAMAGED_IN_A_ROW:
-                    raise SourceError(self._hopeless()) from error
+                    raise SourceError(
+                        f"{self._path}: {MAX_DAMAGED_IN_A_ROW} packets in a row cannot be decoded; "
+                        f"pass --end to stop before the damaged part"
+                    ) from error
                 return []
         if pictures:
             self._failed_in_a_row = 0
         self.damage.frames += sum(picture.is_corrupt for picture in pictures)
         return pictures
-
-    def _choose_context(self) -> VideoCodecContext:
-        context = self.stream.codec_context
-        decoder = ALPHA_DECODERS.get(context.codec.canonical_name)
-        if self.has_alpha and decoder:
-            return av.CodecContext.create(decoder, "r")  # type: ignore[return-value]
-        context.thread_type = ThreadType.AUTO
-        context.thread_count = 0
-        return context
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Demux, one packet behind, so that a last one which is cut off is never decoded: behind
@@ -289,12 +278,6 @@ class Decoder:
             flush: Packet[VideoStream] = Packet()  # type: ignore[assignment]
             flush.stream = self.stream
             yield flush
-
-    def _hopeless(self) -> str:
-        return (
-            f"{self._path}: {MAX_DAMAGED_IN_A_ROW} packets in a row cannot be decoded; "
-            f"pass --end to stop before the damaged part"
-        )
 
 
 def _cannot_open(path: Path, error: av.FFmpegError) -> str:
