@@ -350,6 +350,7 @@ def _rgb(image: Image.Image) -> Pixels:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Pillow clips 16-bit grey when it converts; scale it instead. Floats are taken as 0 to 1."""
     if image.mode.startswith("I"):
+        # 65535 / 257 = 255: exact, where a shift by 8 bits would darken
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
@@ -364,6 +365,7 @@ def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image |
     if not profile:
         return None
     source = image
+    # profiles are of RGB, grey or CMYK: transparency goes aside, palettes are unfolded
     if image.mode in ("P", "PA", "LA", "RGBA", "1"):
         source = image.convert("L" if image.mode in ("LA", "1") else "RGB")
     try:

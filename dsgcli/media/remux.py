@@ -354,6 +354,7 @@ class CopiedTrack(Track):
         time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
         if not self.window.holds(time):
             return
+        # from the container's time to that of the output, and on by what clocks stepped back
         offset = round(self.window.begin / packet.time_base)
         self._move(packet, self._shift - offset)
         if self._drop_priming and packet.dts < 0:
@@ -528,6 +529,7 @@ class EncodedAudio(Track):
                 break
             assert isinstance(frame, AudioFrame)
             if self._fifo is None:
+                # the first sample says where sound begins; from here on samples are counted
                 self._fifo = AudioFifo()
                 base = frame.time_base or Fraction(1, frame.sample_rate)
                 self._begin = round((frame.pts or 0) * base * frame.sample_rate)

@@ -173,7 +173,12 @@ class SegmentSink(FrameSink):
         self, path: Path, target: Path, options: SinkOptions, source: SourceInfo | None
     ) -> None:
         self.path, self.num_frames, self.notes = path, 0, []
-        self._target, self._options = _stored_as(target, options)
+        if target.suffix.lower() not in CONTAINERS or target.is_dir():
+            target = Path("segment.mkv")
+            options = replace(
+                options, codec=LOSSLESS, crf=None, preset=None, pix_fmt=None, codec_options={}
+            )
+        self._target, self._options = target, options
         choose_encoder(self._target, self._options)  # says now if that cannot be
         self._source = source
         self._beside = AtomicFile(path)
@@ -233,22 +238,13 @@ class SegmentSink(FrameSink):
     def _store(self, packet: Packet[VideoStream]) -> None:
         assert self._file is not None and packet.pts is not None
         alpha = bytes(packet.get_sidedata(_ALPHA)) if packet.has_sidedata(_ALPHA) else b""
+        # packets that were stored before this one and are shown after it
         self._delay = max(self._delay, sum(pts > packet.pts for pts in self._recent))
         self._recent.append(packet.pts)
         numbers = (packet.size, packet.pts, packet.duration or 0, packet.is_keyframe, len(alpha))
         self._file.write(_PACKET.pack(*numbers))
         self._file.write(bytes(packet))
         self._file.write(alpha)
-
-
-def _stored_as(target: Path, options: SinkOptions) -> tuple[Path, SinkOptions]:
-    """Name and options by which the encoder of a segment is chosen."""
-    if target.suffix.lower() in CONTAINERS and not target.is_dir():
-        return target, options
-    lossless = replace(
-        options, codec=LOSSLESS, crf=None, preset=None, pix_fmt=None, codec_options={}
-    )
-    return Path("segment.mkv"), lossless
 
 
 def _check(path: Path) -> SegmentHead:

@@ -259,6 +259,7 @@ def _clock(codec: str, source: SourceInfo | None) -> Fraction:
     """A time base in which every frame time of the source is a whole number, if there is one."""
     ticks = COARSEST_CLOCK
     if source is not None and source.time_base is not None:
+        # times of frames are multiples of the time base, less where 0 and --start are
         parts = (source.time_base, source.origin, source.start)
         exact = math.lcm(*(part.denominator for part in parts))
         if exact <= FINEST_CLOCK:
@@ -364,7 +365,11 @@ class Muxer:
             if kind.format in ("mp4", "mov")
             else {},
         )
-        self.stream = self._add_video(spec)
+        self.stream = open_encoder(
+            lambda: self._container.add_stream(spec.codec, rate=spec.rate), spec
+        )
+        spec.configure(self.stream.codec_context)
+        self.stream.time_base = spec.time_base
         if source is not None and source.kind == "video":
             self._copier = Copier(source, options, self._container, kind, notes, encode)
         if options.metadata:
@@ -401,17 +406,6 @@ class Muxer:
             pass
         finally:
             self._beside.discard()
-
-    def _add_video(self, spec: EncoderSpec) -> VideoStream:
-        def add() -> VideoStream:
-            stream = self._container.add_stream(spec.codec, rate=spec.rate)
-            assert isinstance(stream, VideoStream)
-            return stream
-
-        stream: VideoStream = open_encoder(add, spec)
-        spec.configure(stream.codec_context)
-        stream.time_base = spec.time_base
-        return stream
 
 
 class VideoSink(FrameSink):
