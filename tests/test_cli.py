@@ -62,7 +62,7 @@ def _no_settings_of_this_machine(monkeypatch, tmp_path):
 def test_all_commands_are_there():
     assert {words[0] for words in commands() if words} == {
         *("train", "destylize", "stylize", "sample", "interpolate", "models", "styles", "doctor"),
-        *("report", "try"),
+        *("report", "try", "watch"),
     }
 
 

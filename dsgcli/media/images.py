@@ -83,6 +83,7 @@ WEBP_QUALITY = 90
 """Visually lossless; `quality=` overrides either."""
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow warns by its own limit; `open_picture` enforces ours
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # generators of pictures store megabytes of their settings
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of odd tags helps no user
 
 BROKEN = (
@@ -176,13 +177,36 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def load_frame(image: Image.Image, path: Path) -> Frame:
-    """Decode the frame at which an open picture stands."""
+    """Decode the frame at which an open picture stands.
+
+    Raises:
+        SourceError: it is damaged or cut off. A JPEG that lacks nothing but its end mark is whole.
+    """
     try:
-        image.load()
+        try:
+            image.load()
+        except OSError:
+            image = _without_end_mark(path)
         upright = ImageOps.exif_transpose(image)
         return Frame(pixels=_rgb(upright), alpha=_alpha(upright))
     except BROKEN as error:
         raise SourceError(f"{path} is damaged or cut off ({error}); get the file again") from error
+
+
+def _without_end_mark(path: Path) -> Image.Image:
+    """A JPEG whose pixels are all there, though its last two bytes or more are not.
+
+    Raises:
+        OSError: pixels are missing. Then what is decoded depends on what is put behind.
+    """
+    data = path.read_bytes().rstrip(b"\xff")  # half an end mark
+    pictures = [
+        Image.open(io.BytesIO(data + more + b"\xff\xd9"), formats=("JPEG",))
+        for more in (b"", b"\x55" * 64)
+    ]
+    if pictures[0].tobytes() != pictures[1].tobytes():
+        raise OSError("pixels are missing")
+    return pictures[0]
 
 
 def photo_data(image: Image.Image) -> PhotoData:
@@ -475,7 +499,8 @@ def exif_bytes(metadata: Mapping[str, str], own: bytes = b"") -> bytes:
     exif = Image.Exif()
     if own:
         exif.load(own)
-        exif.get_ifd(ExifTags.IFD.GPSInfo)
+        if ExifTags.IFD.GPSInfo in exif:
+            exif.get_ifd(ExifTags.IFD.GPSInfo)  # read now, so that it is written
     comment = _ASCII + json.dumps(dict(metadata)).encode("ascii")
     exif.get_ifd(ExifTags.IFD.Exif)[_USER_COMMENT] = comment
     return exif.tobytes()

@@ -75,7 +75,7 @@ class Copier:
     ) -> None:
         assert source.path is not None
         self.notes = notes
-        self._output, self._container = output, container
+        self._output, self._container, self._location = output, container, options.location
         self._window, self._encode = Window(source), frozenset(encode)
         self._input = open_container(source.path)
         self._tracks: dict[int, Track] = {}
@@ -154,6 +154,9 @@ class Copier:
             )
         elif stream.type != "attachment":
             self._tracks[stream.index] = track
+        if track is not None and not self._location:
+            for key in filter(names_place, list(track.target.metadata)):
+                del track.target.metadata[key]
 
     def _copied(self, stream: Stream) -> Track | None:
         if stream.type == "attachment":
@@ -228,7 +231,16 @@ class Copier:
                 chapter["time_base"] = MILLISECOND
                 moved.append(chapter)
         self._output.set_chapters(moved)
-        self._output.metadata.update(source.metadata)
+        self._output.metadata.update(
+            (key, text)
+            for key, text in source.metadata.items()
+            if self._location or not names_place(key)
+        )
+
+
+def names_place(key: str) -> bool:
+    """Whether a tag says where a video was taken: `location`, `com.apple.quicktime.location...`."""
+    return "location" in key.lower() or "gps" in key.lower()
 
 
 def pick_layout(encoder: str, wanted: av.AudioLayout, rate: int) -> av.AudioLayout:

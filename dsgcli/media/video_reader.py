@@ -204,6 +204,11 @@ class Decoder:
             return None
         return Fraction(aspect)
 
+    @property
+    def decoded_aspect(self) -> Fraction | None:
+        """The same for the pictures that are decoded now; recordings may change it."""
+        return self._context.sample_aspect_ratio or None
+
     def frames(self) -> Iterator[VideoFrame]:
         """Decode to the end, or until closed; what cannot be decoded is counted in `damage`.
 
@@ -516,15 +521,22 @@ class VideoSource(FrameSource):
                 decoder.close()
                 decoder = self._decoder()
             first = last = None
-            count, holes = 0, _Holes()
+            count, holes, aspect = 0, _Holes(), None
             for picture in self._timed(decoder):
                 if self.info.end is not None and picture.time >= self.info.end:
                     return
                 if last is not None:
                     holes.look(last.time, picture.time)
+                aspect = aspect if first else decoder.decoded_aspect
                 first, last, count = first or picture, picture, count + 1
                 if picture.time >= begin:
                     yield picture
+                if decoder.decoded_aspect != aspect:
+                    self.info.warn(
+                        f"the shape of its pixels changes at about {float(picture.time):.2f} s; "
+                        f"what follows is stretched like the first"
+                    )
+                    aspect = decoder.decoded_aspect
             if first is not None and last is not None and not decoder.closed:
                 spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
                 self._conclude(decoder, last, spacing)

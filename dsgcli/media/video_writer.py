@@ -360,7 +360,7 @@ class Muxer:
         self._beside = AtomicFile(path)
         self._copier: Copier | None = None
         self._container: OutputContainer = av.open(
-            str(self._beside.temporary),
+            str(self._beside.temporary.absolute()),  # `12:30.mp4` alone would be an address
             "w",
             format=kind.format,
             # the index in front, edit lists as exact as the stream's clock
@@ -551,7 +551,10 @@ class GifSink(FrameSink):
         rounds = self._options.loop
         loop = {0: "0", 1: "-1"}.get(rounds, str(rounds - 1))  # the muxer counts the extra ones
         self._container = av.open(
-            str(self._beside.temporary), "w", format="gif", container_options={"loop": loop}
+            str(self._beside.temporary.absolute()),
+            "w",
+            format="gif",
+            container_options={"loop": loop},
         )
         stream = self._container.add_stream("gif", rate=25)
         assert isinstance(stream, VideoStream)

@@ -94,6 +94,14 @@ def is_numbered(path: Path) -> bool:
     return images.can_write(path) and NUMBER.search(path.name) is not None
 
 
+def is_occupied(path: Path) -> bool:
+    """Whether something is in the place of an output: a file, a folder that is not empty, or the
+    first picture of a numbered sequence."""
+    if path.is_dir():
+        return any(path.iterdir())
+    return path.exists() or (is_numbered(path) and path.with_name(numbered(path.name, 0)).exists())
+
+
 class PictureSink(FrameSink):
     """One picture."""
 

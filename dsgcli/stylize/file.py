@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.base import FrameSink, FrameSource, SinkOptions, SourceInfo, abort_quietly
-from dsgcli.media.files import check_output
 from dsgcli.media.read import open_source
 from dsgcli.media.write import PictureSink, holds_alpha, open_sink
 from dsgcli.runtime import return_freed_memory
@@ -45,7 +44,9 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     """
     started = time.monotonic()
     options = studio.options
-    with open_source(job.source.path, start=options.start, end=options.end) as source:
+    with open_source(
+        job.source.path, start=options.start, end=options.end, rate=options.rate
+    ) as source:
         sinks = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, sinks, strict=True):
             check_target(path, sink, source.info)
@@ -73,7 +74,6 @@ def check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
     Raises:
         SinkError, UsageError: as `open_sink`, or a picture's name for many frames.
     """
-    check_output(path, overwrite=True)
     sink = open_sink(path, options, info)
     sink.abort()
     if info.kind != "picture" and isinstance(sink, PictureSink):
@@ -116,6 +116,7 @@ def _sink_options(options: StylizeOptions, about: dict[str, str]) -> SinkOptions
         codec_options=dict(_pair(option) for option in options.codec_option),
         audio=options.audio,
         alpha=options.alpha,
+        location=options.location,
         metadata=about,
         overwrite=True,  # whether it may be replaced was decided before
     )
@@ -220,6 +221,7 @@ class _Video:
             start=options.start,
             end=options.end,
             skip=point.frame,
+            rate=options.rate,
         ) as rest:
             count = point.segment + self._write(segments, point, rest)
             self.source.info.warnings += rest.info.warnings

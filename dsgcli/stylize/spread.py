@@ -230,7 +230,7 @@ class _Batch:
 def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
     """The source of a video that is long enough to be worth splitting, and says so itself."""
     path = job.source.path
-    if options.preview or path.suffix.lower() not in VIDEO_SUFFIXES:
+    if options.preview or options.rate or path.suffix.lower() not in VIDEO_SUFFIXES:
         return None
     from dsgcli.stylize.record import open_stretches
 

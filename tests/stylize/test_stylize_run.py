@@ -272,22 +272,30 @@ def test_a_file_of_somebody_else_is_never_replaced_unasked(stage, folder, tmp_pa
     assert (tmp_path / "out" / "1_toon-ada.png").read_text() == "my notes"
 
 
-@pytest.mark.parametrize("theirs", ["foreign", "made otherwise"])
-def test_an_output_that_is_named_and_there_is_refused_before_any_work(
-    stage, picture, tmp_path, theirs
+def test_an_output_that_is_named_and_of_somebody_else_is_refused_before_any_work(
+    stage, picture, tmp_path
 ):
     other = tmp_path / "other.png"
     write_image(other, paint([HERE], scene=1))
     target = tmp_path / "a_toon-ada.png"
-    if theirs == "foreign":
-        shutil.copy(picture, target)
-    else:
-        stage.run(picture, output=target, structure=0.2)
+    shutil.copy(picture, target)
     before = target.read_bytes()
     with pytest.raises(OutputExistsError, match=r"a_toon-ada\.png exists"):
         stage.run(other, picture)
     assert target.read_bytes() == before
     assert not (tmp_path / "other_toon-ada.png").exists()
+
+
+def test_an_output_made_with_other_settings_gets_a_neighbor(stage, picture, tmp_path):
+    first = stage.run(picture, structure=0.2).files[0]
+    before = first.outputs[0].read_bytes()
+    second = stage.run(picture, structure=0.9).files[0]
+    assert [path.name for path in second.outputs] == ["a_toon-ada-2.png"]
+    assert first.outputs[0].read_bytes() == before
+    again = stage.run(picture, structure=0.9).files[0]  # the same settings: nothing to do
+    assert (again.status, again.outputs) == ("skipped", second.outputs)
+    third = stage.run(picture, structure=0.5).files[0]
+    assert [path.name for path in third.outputs] == ["a_toon-ada-3.png"]
 
 
 def test_a_second_run_over_a_folder_does_not_draw_the_drawings_of_the_first(stage, folder):
@@ -318,6 +326,7 @@ def test_files_that_are_named_are_looked_at_in_the_order_given(stage, folder):
 # ── the key of what is made ──────────────────────────────────────────────────────────────────────
 
 CHANGED = {
+    "strength": 0.5,
     "structure": 0.5,
     "color": 0.5,
     "weights": (1.0,) * 10,
