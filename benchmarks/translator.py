@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsgcli.backends.choice import pick_translator_backend, problem_of
+from dsgcli.inference.backend import pick_translator_backend, problem_of
 from dsgcli.models.translator import Translator, TranslatorConfig
 from dsgcli.runtime import BackendName, keep_freed_memory
 

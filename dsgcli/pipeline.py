@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsgcli.backends.base import Backend, Recent, Run, TorchBackend
-from dsgcli.backends.batches import one_by_one
-from dsgcli.backends.choice import pick_translator_backend
 from dsgcli.errors import ModelMissingError, UsageError
+from dsgcli.inference.backend import TorchBackend, pick_translator_backend
+from dsgcli.inference.base import Backend, Recent, Run, one_by_one
 from dsgcli.models.translator import STRIDE_PX
 from dsgcli.portraits import Look, Portraits, area_resize, load_portraits, to_images, to_pixels
 from dsgcli.runtime import BackendName, Precision, keep_freed_memory, pick_device, pick_precision

@@ -227,10 +227,10 @@ Precision = Annotated[
     ),
 ]
 Backend = Annotated[
-    Literal["auto", "torch", "compile", "openvino", "cuda-graph"],
+    Literal["auto", "torch", "compile", "openvino"],
     typer.Option(
         metavar="NAME",
-        help="Engine of the networks: auto, torch, compile, openvino or cuda-graph; auto takes the "
+        help="Engine of the networks: auto, torch, compile or openvino; auto takes the "
         "fastest that is installed and worth its start-up time.",
         rich_help_panel=MACHINE_GROUP,
     ),

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsgcli.models import winograd
+from dsgcli.inference import winograd
 from dsgcli.models.translator import (
     SHAPE_ROWS,
     SLOPE,
@@ -244,7 +244,7 @@ def _with_residual(block: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fold(
+def fold_translator(
     translator: Translator,
     code: Tensor,
     weights: Tensor | Sequence[float],

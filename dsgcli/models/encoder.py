@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
-from dsgcli.models.bound_encoder import BoundEncoder
 from dsgcli.models.bounds import check_layers, check_widths
 from dsgcli.models.irse import IRSE50_UNITS, IRSE50_WIDTHS, input_layer, residual_body
 from dsgcli.models.ops import EqualLinear
@@ -150,15 +149,6 @@ class Encoder(nn.Module):
         for row, head in enumerate(islice(cast(Iterable[Head], self.styles), rows)):
             levels.setdefault(self._level(row), []).append(head)
         return levels
-
-    def bind(self, dtype: torch.dtype = torch.float32, rows: int | None = None) -> BoundEncoder:
-        """Make the fast form of this network; see `bound_encoder.py`.
-
-        Args:
-            rows: how many rows are wanted, from the first: later ones are the stored mean, or 0.
-                None is all.
-        """
-        return BoundEncoder(self, dtype, HEAD_SLOPE, rows)
 
     def forward(self, x: Tensor) -> Tensor:
         """Faces (B, 3, input_px, input_px) in [-1, 1] -> codes (B, L, D)."""

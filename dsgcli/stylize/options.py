@@ -100,7 +100,7 @@ class StylizeOptions:
     # the machine
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    backend: Literal["auto", "torch", "compile", "openvino", "cuda-graph"] = "auto"
+    backend: Literal["auto", "torch", "compile", "openvino"] = "auto"
     batch_size: int | None = None
     """Frames that go through the networks together; None chooses."""
     workers: int | Literal["auto"] = 1

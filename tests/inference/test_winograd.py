@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dsgcli.models import winograd
+from dsgcli.inference import winograd
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 5, 8, 12), (1, 64, 64, 32)])
