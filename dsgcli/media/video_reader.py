@@ -176,6 +176,8 @@ class Decoder:
             self.close()
             raise
         self.damage = Damage()
+        self.leading = 0  # packets before the first key frame
+        self.key_pts: int | None = None
         self.time_base = self.stream.time_base or Fraction(1, 1000)
         self.has_alpha = self.stream.metadata.get("alpha_mode") == "1"
         self._context = self.stream.codec_context
@@ -271,6 +273,10 @@ class Decoder:
                 flush.stream, packet = self.stream, flush
             if packet is None:
                 break
+            if self.key_pts is None and packet.is_keyframe:
+                self.key_pts = packet.pts
+            elif self.key_pts is None and packet.size:
+                self.leading += 1
             if held is not None and (packet.size or not held.is_corrupt):
                 yield held
             elif held is not None:
@@ -409,6 +415,11 @@ class VideoSource(FrameSource):
             self._square, self.info.size_px = display_size(first, opened.aspect, self._turn)
             self._stored_size, self._changed_size = (first.width, first.height), False
             self._promised = _promised_end(opened)
+            if opened.leading and opened.key_pts is not None and (first.pts or 0) >= opened.key_pts:
+                self.info.warn(
+                    f"its start is missing: at least {opened.leading} frames before the first key "
+                    f"frame cannot be decoded"
+                )
         finally:
             opened.close()
         info, whole = self.info, self.info.duration
@@ -461,7 +472,14 @@ class VideoSource(FrameSource):
         )
 
     def _frame(self, picture: Picture, index: int, reader: FrameReader) -> Frame:
-        self._note_size(picture)
+        size = picture.stored.width, picture.stored.height
+        if size != self._stored_size and not self._changed_size:  # `FrameReader` scales them
+            self._changed_size = True
+            self.info.warn(
+                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
+                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
+                f"size is scaled to it"
+            )
         pixels, alpha = reader(picture.stored)
         return Frame(
             pixels=pixels,
@@ -470,17 +488,6 @@ class VideoSource(FrameSource):
             time=picture.time - self.info.start,
             duration=picture.duration,
         )
-
-    def _note_size(self, picture: Picture) -> None:
-        """Say once that pictures change their size: `FrameReader` scales them to the first's."""
-        size = picture.stored.width, picture.stored.height
-        if size != self._stored_size and not self._changed_size:
-            self._changed_size = True
-            self.info.warn(
-                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
-                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
-                f"size is scaled to it"
-            )
 
     def _pictures(self, begin: Fraction, margin: Fraction = Fraction(0)) -> Iterator[Picture]:
         """Pictures of `begin` <= time < end, with the time of the presentation.
