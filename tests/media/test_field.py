@@ -382,3 +382,11 @@ def test_recording_that_lost_its_start_says_so(tmp_path):
     assert [number_of(frame.pixels) for frame in shown] == list(range(4, COUNT))
     (said,) = source.info.warnings
     assert said.startswith("its start is missing: at least 3 frames before the first key frame")
+
+
+@pytest.mark.parametrize("text", ["<html>", "  <!DOCTYPE HTML><html><body>404</body></html>"])
+@pytest.mark.parametrize("name", ["photo.jpg", "clip.mp4"])
+def test_web_page_in_place_of_a_download_is_named(tmp_path, text, name):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=f"{name} is a web page"):
+        open_source(tmp_path / name)
