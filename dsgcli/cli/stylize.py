@@ -110,6 +110,12 @@ def piped(sources: list[str], output: Path | None) -> Iterator[tuple[list[str], 
                 shutil.copyfileobj(sys.stdin.buffer, file)
             if not taken.stat().st_size:
                 raise UsageError("- reads a picture from standard input, and nothing came")
+            from dsgcli.media.images import identify
+
+            if to_stdout and identify(taken) != "picture":
+                raise UsageError(
+                    "standard input holds no single picture; name a file with -o/--output"
+                )
         paths = [str(taken) if source == "-" else source for source in sources]
         yield paths, drawn if to_stdout else output
         if to_stdout:

@@ -188,7 +188,10 @@ def load_frame(image: Image.Image, path: Path) -> Frame:
         except OSError:
             image = _without_end_mark(path)
         upright = ImageOps.exif_transpose(image)
-        return Frame(pixels=_rgb(upright), alpha=_alpha(upright))
+        alpha = None
+        if upright.has_transparency_data:
+            alpha = np.array(_eight_bits(upright).convert("RGBA").getchannel("A"))  # (H, W)
+        return Frame(pixels=_rgb(upright), alpha=alpha)
     except BROKEN as error:
         raise SourceError(f"{path} is damaged or cut off ({error}); get the file again") from error
 
@@ -217,7 +220,10 @@ def photo_data(image: Image.Image) -> PhotoData:
     xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     blocks = info.get("photoshop")  # {number: data}, of a JPEG
     iptc = blocks.get(_IPTC, b"") if isinstance(blocks, dict) else b""
-    return PhotoData(exif=_lasting_exif(image), xmp=_upright_xmp(xmp), iptc=iptc)
+    xmp = re.sub(rb"""\s*tiff:Orientation\s*=\s*(["']).*?\1""", b"", xmp, flags=re.DOTALL)
+    for name in (rb"tiff:Orientation", rb"xmp:Thumbnails", rb"xap:Thumbnails"):
+        xmp = re.sub(rb"<%b\b.*?</%b\s*>" % (name, name), b"", xmp, flags=re.DOTALL)
+    return PhotoData(exif=_lasting_exif(image), xmp=xmp, iptc=iptc)
 
 
 def _lasting_exif(image: Image.Image) -> bytes:
@@ -232,14 +238,6 @@ def _lasting_exif(image: Image.Image) -> bytes:
         return exif.tobytes() if len(exif) else b""
     except BROKEN:
         return b""
-
-
-def _upright_xmp(packet: bytes) -> bytes:
-    """The packet without what no longer holds: the orientation, thumbnails."""
-    packet = re.sub(rb"""\s*tiff:Orientation\s*=\s*(["']).*?\1""", b"", packet, flags=re.DOTALL)
-    for name in (rb"tiff:Orientation", rb"xmp:Thumbnails", rb"xap:Thumbnails"):
-        packet = re.sub(rb"<%b\b.*?</%b\s*>" % (name, name), b"", packet, flags=re.DOTALL)
-    return packet
 
 
 def without_location(photo: PhotoData) -> PhotoData:
@@ -349,16 +347,10 @@ def _rgb(image: Image.Image) -> Pixels:
     return np.array(profiled)
 
 
-def _alpha(image: Image.Image) -> Pixels | None:
-    """(H, W) uint8, or None for a picture without transparency."""
-    if not image.has_transparency_data:
-        return None
-    return np.array(_eight_bits(image).convert("RGBA").getchannel("A"))
-
-
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Pillow clips 16-bit grey when it converts; scale it instead. Floats are taken as 0 to 1."""
     if image.mode.startswith("I"):
+        # 65535 / 257 = 255: exact, where a shift by 8 bits would darken
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
@@ -373,6 +365,7 @@ def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image |
     if not profile:
         return None
     source = image
+    # profiles are of RGB, grey or CMYK: transparency goes aside, palettes are unfolded
     if image.mode in ("P", "PA", "LA", "RGBA", "1"):
         source = image.convert("L" if image.mode in ("LA", "1") else "RGB")
     try:

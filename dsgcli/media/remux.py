@@ -79,11 +79,16 @@ class Copier:
         self._window, self._encode = Window(source), frozenset(encode)
         self._input = open_container(source.path)
         self._tracks: dict[int, Track] = {}
+        covers = {s.index for s in source.streams if s.kind == "cover"}
         skipped = {"video", "data"} | ({"audio"} if options.audio == "none" else set())
         for stream in self._input.streams:
-            if stream.type not in skipped and not self._is_cover(source, stream):
+            if stream.type not in skipped and stream.index not in covers:
                 self._add(stream)
-        self._say_left_out(source)
+        if covers:
+            self.notes.append("the cover picture is left out")
+        data = sum(s.kind == "data" for s in source.streams)
+        if data and not (data == 1 and self._input.chapters()):  # chapters are one in MP4
+            self.notes.append(f"{data} data streams (timecode, sensors) are left out")
         self._copy_texts(source)
         self._packets = self._demux()
         self._next = next(self._packets, None)
@@ -176,7 +181,11 @@ class Copier:
             target = self._add_audio(stream)
             self._say_encoded("sound", stream, target)
             return EncodedAudio(stream, target, self._window)
-        if isinstance(stream, SubtitleStream) and _is_text(stream):
+        if (
+            isinstance(stream, SubtitleStream)
+            and stream.codec_context is not None
+            and stream.codec_context.codec.text_sub
+        ):
             text = self._output.add_stream(self._container.subtitles)
             assert isinstance(text, SubtitleStream)
             stream.codec_context.open(strict=False)
@@ -207,16 +216,6 @@ class Copier:
         if stream.index in self._encode:
             why = "it changes in the middle"
         self._note(f"{what} re-encoded from {old} to {new}: {why}")
-
-    def _is_cover(self, source: SourceInfo, stream: Stream) -> bool:
-        return any(s.index == stream.index and s.kind == "cover" for s in source.streams)
-
-    def _say_left_out(self, source: SourceInfo) -> None:
-        if any(s.kind == "cover" for s in source.streams):
-            self.notes.append("the cover picture is left out")
-        data = [s for s in source.streams if s.kind == "data"]
-        if data and not (len(data) == 1 and self._input.chapters()):  # chapters are one in MP4
-            self.notes.append(f"{len(data)} data streams (timecode, sensors) are left out")
 
     def _copy_texts(self, source: SourceInfo) -> None:
         """Chapters, moved and trimmed, and metadata."""
@@ -260,10 +259,6 @@ def pick_layout(encoder: str, wanted: av.AudioLayout, rate: int) -> av.AudioLayo
     return av.AudioLayout("stereo")
 
 
-def _is_text(stream: SubtitleStream) -> bool:
-    return stream.codec_context is not None and stream.codec_context.codec.text_sub
-
-
 def _can_hold(format_name: str, stream: Stream) -> bool:
     """Whether a container takes a stream as it is: tried on a header in memory, because muxers
     announce codecs that they then refuse."""
@@ -302,7 +297,13 @@ class Track:
 
     def __init__(self, stream: Stream, target: Stream, window: Window) -> None:
         self.stream, self.target, self.window = stream, target, window
-        _copy_tags(stream, target)
+        target.metadata.update(
+            (key, value)
+            for key, value in stream.metadata.items()
+            if key.lower() not in OWN_TAGS
+            and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))
+        )
+        target.disposition = stream.disposition
 
     def feed(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         """Packets to mux for one of the source."""
@@ -353,6 +354,7 @@ class CopiedTrack(Track):
         time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
         if not self.window.holds(time):
             return
+        # from the container's time to that of the output, and on by what clocks stepped back
         offset = round(self.window.begin / packet.time_base)
         self._move(packet, self._shift - offset)
         if self._drop_priming and packet.dts < 0:
@@ -527,6 +529,7 @@ class EncodedAudio(Track):
                 break
             assert isinstance(frame, AudioFrame)
             if self._fifo is None:
+                # the first sample says where sound begins; from here on samples are counted
                 self._fifo = AudioFifo()
                 base = frame.time_base or Fraction(1, frame.sample_rate)
                 self._begin = round((frame.pts or 0) * base * frame.sample_rate)
@@ -574,13 +577,3 @@ class EncodedText(Track):
         encoded.pts = encoded.dts = round((begin - self.window.begin) * 1000)
         encoded.duration = round((end - begin) * 1000)
         yield encoded
-
-
-def _copy_tags(stream: Stream, target: Stream) -> None:
-    kept = {
-        key: value
-        for key, value in stream.metadata.items()
-        if key.lower() not in OWN_TAGS and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))
-    }
-    target.metadata.update(kept)
-    target.disposition = stream.disposition

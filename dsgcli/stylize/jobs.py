@@ -193,7 +193,7 @@ def plan_jobs(
         and len(sources) * len(labels) == 1
         and not sources[0].listed
         and (not is_occupied(output) or (output / TIMES_NAME).exists())
-        and _kind(sources[0].path) != "picture"
+        and _kind(sources[0].path) == "video"
     ):
         jobs = [Job(source=sources[0], outputs=(output,), num_pictures=MANY_FRAMES)]
     else:

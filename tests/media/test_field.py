@@ -368,3 +368,17 @@ def test_clock_of_a_broadcast_that_wraps_is_followed(tmp_path):
     with open_source(path) as source:
         shown = list(source)
     assert [frame.time for frame in shown] == [Fraction(i, 25) for i in range(COUNT)]
+
+
+def test_recording_that_lost_its_start_says_so(tmp_path):
+    """Cut anywhere, it begins with frames that need one which is gone."""
+    options = {"crf": "10", "g": "4"}
+    path = write_clip(tmp_path / "a.ts", pix_fmt="yuv420p", options=options)
+    with open_source(path) as source:
+        assert len(list(source)) == COUNT and source.info.warnings == []
+    path.write_bytes(path.read_bytes()[1000:])
+    with open_source(path) as source:
+        shown = list(source)
+    assert [number_of(frame.pixels) for frame in shown] == list(range(4, COUNT))
+    (said,) = source.info.warnings
+    assert said.startswith("its start is missing: at least 3 frames before the first key frame")

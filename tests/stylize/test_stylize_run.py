@@ -345,6 +345,8 @@ CHANGED = {
     "blend": 0.2,
     "match_color": 1.0,
     "alpha": True,
+    "location": False,
+    "rate": Fraction(24),
     "smooth": 0.3,
     "on_missing": "hold",
     "start": Fraction(1),
@@ -625,7 +627,7 @@ def test_several_styles_of_a_video_are_encoded_once(stage, folder, tmp_path, mon
     )
     stage.run(folder / "clip.mp4", output="out", style=("toon", "ink", "toon:3"))
     assert sum(encoded) == 6
-    stage.run(folder / "clip.mp4", output="alone", style=("ink",))
+    stage.run(folder / "clip.mp4", output="alone/clip_ink-fox.mp4", style=("ink",))
     assert same_clip(tmp_path / "out" / "clip_ink-fox.mp4", tmp_path / "alone" / "clip_ink-fox.mp4")
 
 
