@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ NODE = Path(__file__).parents[1] / "integrations" / "comfyui" / "__init__.py"
 class ProgressBar:
     """The host's: `ProgressBar(total)`, `update(steps)`."""
 
-    made: list[ProgressBar] = []
+    made: ClassVar[list] = []
 
     def __init__(self, total):
         self.total, self.done = total, 0

@@ -71,7 +71,7 @@ class DsgStylize:
         video: bool = False,
         frame_rate: float = 25.0,
     ) -> tuple[torch.Tensor]:
-        """The batch (B, H, W, 3) with its faces redrawn; pictures without a face stay as they are."""
+        """The batch (B, H, W, 3) with its faces redrawn; pictures without a face are kept."""
         name = f"{style}:{exemplar.strip()}" if exemplar.strip() else style
         stylizer = self._open(name, float(strength))
         pixels = image[..., :3].mul(255.0).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
