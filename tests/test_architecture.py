@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,26 @@ def test_every_golden_case_has_a_test():
     manifest = json.loads((TESTS / "reference" / "manifest.json").read_text("utf-8"))
     cases = {case["id"] for case in manifest["cases"]}
     assert golden_marks() == cases
+
+
+PRIVATE = re.compile(r"_(?!_)\w+|.*\._(?!_)\w+")
+
+
+@over_all(sorted(TESTS.rglob("*.py")), below(TESTS))
+def test_tests_patch_no_private_names(path):
+    """A patched private function ties a test to how the code is cut."""
+    patched = {
+        argument.value
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".setattr", "patch"))
+        for argument in node.args[:2]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+    assert not {name for name in patched if PRIVATE.fullmatch(name)} - set(STILL_PATCHED)
+
+
+STILL_PATCHED = ("_installed_from",)
+"""What leaves with the code that it belongs to."""
 
 
 def test_test_files_have_names_of_their_own():

@@ -250,7 +250,9 @@ def test_wrong_usage_is_2_and_says_what_is_right(words, says):
 
 def test_ctrl_c_is_130(tmp_path):
     program = (
-        "import time, sys; from dsgcli import console\n"
+        "import signal, time, sys; from dsgcli import console\n"
+        # a background job of a shell begins with Ctrl-C ignored, and so do its children
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait():\n    print('ready', flush=True); time.sleep(60)\n"
         "sys.exit(console.exit_code_of(wait))"
     )

@@ -81,8 +81,12 @@ class Segments:
             if self.folder.exists():
                 raise SinkError(f"{self.folder} cannot be removed; delete it, then run this again")
         if not self.folder.exists():
-            make_folder(self.folder)
-            _write_json(self.folder / "job.json", job)
+            try:
+                make_folder(self.folder)
+                _write_json(self.folder / "job.json", job)
+            except SinkError:  # a full disk, or a limit on the size of files
+                self.discard()
+                raise
 
     def resume_point(self) -> ResumePoint:
         """The first segment that is not whole."""
