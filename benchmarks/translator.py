@@ -38,7 +38,8 @@ def main() -> None:
     translator = Translator(TranslatorConfig()).eval().requires_grad_(False)
     code, weights = torch.randn(translator.layout.num_latents, 32), torch.ones(14)
     print(
-        f"{'side':>5} {'batch':>5} {'threads':>7} {'form':>10} {'ms':>8} {'/unfolded':>9} {'/floor':>7}"
+        f"{'side':>5} {'batch':>5} {'threads':>7} {'form':>10} {'ms':>8} {'/unfolded':>9} "
+        f"{'/floor':>7}"
     )
     for threads in chosen.threads:
         torch.set_num_threads(threads)
@@ -63,7 +64,8 @@ def report(
     side: int, batch: int, threads: int, form: str, ms: float, unfolded: float, floor: float
 ) -> None:
     print(
-        f"{side:5} {batch:5} {threads:7} {form:>10} {ms:8.1f} {ms / unfolded:9.2f} {ms / floor:7.2f}"
+        f"{side:5} {batch:5} {threads:7} {form:>10} {ms:8.1f} {ms / unfolded:9.2f} "
+        f"{ms / floor:7.2f}"
     )
 
 
