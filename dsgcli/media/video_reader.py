@@ -472,7 +472,14 @@ class VideoSource(FrameSource):
         )
 
     def _frame(self, picture: Picture, index: int, reader: FrameReader) -> Frame:
-        self._note_size(picture)
+        size = picture.stored.width, picture.stored.height
+        if size != self._stored_size and not self._changed_size:  # `FrameReader` scales them
+            self._changed_size = True
+            self.info.warn(
+                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
+                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
+                f"size is scaled to it"
+            )
         pixels, alpha = reader(picture.stored)
         return Frame(
             pixels=pixels,
@@ -481,17 +488,6 @@ class VideoSource(FrameSource):
             time=picture.time - self.info.start,
             duration=picture.duration,
         )
-
-    def _note_size(self, picture: Picture) -> None:
-        """Say once that pictures change their size: `FrameReader` scales them to the first's."""
-        size = picture.stored.width, picture.stored.height
-        if size != self._stored_size and not self._changed_size:
-            self._changed_size = True
-            self.info.warn(
-                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
-                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
-                f"size is scaled to it"
-            )
 
     def _pictures(self, begin: Fraction, margin: Fraction = Fraction(0)) -> Iterator[Picture]:
         """Pictures of `begin` <= time < end, with the time of the presentation.
