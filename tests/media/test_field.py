@@ -168,14 +168,6 @@ def test_jpeg_xl_gets_advice_that_helps(tmp_path, head):
         open_source(path)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_output_that_is_a_looping_link_is_told(tmp_path):
-    one, two = tmp_path / "a.png", tmp_path / "b.png"
-    one.symlink_to(two)
-    two.symlink_to(one)
-    with pytest.raises(SinkError, match="a link that leads back to itself"):
-        place_of(one)
-
 
 # ── what photographs say ─────────────────────────────────────────────────────────────────────────
 
