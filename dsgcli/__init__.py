@@ -25,6 +25,12 @@ __version__ = "0.1.0.dev0"
 for _variable in ("OPENBLAS", "GOTO", "BLIS", "NUMEXPR"):
     os.environ.setdefault(f"{_variable}_NUM_THREADS", "1")
 
+# Waiting threads of OpenMP sleep. Spinning ones take the processor from those that work: beside one
+# other program a picture took 30 times as long (benchmarks/results/threads.md). Read when torch is
+# loaded; KMP_BLOCKTIME is the same for builds with Intel's OpenMP.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError
     from dsgcli.generate.sample import sample

@@ -25,7 +25,7 @@ LAYERS = [  # bottom first; a unit may import those below it
     {"training"},
     {"portraits"},
     {"pipeline"},
-    {"stylize", "generate", "doctor", "video_report"},
+    {"stylize", "generate", "doctor", "export", "video_report"},
     {"bars"},
     {"console"},
     {"cli"},
@@ -43,6 +43,7 @@ OWNERS = {  # who may import what, at any depth
     "safetensors": {"store/", "training/checkpoint.py", "generate/codes.py", "stylize/memory.py"},
     "platformdirs": {"store/", "cli/settings.py"},
     "openvino": {"inference/openvino_"},
+    "onnxruntime": {"export.py"},
 }
 PURE = {"torch", "math", "itertools", "functools", "typing", "collections", "dataclasses"}
 PURE |= {"dsgcli", "__future__"}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dsgcli.cli.export import EXAMPLES as EXPORT_EXAMPLES
+from dsgcli.cli.export import export
 from dsgcli.cli.flags import expand
 from dsgcli.cli.layout import add, group
 from dsgcli.cli.options import FILES_GROUP, Overwrite, Pretrained, Talk
@@ -376,6 +378,7 @@ def _size_text(num_bytes: int) -> str | None:
 add(models, list_, "Examples:\n  dsg models list\n  dsg models list --published", name="list")
 add(models, show, "Examples:\n  dsg models show encoder\n  dsg models show ./generator.pt")
 add(models, pull, "Examples:\n  dsg models pull arcane encoder\n  dsg models pull losses")
+add(models, export, EXPORT_EXAMPLES)
 add(models, verify, "Examples:\n  dsg models verify\n  dsg models verify arcane")
 add(
     models,

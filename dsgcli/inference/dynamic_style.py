@@ -105,7 +105,7 @@ class StyleModulator(nn.Module):
         values: list[Tensor] = []
         for step in self.steps:
             if step.kind == "residual":
-                values.append(style.residuals[step.row].expand(len(ws), -1))
+                values.append(style.residuals[step.row].expand(ws.shape[0], -1))
                 continue
             scales, gains = self.modulations[_name(step)](ws_rows[step.row])
             values += [scales, gains] if step.kind == "conv" else [scales]

@@ -322,25 +322,6 @@ def abort_quietly(sink: FrameSink) -> None:
         sink.abort()
 
 
-class HeldSink(FrameSink):
-    """Frames kept in memory, for tests and previews."""
-
-    def __init__(self) -> None:
-        self.path, self.notes, self.num_frames = Path("memory"), [], 0
-        self.frames: list[Frame] = []
-        self.closed = False
-
-    def write(self, frame: Frame) -> None:
-        self.frames.append(frame)
-        self.num_frames += 1
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.frames, self.num_frames = [], 0
-
-
 class ThreadedSink(FrameSink):
     """Another sink, working in a thread of its own, at most `depth` frames behind.
 

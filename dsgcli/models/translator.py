@@ -327,7 +327,7 @@ class Translator(nn.Module):
             In about [-1, 1], not clamped.
         """
         weights = torch.as_tensor(weights, dtype=code.dtype, device=code.device).expand(
-            len(crops), -1
+            crops.shape[0], -1
         )
         styles = self.hidden_styles(code)
 
