@@ -168,7 +168,6 @@ def test_jpeg_xl_gets_advice_that_helps(tmp_path, head):
         open_source(path)
 
 
-
 # ── what photographs say ─────────────────────────────────────────────────────────────────────────
 
 XMP = b"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
