@@ -15,14 +15,13 @@ from media.clips import COUNT, drawn, number_of, see_through, write_clip
 from PIL import ExifTags, Image, PngImagePlugin
 
 from dsgcli.console import exit_code_of, write_json
-from dsgcli.errors import InterruptedRunError, MediaError, SinkError, SourceError
+from dsgcli.errors import InterruptedRunError, MediaError, SourceError
 from dsgcli.media.base import PhotoData, SinkOptions
 from dsgcli.media.files import (
     MAX_NAME_BYTES,
     AtomicFile,
     cut_name,
     files_refused,
-    place_of,
     printable,
 )
 from dsgcli.media.images import read_image, write_image
