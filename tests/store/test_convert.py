@@ -93,7 +93,7 @@ def test_report_says_what_was_recognized_and_where_it_went(published):
     assert done["toon"].notes == ("shares its base with base.safetensors",)
     assert done["encoder.pt"].recognized == "an encoder of 8 x 16 codes"
     assert any("not the published one (encoder)" in note for note in done["encoder.pt"].notes)
-    assert any("z+; --space" in note for note in done["encoder.pt"].notes)
+    assert any("read as z+; change this with --space" in note for note in done["encoder.pt"].notes)
     assert done["vgg.pth"].target is not None
     header, _ = read_header(done["vgg.pth"].target)
     assert header.kind == "lpips"
