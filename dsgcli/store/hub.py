@@ -201,7 +201,7 @@ tags: [image-to-image, portrait, {config["model_type"]}]
 
 # {config["style"]}
 
-A portrait style for [dsg](https://pypi.org/project/dsgcli/): {len(config["exemplars"])} exemplars.
+A portrait style for dsg (`pip install dsgcli`): {len(config["exemplars"])} exemplars.
 
     dsg models pull OWNER/NAME
     dsg stylize photo.jpg --style OWNER/NAME:0
