@@ -222,13 +222,10 @@ class TranslatorPipeline:
         at all, which gives the crops back."""
         if look is None:
             return lambda crops: crops
-        return self._bound.get(look, lambda: self._bind(look))
-
-    def _bind(self, look: Look) -> Run:
         weights = list(look.weights.layers)
         if look.preserve_color:
             weights[self.layout.color] = [0.0] * self.layout.num_color
-        return self.bound_once(look.exstyle, weights, once=False)
+        return self._bound.get(look, lambda: self.bound_once(look.exstyle, weights, once=False))
 
     @torch.no_grad()
     def bound_once(self, code: Tensor, weights: Sequence[float], *, once: bool = True) -> Run:

@@ -318,10 +318,6 @@ def pick_translator_backend(name: BackendName, device: torch.device, dtype: torc
 # ── one maker each ───────────────────────────────────────────────────────────────────────────────
 
 
-def _torch(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
-    return TorchBackend(dtype, size_px)
-
-
 def _compile(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
     from dsgcli.inference.compiled import CompileEngine
 
@@ -344,7 +340,7 @@ def _auto(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Back
 
 _MAKERS: dict[str, Callable[[torch.device, torch.dtype, int | None], Backend]] = {
     "auto": _auto,
-    "torch": _torch,
+    "torch": lambda device, dtype, size_px: TorchBackend(dtype, size_px),
     "compile": _compile,
     "openvino": _openvino,
 }

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsgcli.models.encoder import HEAD_SLOPE, Encoder, Head
+from dsgcli.models.encoder import HEAD_SLOPE, Encoder, Head, enlarge_to
 from dsgcli.models.irse import ResidualUnit, SqueezeExcite
 
 
@@ -61,27 +61,21 @@ class FoldedEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Faces (B, 3, P, P) in [-1, 1] -> codes (B, L, D) float32."""
         x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-        *larger, coarsest = self._taps(self.relu(self.stem(x)))
+        x = self.relu(self.stem(x))
+        taps = []  # c1 at P/4, c2 at P/8, c3 at P/16
+        for index, unit in enumerate(self.body):
+            x = unit(x)
+            if index in self.config.taps:
+                taps.append(x)
+        *larger, coarsest = taps
         pyramid = [coarsest]
         for lateral, tap in zip(self.laterals, reversed(larger), strict=False):
-            pyramid.append(_enlarge(pyramid[-1], tap).add_(lateral(tap)))
+            pyramid.append(enlarge_to(pyramid[-1], tap).add_(lateral(tap)))
         codes = [
             heads(pyramid[level]) for level, heads in zip(self.levels, self.heads, strict=True)
         ]
         found = F.pad(torch.cat(codes, dim=1).float(), (0, 0, 0, self.missing))
         return found + self.latent_avg
-
-    def _taps(self, x: Tensor) -> Sequence[Tensor]:
-        maps = []
-        for index, unit in enumerate(self.body):
-            x = unit(x)
-            if index in self.config.taps:
-                maps.append(x)
-        return maps
-
-
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
 
 
 class ConvNorm(nn.Module):

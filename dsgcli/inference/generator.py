@@ -157,7 +157,9 @@ class FoldedStyledConv(nn.Module):
             return _activate(self._convolve(x, self.weight, self.bias), noise)
         assert style is not None, "the style of this layer comes with the face"
         scales, gains = self.modulation(style)
-        if self._cheaper_to_scale_weights(x):
+        # at high resolutions the weights are smaller than one map, so they are scaled instead
+        small = self.weight.numel() < x.shape[2] * x.shape[3] * len(self.bias)
+        if small and self.weight.ndim == 4 and x.device.type == "cpu":
             samples = zip(x.split(1), scales, gains, strict=True)
             y = torch.cat(
                 [self._convolve(one, self._scaled(s, g), self.bias) for one, s, g in samples]
@@ -166,11 +168,6 @@ class FoldedStyledConv(nn.Module):
         y = self._convolve(x * scales[:, :, None, None].to(self.dtype), self.weight, None)
         gains = gains[:, :, None, None].to(self.dtype)
         return _activate(torch.addcmul(self.bias[None, :, None, None], y, gains), noise)
-
-    def _cheaper_to_scale_weights(self, x: Tensor) -> bool:
-        """At high resolutions the weights are smaller than one map."""
-        small = self.weight.numel() < x.shape[2] * x.shape[3] * len(self.bias)
-        return small and self.weight.ndim == 4 and x.device.type == "cpu"
 
     def _scaled(self, scales: Tensor, gains: Tensor) -> Tensor:
         """Weights for one sample, from (in,) and (out,)."""

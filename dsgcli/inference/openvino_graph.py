@@ -27,7 +27,6 @@ from dsgcli.inference.dynamic_style import (
 from dsgcli.inference.encoder import (
     ConvNorm,
     FoldedEncoder,
-    FoldedExcite,
     FoldedUnit,
     HeadBatch,
     PatchProduct,
@@ -228,16 +227,12 @@ def _unit(unit: FoldedUnit, x: Node) -> Node:
     y = op.add(op.multiply(x, constant(unit.scale)), constant(unit.shift))
     y = _prelu(_folded(unit.conv1, y), unit.relu.slopes)
     y = _folded(unit.conv2, y)
-    y = op.multiply(y, _excite(unit.excite, y))
+    means = op.reduce_mean(y, op.constant(MAP_AXES), True)  # squeeze and excite
+    squeezed = op.relu(convolve(means, unit.excite.squeeze[:, :, None, None]))
+    y = op.multiply(y, op.sigmoid(convolve(squeezed, unit.excite.widen[:, :, None, None])))
     if isinstance(unit.shortcut, ConvNorm):
         return op.add(y, _folded(unit.shortcut, x))
     return op.add(y, _every(x, unit.stride))
-
-
-def _excite(layer: FoldedExcite, y: Node) -> Node:
-    means = op.reduce_mean(y, op.constant(MAP_AXES), True)
-    squeezed = op.relu(convolve(means, layer.squeeze[:, :, None, None]))
-    return op.sigmoid(convolve(squeezed, layer.widen[:, :, None, None]))
 
 
 def _every(x: Node, stride: int) -> Node:
@@ -251,15 +246,12 @@ def _every(x: Node, stride: int) -> Node:
 def _heads(heads: HeadBatch, x: Node) -> Node:
     """(1, C, H, W) -> (1, n, D): n heads, with weights of their own, are groups of one."""
     y = leaky(_folded(heads.first, x), HEAD_SLOPE)
-    for layer in heads.laters:
-        y = leaky(_patches(cast(PatchProduct, layer), y), HEAD_SLOPE)
+    for later in heads.laters:
+        layer = cast(PatchProduct, later)
+        kernels = constant(layer.weight.unflatten(2, (-1, 3, 3)))  # (n, out, in, 3, 3)
+        y = op.group_convolution(y, kernels, [2, 2], [1, 1], [1, 1], [1, 1])
+        y = leaky(op.add(y, per_channel(layer.bias.flatten())), HEAD_SLOPE)
     weight = heads.linear.transpose(1, 2)[..., None, None]  # (n, D, C, 1, 1)
     y = op.group_convolution(y, constant(weight), [1, 1], [0, 0], [0, 0], [1, 1])
     y = op.add(y, per_channel(heads.bias.flatten()))
     return op.reshape(y, op.constant(np.array([1, heads.count, -1])), False)
-
-
-def _patches(layer: PatchProduct, x: Node) -> Node:
-    weight = layer.weight.unflatten(2, (-1, 3, 3))  # (n, out, in, 3, 3)
-    y = op.group_convolution(x, constant(weight), [2, 2], [1, 1], [1, 1], [1, 1])
-    return op.add(y, per_channel(layer.bias.flatten()))

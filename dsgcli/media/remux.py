@@ -178,7 +178,16 @@ class Copier:
 
     def _encoded(self, stream: Stream) -> Track | None:
         if isinstance(stream, AudioStream) and stream.codec_context is not None:
-            target = self._add_audio(stream)
+            encoder, sound = self._container.audio, stream.codec_context
+            fits = sound.sample_rate in (av.Codec(encoder, "w").audio_rates or [])
+            rate = sound.sample_rate if fits else USUAL_AUDIO_RATE
+            target = self._output.add_stream(encoder, rate=rate)
+            assert isinstance(target, AudioStream)
+            layout = pick_layout(encoder, sound.layout, rate)
+            target.codec_context.layout = layout.name
+            target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * layout.nb_channels
+            if layout.nb_channels != sound.channels:
+                self._note(f"sound of {sound.channels} channels is mixed to {layout.name}")
             self._say_encoded("sound", stream, target)
             return EncodedAudio(stream, target, self._window)
         if (
@@ -194,20 +203,6 @@ class Copier:
             self._say_encoded("subtitles", stream, text)
             return EncodedText(stream, text, self._window)
         return None
-
-    def _add_audio(self, stream: AudioStream) -> AudioStream:
-        known = av.Codec(self._container.audio, "w").audio_rates or []
-        said = stream.codec_context.sample_rate
-        rate = said if said in known else USUAL_AUDIO_RATE
-        target = self._output.add_stream(self._container.audio, rate=rate)
-        assert isinstance(target, AudioStream)
-        channels = stream.codec_context.channels
-        layout = pick_layout(self._container.audio, stream.codec_context.layout, rate)
-        target.codec_context.layout = layout.name
-        target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * layout.nb_channels
-        if layout.nb_channels != channels:
-            self._note(f"sound of {channels} channels is mixed to {layout.name}")
-        return target
 
     def _say_encoded(self, what: str, stream: Stream, target: Stream) -> None:
         old = stream.codec_context.codec.canonical_name

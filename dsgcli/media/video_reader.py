@@ -711,6 +711,18 @@ def sample_video(path: Path, info: SourceInfo, count: int) -> list[Frame]:
 
 def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
     container, stream = decoder.container, decoder.stream
+    streams = [
+        StreamFacts(
+            index=one.index,
+            kind="cover" if one.disposition & Disposition.attached_pic else one.type,
+            codec=one.codec_context.codec.canonical_name
+            if one.codec_context
+            else (getattr(one, "name", None) or "unknown"),
+            language=one.metadata.get("language"),
+            title=one.metadata.get("title"),
+        )
+        for one in container.streams
+    ]
     info = SourceInfo(
         kind="video",
         path=path,
@@ -720,7 +732,7 @@ def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
         codec=stream.codec_context.codec.canonical_name,
         time_base=decoder.time_base,
         origin=_origin(decoder, first),
-        streams=tuple(_stream_facts(s) for s in container.streams),
+        streams=tuple(streams),
         color=color_facts(first, stream.codec_context),
         has_alpha=has_alpha(first),
         interlaced=first.interlaced_frame,
@@ -735,20 +747,6 @@ def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
     if info.color is not None and info.color.hdr:
         info.warn("it is HDR; its colors are mapped to the standard range")
     return info
-
-
-def _stream_facts(stream: av.stream.Stream) -> StreamFacts:
-    context = stream.codec_context
-    cover = bool(stream.disposition & Disposition.attached_pic)
-    return StreamFacts(
-        index=stream.index,
-        kind="cover" if cover else stream.type,
-        codec=context.codec.canonical_name
-        if context
-        else (getattr(stream, "name", None) or "unknown"),
-        language=stream.metadata.get("language"),
-        title=stream.metadata.get("title"),
-    )
 
 
 def _origin(decoder: Decoder, first: VideoFrame) -> Fraction:

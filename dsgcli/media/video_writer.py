@@ -172,12 +172,20 @@ def make_spec(
     """The specification for frames of a size, and notes for users. Raises as `choose_encoder`."""
     codec, pix_fmt, chosen = choose_encoder(path, options)
     stored, notes = _storable_size(codec, pix_fmt, size_px)
+    ticks = COARSEST_CLOCK
+    if source is not None and source.time_base is not None:
+        # times of frames are multiples of the time base, less where 0 and --start are: a clock in
+        # which all of them are whole numbers, if there is one
+        parts = (source.time_base, source.origin, source.start)
+        exact = math.lcm(*(part.denominator for part in parts))
+        if exact <= FINEST_CLOCK:
+            ticks = exact * max(1, 10_000 // exact)
     spec = EncoderSpec(
         codec=codec,
         size_px=stored,
         pix_fmt=pix_fmt,
         options=chosen,
-        time_base=_clock(codec, source),
+        time_base=Fraction(1, min(ticks, SHORT_CLOCKS.get(codec, FINEST_CLOCK))),
         rate=(source.rate if source else None) or Fraction(25),
         color=output_color(source.color if source else None, pix_fmt),
     )
@@ -253,19 +261,6 @@ def _storable_size(
         f"{width}x{height} becomes {stored[0]}x{stored[1]}"
     )
     return stored, [note]
-
-
-def _clock(codec: str, source: SourceInfo | None) -> Fraction:
-    """A time base in which every frame time of the source is a whole number, if there is one."""
-    ticks = COARSEST_CLOCK
-    if source is not None and source.time_base is not None:
-        # times of frames are multiples of the time base, less where 0 and --start are
-        parts = (source.time_base, source.origin, source.start)
-        exact = math.lcm(*(part.denominator for part in parts))
-        if exact <= FINEST_CLOCK:
-            ticks = exact * max(1, 10_000 // exact)
-    longest = SHORT_CLOCKS.get(codec, FINEST_CLOCK)
-    return Fraction(1, min(ticks, longest))
 
 
 def open_encoder(make: Callable[[], Any], spec: EncoderSpec) -> Any:

@@ -174,10 +174,11 @@ class Encoder(nn.Module):
     def pyramid(self, taps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """c1, c2, c3 -> c3 at P/16, p2 at P/8, p1 at P/4, all with the channels of c3."""
         c1, c2, c3 = taps
-        p2 = _enlarge(c3, c2) + self.latlayer1(c2)
-        p1 = _enlarge(p2, c1) + self.latlayer2(c1)
+        p2 = enlarge_to(c3, c2) + self.latlayer1(c2)
+        p1 = enlarge_to(p2, c1) + self.latlayer2(c1)
         return c3, p2, p1
 
 
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+def enlarge_to(x: Tensor, like: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W) of `like`, bilinear between the corners."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)

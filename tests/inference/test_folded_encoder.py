@@ -55,6 +55,7 @@ def test_rows_of_whole_maps_are_the_same_to_the_bit():
         )
 
 
+@pytest.mark.slow
 def test_folded_encoder_of_full_width_points_the_same_way_in_bf16():
     """The published body, with one head on each map."""
     encoder = settled(Encoder(EncoderConfig(num_latents=3, coarse_rows=1, middle_rows=1)))

@@ -116,6 +116,7 @@ class AtFirstFile:
 # ── processes ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_folder_is_drawn_by_processes_one_of_which_is_killed(draw, inputs, alone, tmp_path):
     import psutil
 
@@ -235,6 +236,7 @@ def test_a_folder_that_workers_do_not_see_is_told_before_work_starts(
         draw("out", tmp_path / "in", cluster=cluster.address)
 
 
+@pytest.mark.slow
 def test_a_cluster_draws_what_one_process_draws_though_a_worker_is_killed(
     draw, inputs, alone, cluster, tmp_path, monkeypatch
 ):
