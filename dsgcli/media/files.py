@@ -103,17 +103,12 @@ def no_empty_folders(outputs: Iterable[Path]) -> Iterator[None]:
 
 def place_of(path: Path) -> str:
     """What tells two files apart. On a file system that ignores case, `A.png` and `a.png` are one
-    file, and so are the two ways to write an accent.
-
-    Raises:
-        SinkError: a link that leads back to itself.
-    """
+    file, and so are the two ways to write an accent. A link that leads back to itself is a file of
+    its own, which cannot be written."""
     try:
         whole = path.resolve()
-    except (RuntimeError, OSError) as error:
-        raise SinkError(
-            f"{path} is a link that leads back to itself; remove it, or choose another name"
-        ) from error
+    except (RuntimeError, OSError):
+        whole = path.absolute()
     if not ignores_case(whole.parent):
         return str(whole)
     return unicodedata.normalize("NFC", str(whole)).casefold()

@@ -300,6 +300,10 @@ def _try_open(path: Path) -> Image.Image | None:
     try:
         image = Image.open(path, formats=_learn_heic(path) if is_heic else FORMATS)
     except UnidentifiedImageError:
+        if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+            raise SourceError(
+                f"{path} is a web page, not a picture or a video; download the file itself"
+            ) from None
         return None
     except BROKEN as error:
         raise SourceError(f"{path} cannot be read ({error}); get the file again") from error

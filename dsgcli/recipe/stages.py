@@ -362,6 +362,9 @@ class DistillPhase(Table):
     fine_weight: NotNegative = 1.0
     """Weight of the finest level in the pixel distance. Below 1, the other terms decide about
     strokes; 1 makes pictures soft."""
+    noise: NotNegative = 0.0
+    """Largest standard deviation of the noise that is added to photographs, in [-1, 1]: the
+    translator learns not to draw it. 0.05 for the compression of videos."""
     lambda_shift: NotNegative = 0.0
     """Weight of the distance between what is drawn of a shifted crop and the shifted drawing:
     steadiness in videos. Costs a quarter of a step."""

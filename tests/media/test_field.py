@@ -15,14 +15,13 @@ from media.clips import COUNT, drawn, number_of, see_through, write_clip
 from PIL import ExifTags, Image, PngImagePlugin
 
 from dsgcli.console import exit_code_of, write_json
-from dsgcli.errors import InterruptedRunError, MediaError, SinkError, SourceError
+from dsgcli.errors import InterruptedRunError, MediaError, SourceError
 from dsgcli.media.base import PhotoData, SinkOptions
 from dsgcli.media.files import (
     MAX_NAME_BYTES,
     AtomicFile,
     cut_name,
     files_refused,
-    place_of,
     printable,
 )
 from dsgcli.media.images import read_image, write_image
@@ -166,15 +165,6 @@ def test_jpeg_xl_gets_advice_that_helps(tmp_path, head):
     path.write_bytes(head + bytes(64))
     with pytest.raises(SourceError, match=r"a JPEG XL picture.*export it as PNG"):
         open_source(path)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_output_that_is_a_looping_link_is_told(tmp_path):
-    one, two = tmp_path / "a.png", tmp_path / "b.png"
-    one.symlink_to(two)
-    two.symlink_to(one)
-    with pytest.raises(SinkError, match="a link that leads back to itself"):
-        place_of(one)
 
 
 # ── what photographs say ─────────────────────────────────────────────────────────────────────────
@@ -382,3 +372,11 @@ def test_recording_that_lost_its_start_says_so(tmp_path):
     assert [number_of(frame.pixels) for frame in shown] == list(range(4, COUNT))
     (said,) = source.info.warnings
     assert said.startswith("its start is missing: at least 3 frames before the first key frame")
+
+
+@pytest.mark.parametrize("text", ["<html>", "  <!DOCTYPE HTML><html><body>404</body></html>"])
+@pytest.mark.parametrize("name", ["photo.jpg", "clip.mp4"])
+def test_web_page_in_place_of_a_download_is_named(tmp_path, text, name):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=f"{name} is a web page"):
+        open_source(tmp_path / name)

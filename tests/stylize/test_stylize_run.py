@@ -4,6 +4,7 @@ to the others, and what is said at the end."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, fields
 from fractions import Fraction
@@ -755,3 +756,25 @@ def test_the_summary_counts_files_frames_faces_and_time(stage, tmp_path):
     assert written["machine"]["detector"] == "script"
     (file,) = written["files"]
     assert (file["status"], file["error"], file["truncated"]) == ("done", None, False)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_output_that_the_system_refuses_is_that_files_failure(stage, folder, tmp_path, workers):
+    """A file in the place of one output's folder; the others are drawn."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "1").write_text("in the way")
+    pattern = "{stem}/{style}.{ext}"
+    summary = stage.run(folder, output="out", output_pattern=pattern, workers=workers)
+    found = states(summary)
+    assert found.pop("1.png") == "failed"
+    assert set(found.values()) == {"done"} and len(found) == 3
+    assert summary.exit_code == 5
+    assert (tmp_path / "out" / "1").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_link_that_leads_back_to_itself_is_replaced_by_the_output(stage, picture, tmp_path):
+    loop = tmp_path / "loop.png"
+    loop.symlink_to(loop)
+    assert stage.run(picture, output=loop).files[0].status == "done"
+    assert loop.is_file() and not loop.is_symlink()

@@ -519,3 +519,21 @@ def test_recipe_of_a_teacher_without_its_key_is_refused():
         DistillPhase(size_px=100, steps=1)
     with pytest.raises(Exception, match="phases"):
         DistillRecipe(exemplars=(ExemplarSource(folder="ink"),))
+
+
+def test_noise_is_added_to_photographs_and_not_to_what_is_wanted(teacher, tmp_path):
+    """The same batch with and without noise: only the photographs differ, by about as much as the
+    phase says."""
+    rows = tuple(range(8))
+    examples = []
+    for noise in (0.0, 0.2):
+        training = training_of(teacher, tmp_path / "pairs", noise=noise)
+        images = training.pairs.get(list(rows), training.pairs.side_px)
+        batch = Batch(images=images, indices=torch.tensor(rows), rows=rows)
+        draws = SeededDraws(0, 0, "g", rows, torch.device("cpu"))
+        examples.append(training.example(batch, draws))
+    quiet, noisy = examples
+    assert torch.equal(quiet.drawn, noisy.drawn)
+    assert torch.equal(quiet.exemplars, noisy.exemplars)
+    spread = (noisy.photos - quiet.photos).flatten(1).std(dim=1)
+    assert (spread > 0).all() and float(spread.max()) < 0.25

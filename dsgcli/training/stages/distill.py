@@ -165,8 +165,9 @@ class DistillTraining:
         stacked = self._moved(stacked, flip, draws)
         photos, drawn, reals, importance = stacked.split([3, 3, 3, 1], dim=1)
         exemplars = torch.where(flip[:, None, None, None], exemplars.flip(3), exemplars)
+        photos = self._noisy(photos.clamp(-1, 1), draws)
         return Example(
-            photos=photos.clamp(-1, 1).contiguous(memory_format=torch.channels_last),
+            photos=photos.contiguous(memory_format=torch.channels_last),
             drawn=drawn.clamp(-1, 1),
             reals=reals.clamp(-1, 1),
             importance=importance.clamp(min=0) / importance.mean(dim=(2, 3), keepdim=True),
@@ -174,6 +175,18 @@ class DistillTraining:
             weights=self._weights(batch.indices).to(device),
             numbers=numbers,
         )
+
+    def _noisy(self, photos: Tensor, draws: Draws) -> Tensor:
+        """Photographs (B, 3, S, S) with noise of a random strength, half of it in blocks of two
+        pixels, as compression makes it."""
+        if self.phase.noise == 0:
+            return photos
+        count, _, height, width = photos.shape
+        fine = draws.normal(count, 3, height, width)
+        coarse = draws.normal(count, 3, height // 2, width // 2)
+        noise = 0.7 * (fine + F.interpolate(coarse, scale_factor=2.0))
+        strength = self.phase.noise * draws.uniform(count)[:, None, None, None]
+        return photos + strength * noise.to(photos.device)
 
     def _weights(self, indices: Tensor) -> Tensor:
         degrees, layout = self.pairs.degrees[indices.cpu()], self.translator.layout
@@ -310,7 +323,8 @@ class DistillTraining:
         side = self.phase.size_px - 32
         left, top = (draws.shared_integer(1, SHIFT_PX) for _ in range(2))
         window = (slice(None, count), slice(None), slice(top, top + side), slice(left, left + side))
-        again = self.translator(example.photos[window], codes[:count], example.weights[:count])
+        photos = self._noisy(example.photos[window], draws)
+        again = self.translator(photos, codes[:count], example.weights[:count])
         inner = (..., slice(16, -16), slice(16, -16))  # borders see less
         return F.l1_loss(again[inner], portraits[window][inner])
 
