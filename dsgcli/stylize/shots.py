@@ -33,6 +33,8 @@ class Shot:
     """What was known of the tracks before this frame, where a segment begins."""
     found: int = 0
     """Number of faces that were found, whether they are to be drawn or not."""
+    num_tracks: int = 0
+    """Faces told apart in the stream so far; their numbers are 0 to this, less one."""
     seen: list[Face] = field(default_factory=list)
     """Faces to draw, as they were found."""
     opacity: list[float] = field(default_factory=list)

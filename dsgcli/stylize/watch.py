@@ -82,6 +82,7 @@ class Watcher:
         tracker, last = self.tracker, self.last
         faces = tracker.update(self._sight(shot, look))
         shot.scene = tracker.scene
+        shot.num_tracks = tracker.num_tracks
         shot.found = sum(not face.held for face in faces)
         drawn = set() if last is None else {face.track for face in last.seen}
         shot.seen = self.choice.choose(faces, drawn)
