@@ -34,7 +34,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError
     from dsgcli.generate.sample import sample
-    from dsgcli.pipeline import StylePipeline, load_pipeline
+    from dsgcli.pipeline import StylePipeline, from_pretrained, load_pipeline
     from dsgcli.portraits import Look, Portraits, load_portraits
     from dsgcli.store import ModelStore
     from dsgcli.stylize.calls import Stylizer, stylize
@@ -50,6 +50,7 @@ _HOMES = {
     "StylizeOptions": "stylize.options",
     "Stylizer": "stylize.calls",
     "Summary": "stylize.summary",
+    "from_pretrained": "pipeline",
     "load_pipeline": "pipeline",
     "load_portraits": "portraits",
     "sample": "generate.sample",
@@ -65,6 +66,7 @@ __all__ = [
     "Stylizer",
     "Summary",
     "__version__",
+    "from_pretrained",
     "load_pipeline",
     "load_portraits",
     "sample",

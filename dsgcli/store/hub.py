@@ -97,6 +97,29 @@ def pull_repository(
     return _styles_of(place)
 
 
+def open_repository(source: str | Path) -> tuple[ModelStore, str]:
+    """A store of one repository alone, and the name of its first style.
+
+    Args:
+        source: a folder that `save_repository` wrote, or OWNER/NAME, which is downloaded if it is
+            not here.
+
+    Raises:
+        ModelMissingError: neither a folder nor a repository, or one without a style; also as
+            `pull_repository`.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        if not is_repository(str(source)):
+            raise ModelMissingError(f"{source} is no folder, and no OWNER/NAME of the hub")
+        pull_repository(str(source), PullOptions())
+        folder = hub_folder() / hub_set(str(source))
+    store = ModelStore([Root(folder, "named by path")])
+    if not store.styles():
+        raise ModelMissingError(f"{folder} holds no style of dsg")
+    return store, store.styles()[0].name
+
+
 def _check(folder: Path, repository: str, progress: Progress) -> None:
     files = scan([Root(folder, "")])
     if bad := [item for item in verify(files, progress=progress) if not item.ok]:

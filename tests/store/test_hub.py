@@ -15,6 +15,7 @@ import torch
 from command import dsg
 from tiny_store import write_tiny_store
 
+from dsgcli import from_pretrained
 from dsgcli.errors import OutputExistsError
 from dsgcli.store import ModelStore
 from dsgcli.store.hub import is_repository, save_repository
@@ -133,6 +134,7 @@ def test_folder_has_all_that_a_style_needs(models, tmp_path):
     folder = save_repository(store, "toon", tmp_path / "out")
     alone = ModelStore([Root(folder, "")])
     assert torch.equal(alone.style("toon").default, store.style("toon").default)
+    assert from_pretrained(folder, device="cpu").layout == store.info("toon").layout
     first, second = (s.generator("toon").state_dict() for s in (alone, store))
     assert all(torch.equal(first[key], second[key]) for key in second)
     assert alone.encoder("toon").config == store.encoder("toon").config
