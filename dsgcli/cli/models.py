@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dsgcli.cli.completion import complete_published
 from dsgcli.cli.export import EXAMPLES as EXPORT_EXAMPLES
 from dsgcli.cli.export import export
 from dsgcli.cli.flags import expand
@@ -221,7 +222,11 @@ def verify(
 def pull(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="A style, a file, `losses`, or `all`."),
+        typer.Argument(
+            metavar="NAME...",
+            help="A style, a file, `losses`, or `all`.",
+            autocompletion=complete_published,
+        ),
     ],
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the licenses that are shown.")

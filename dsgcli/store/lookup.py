@@ -50,10 +50,13 @@ class Lookup:
     def find(self, name: str, *kinds: FileKind) -> ModelFile:
         """A model file of these kinds (any, if none): by name, SET/NAME, or file name.
 
+        The style itself comes before the exemplars that a user added to it under its name.
+
         Raises:
             ModelMissingError: with what there is instead.
         """
         wanted = [f for f in self.files if not kinds or f.kind in kinds]
+        wanted.sort(key=lambda file: file.kind == "overlay")
         for file in wanted:
             if name in (file.name, file.qualified, file.path.name, file.path.stem):
                 return file

@@ -234,6 +234,55 @@ class ModelStore:
         self.refresh()
         return path
 
+    def remove_exemplar(self, name: str, wanted: str) -> str:
+        """Delete one exemplar that the user added to a style; the style itself stays as it is.
+
+        Args:
+            wanted: name or number of the exemplar.
+
+        Returns:
+            The name of the exemplar that is gone.
+
+        Raises:
+            StyleRefError: the style has no such exemplar. UsageError: it belongs to the style, or
+            its file is not in the user's folder.
+        """
+        from dsgcli.store.codes import Codes, find_exemplar
+        from dsgcli.store.contents import open_model
+        from dsgcli.store.write import save_codes
+
+        info = self.info(name)
+        exemplar = info.exemplars[find_exemplar(info.exemplars, wanted, info.name)]
+        overlays = [path for role, path in info.files.items() if role.startswith("overlay")]
+        holding = [path for path in overlays if exemplar in open_model(path).header.names]
+        if not holding:
+            raise UsageError(
+                f"{info.name}:{exemplar} belongs to the style; only exemplars that you added with "
+                f"`dsg styles add` can be removed"
+            )
+        home = user_folder().resolve()
+        if outside := [path for path in holding if not path.resolve().is_relative_to(home)]:
+            raise UsageError(f"{outside[0]} is not in {home}, and dsg removes only what is there")
+        for path in holding:
+            model = open_model(path)
+            header = model.header
+            keep = [i for i, label in enumerate(header.names) if label != exemplar]
+            if not keep:
+                path.unlink()
+                continue
+            save_codes(
+                path,
+                Codes(names=header.names, **model.part("codes")).select(keep),
+                layout=header.layout,
+                name=header.name,
+                provenance=header.provenance,
+                keep_order=True,
+                overlay=True,
+                base=header.base,
+            )
+        self.refresh()
+        return exemplar
+
     def remove(self, name: str) -> list[Path]:
         """Delete a model, or a style with all its files, from the user's folder.
 
