@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from dsgcli.errors import ModelCorruptError, ModelMissingError, OutputBusyError, UsageError
-from dsgcli.media.files import AtomicFile, locked_outputs, make_folder, sink_error
+from dsgcli.media.files import (
+    AtomicFile,
+    locked_outputs,
+    make_folder,
+    no_empty_folders,
+    sink_error,
+)
 
 FileFormat = Literal["torch-zip", "torch-legacy", "safetensors", "npy", "tflite", "zip"]
 
@@ -103,12 +109,14 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def one_writer(target: Path) -> Iterator[None]:
-    """Keep other runs of dsg from writing a model file, or a folder of models, in this block.
+    """Keep other runs of dsg from writing a model file, or a folder of models, in this block. No
+    folder made for it stays empty.
 
     Raises:
         UsageError: another run is writing it.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(no_empty_folders([target]))
         try:
             stack.enter_context(locked_outputs([target]))
         except OutputBusyError as error:
