@@ -22,11 +22,10 @@ from dsgcli.media.read import open_source
 from dsgcli.media.write import PictureSink, holds_alpha, open_sink
 from dsgcli.runtime import return_freed_memory
 from dsgcli.stylize.cast import parse_face_style
+from dsgcli.stylize.checkpoint import Memory, ResumePoint, Segments
 from dsgcli.stylize.flow import Crew, Drawn
 from dsgcli.stylize.jobs import WRITABLE_AS
-from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.refine import loss_note
-from dsgcli.stylize.segments import ResumePoint, Segments
 from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
 

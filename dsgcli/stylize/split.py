@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 from dsgcli.faces.align import face_transform
 from dsgcli.stylize import shots as sizes
+from dsgcli.stylize.checkpoint import Memory, Segments
+from dsgcli.stylize.draw_segment import Drew, SegmentWork
 from dsgcli.stylize.file import (
     check_target,
     faces_note,
@@ -28,11 +30,8 @@ from dsgcli.stylize.file import (
     nothing_drawn,
     sink_options,
 )
-from dsgcli.stylize.known import Drew, SegmentWork
-from dsgcli.stylize.memory import Memory
 from dsgcli.stylize.paste import largest
 from dsgcli.stylize.record import Follower, Watched
-from dsgcli.stylize.segments import Segments
 from dsgcli.stylize.steady import EDGE_S
 from dsgcli.stylize.summary import FileResult
 

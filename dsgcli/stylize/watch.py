@@ -17,7 +17,7 @@ from dsgcli.stylize.shots import Shot
 
 if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort
-    from dsgcli.stylize.memory import Memory
+    from dsgcli.stylize.checkpoint import Memory
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.types import Face, Frame
 
