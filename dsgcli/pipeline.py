@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -289,6 +290,31 @@ def load_pipeline(
         backend=pick_translator_backend(backend, place, dtype),
         people=lambda: store.people(style, place),
         people_encoder=lambda: store.people_encoder(style, place),
+    )
+
+
+def from_pretrained(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    backend: BackendName = "auto",
+    size: int | None = None,
+) -> Portraits | TranslatorPipeline:
+    """The networks of a style from a folder that `save_pretrained` wrote, or from the hub.
+
+    Args:
+        source: the folder, or OWNER/NAME on the Hugging Face hub, downloaded if it is not here.
+
+    Raises:
+        ModelError: no such folder or repository, or files that cannot be used.
+        UsageError: as `load_pipeline`.
+    """
+    from dsgcli.store.hub import open_repository
+
+    store, style = open_repository(source)
+    return load_pipeline(
+        store, style, device=device, precision=precision, backend=backend, size=size
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from dsgcli.errors import ModelMismatchError, ModelMissingError, UsageError
 from dsgcli.names import place_below
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
+from dsgcli.store.files import one_writer
 from dsgcli.store.lookup import Lookup, Space
 from dsgcli.store.places import USER_ORIGIN, Root, named_landmarker, search_roots, user_folder
 from dsgcli.types import Provenance, StyleRef, StyleTerm
@@ -216,19 +217,20 @@ class ModelStore:
         stem = f"{info.name}-{base.sha256[:12]}" if base else info.name
         path = place_below(user_folder(), OVERLAYS, f"{stem}.safetensors")
         check_code_size(added.exstyle, info.layout, info.style_dim, path)
-        if path.is_file():
-            before = open_model(path)
-            added = Codes(names=before.header.names, **before.part("codes")).with_added(added)
-        save_codes(
-            path,
-            added,
-            layout=info.layout,
-            name=info.name,
-            provenance=Provenance(license=info.license or "unknown", source="dsg styles add"),
-            keep_order=True,
-            overlay=True,
-            base=base,
-        )
+        with one_writer(path):
+            if path.is_file():
+                before = open_model(path)
+                added = Codes(names=before.header.names, **before.part("codes")).with_added(added)
+            save_codes(
+                path,
+                added,
+                layout=info.layout,
+                name=info.name,
+                provenance=Provenance(license=info.license or "unknown", source="dsg styles add"),
+                keep_order=True,
+                overlay=True,
+                base=base,
+            )
         if all(root.path != user_folder() for root in self.roots):  # made just now
             self.lookup.roots.append(Root(user_folder(), USER_ORIGIN))
         self.refresh()
@@ -264,22 +266,23 @@ class ModelStore:
         if outside := [path for path in holding if not path.resolve().is_relative_to(home)]:
             raise UsageError(f"{outside[0]} is not in {home}, and dsg removes only what is there")
         for path in holding:
-            model = open_model(path)
-            header = model.header
-            keep = [i for i, label in enumerate(header.names) if label != exemplar]
-            if not keep:
-                path.unlink()
-                continue
-            save_codes(
-                path,
-                Codes(names=header.names, **model.part("codes")).select(keep),
-                layout=header.layout,
-                name=header.name,
-                provenance=header.provenance,
-                keep_order=True,
-                overlay=True,
-                base=header.base,
-            )
+            with one_writer(path):
+                model = open_model(path)
+                header = model.header
+                keep = [i for i, label in enumerate(header.names) if label != exemplar]
+                if not keep:
+                    path.unlink()
+                    continue
+                save_codes(
+                    path,
+                    Codes(names=header.names, **model.part("codes")).select(keep),
+                    layout=header.layout,
+                    name=header.name,
+                    provenance=header.provenance,
+                    keep_order=True,
+                    overlay=True,
+                    base=header.base,
+                )
         self.refresh()
         return exemplar
 

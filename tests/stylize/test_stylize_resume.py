@@ -17,7 +17,7 @@ from stylize.staging import RED, Actor, Listener, Play, read_clip, same_clip, wr
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.segments import SegmentSink
-from dsgcli.stylize import segments as parts
+from dsgcli.stylize import checkpoint as parts
 from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn_clip import draw_clip
 

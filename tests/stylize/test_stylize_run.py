@@ -129,6 +129,50 @@ def test_transparency_of_the_head_alone_is_written(stage, picture, tmp_path):
         stage.run(picture, output="b.jpg", alpha=True)
 
 
+def test_face_numbers_that_are_not_there_are_named(stage, picture, tmp_path):
+    stage(Play(1, lambda i: [Actor(40), Actor(120)]))
+    with pytest.raises(NoFaceError, match=r"no face 7; there are faces 0 to 1, .*\(--faces\)"):
+        stage.run(picture, output="b.png", faces="7,")
+    assert not (tmp_path / "b.png").exists()
+    summary = stage.run(picture, output="b.png", faces="0,5", face_style=("6=ink:2", "1=ink:2"))
+    assert summary.files[0].faces == 1
+    notes = " ".join(summary.files[0].notes)
+    assert "no face 5; there are faces 0 to 1, from the left (--faces)" in notes
+    assert "no face 6; there are faces 0 to 1, from the left (--face-style)" in notes
+
+
+def test_a_folder_tells_each_picture_without_the_face_of_that_number(stage, folder):
+    (folder / "clip.mp4").unlink()
+    summary = stage.run(folder, output="out", faces="3,")
+    assert set(states(summary).values()) == {"failed"}
+    assert all("no face 3; there is only face 0" in str(file.error) for file in summary.files)
+
+
+def test_a_video_without_the_face_of_that_number_says_so(stage, folder, tmp_path):
+    with pytest.raises(NoFaceError, match="no face 3; there is only face 0"):
+        stage.run(folder / "clip.mp4", output="out.mp4", faces="3,")
+    assert visible(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_one_name_that_the_system_refuses_fails_alone(stage, folder, tmp_path, workers):
+    """A folder lies where one output belongs, as on a disk that refuses one name."""
+    (folder / "clip.mp4").unlink()
+    stage.run(folder / "0.png", output="first", aligned="yes")
+    (name,) = visible(tmp_path / "first")
+    (tmp_path / "out" / name / "kept").mkdir(parents=True)
+    summary = stage.run(folder, output="out", aligned="yes", workers=workers)
+    assert states(summary) == {"0.png": "failed", "1.png": "done", "2.png": "done"}
+    assert summary.exit_code == 5
+    assert (tmp_path / "out" / name / "kept").is_dir()
+
+
+def test_a_picture_is_not_written_as_a_video(stage, picture, tmp_path):
+    with pytest.raises(SinkError, match=r"b\.mp4 is the name of a video, .*a\.png is a picture"):
+        stage.run(picture, output="b.mp4")
+    assert visible(tmp_path) == ["a.png"]
+
+
 def test_several_styles_are_several_files(stage, picture, tmp_path):
     summary = stage.run(picture, output="out", style=("toon", "toon:bo.png", "ink:2"))
     assert visible(tmp_path / "out") == ["a_ink-hen.png", "a_toon-ada.png", "a_toon-bo.png"]
@@ -189,11 +233,11 @@ def test_an_exemplar_of_a_style_that_encodes_to_w_plus_needs_a_z_plus_encoder(
         return usual(store, style, encoder="auto", **options)
 
     from dsgcli import pipeline
-    from dsgcli.stylize import exemplar
+    from dsgcli.stylize import cast
 
     usual = pipeline.load_portraits
     monkeypatch.setattr(pipeline, "load_portraits", load)
-    monkeypatch.setattr(exemplar, "load_portraits", load)
+    monkeypatch.setattr(cast, "load_portraits", load)
     monkeypatch.setattr(
         Portraits, "space", property(lambda self: "w+" if spaces == ["w+"] else "z+")
     )

@@ -11,7 +11,7 @@ from stylize.staging import RED, Actor, Listener, Play, ScriptedDetector, same_c
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.video_reader import VideoSource
-from dsgcli.stylize import crowd, work
+from dsgcli.stylize import crowd, orders
 from dsgcli.stylize.record import Follower
 from dsgcli.workers.pieces import Here
 
@@ -89,7 +89,7 @@ def film(stage, short_segments, tmp_path, monkeypatch):
         workers = 3
 
         def __call__(self, script, detector=TimedDetector, **options):
-            work._studio.cache_clear()
+            orders.open_once.cache_clear()
             play = stage(Play(COUNT, script, times=UNEVEN))
             see = lambda **_: detector(script)  # noqa: E731
             monkeypatch.setattr("dsgcli.stylize.studio.open_detector", see)
