@@ -161,6 +161,7 @@ def made(kind):
         errors.RecipeError: lambda: errors.RecipeError("x.toml", ["a", "b"]),
         errors.OutputExistsError: lambda: errors.OutputExistsError(Path("x.jpg")),
         errors.NoFaceError: lambda: errors.NoFaceError("x.jpg", detector="a mesh"),
+        errors.FaceNumberError: lambda: errors.FaceNumberError("x.jpg", wanted=[7], num_faces=2),
     }
     return examples.get(kind, lambda: kind("what, where, what to do"))()
 
