@@ -32,8 +32,8 @@ from plain import formulation
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from dsgcli.backends.base import Style
-from dsgcli.backends.choice import pick_backend, problem_of
+from dsgcli.inference.backend import pick_backend, problem_of
+from dsgcli.inference.base import ExtrinsicStyle
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import GeneratorConfig
@@ -141,7 +141,7 @@ def usable_forms() -> dict[str, tuple[str, torch.dtype]]:
 def drawn_by(name: str, network: DualStyleGAN, exstyle_ws: Tensor, px: int | None = None):  # type: ignore[no-untyped-def]
     """ws -> pictures."""
     backend, dtype = FORMS[name]
-    style = Style(exstyle_ws=exstyle_ws, weights=weights_of(network))
+    style = ExtrinsicStyle(exstyle_ws=exstyle_ws, weights=weights_of(network))
     return pick_backend(backend, CPU, dtype, px).bind(network, style)  # type: ignore[arg-type]
 
 

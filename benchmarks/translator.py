@@ -1,6 +1,6 @@
-"""How fast a translator draws:  python benchmarks/translator.py [--threads 1 2] [--sides 256 512]
+"""How fast a translator draws:  python benchmarks/translator.py [--threads 1 2] [--batches 1 4]
 
-Prints, for each side of the crop, number of threads and form of the network, milliseconds a picture
+Prints, for each side, batch, number of threads and form of the network, milliseconds a picture
 (the best of several, by the processor's time of the process with one thread, by the clock with
 more), the ratio to the unfolded module, and the ratio to the floor: the time that the network's
 multiplications would take at the speed of one wide 3x3 convolution on the same machine.
@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsgcli.backends.choice import pick_translator_backend, problem_of
+from dsgcli.inference.backend import pick_translator_backend, problem_of
 from dsgcli.models.translator import Translator, TranslatorConfig
 from dsgcli.runtime import BackendName, keep_freed_memory
 
@@ -30,32 +31,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     chosen = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
     translator = Translator(TranslatorConfig()).eval().requires_grad_(False)
     code, weights = torch.randn(translator.layout.num_latents, 32), torch.ones(14)
-    print(f"{'side':>5} {'threads':>7} {'form':>10} {'ms':>8} {'/unfolded':>9} {'/floor':>7}")
+    print(
+        f"{'side':>5} {'batch':>5} {'threads':>7} {'form':>10} {'ms':>8} {'/unfolded':>9} "
+        f"{'/floor':>7}"
+    )
     for threads in chosen.threads:
         torch.set_num_threads(threads)
         clock = time.process_time if threads == 1 else time.perf_counter
         gflops = convolution_gflops(clock)
-        for side in chosen.sides:
-            x = torch.rand(1, 3, side, side) * 2 - 1
+        for side, batch in product(chosen.sides, chosen.batches):
+            x = torch.rand(batch, 3, side, side) * 2 - 1
             floor_ms = gflop(translator, code, weights, side) / gflops * 1e3
-            unfolded = best_ms(lambda x=x: translator(x, code[None], weights), clock)
-            report(side, threads, "module", unfolded, unfolded, floor_ms)
+            many = code.expand(batch, -1, -1)
+            unfolded = best_ms(lambda x=x, c=many: translator(x, c, weights), clock) / batch
+            report(side, batch, threads, "module", unfolded, unfolded, floor_ms)
             names: tuple[BackendName, ...] = ("torch", "openvino")
             for name in names:
                 if problem_of(name, CPU) is None:
                     backend = pick_translator_backend(name, CPU, torch.float32)
                     run = backend.bind_translator(translator, code, weights.tolist())
-                    ms = best_ms(lambda x=x, run=run: run(x), clock)
-                    report(side, threads, name, ms, unfolded, floor_ms)
+                    ms = best_ms(lambda x=x, run=run: run(x), clock) / batch
+                    report(side, batch, threads, name, ms, unfolded, floor_ms)
 
 
-def report(side: int, threads: int, form: str, ms: float, unfolded: float, floor: float) -> None:
-    print(f"{side:5} {threads:7} {form:>10} {ms:8.1f} {ms / unfolded:9.2f} {ms / floor:7.2f}")
+def report(
+    side: int, batch: int, threads: int, form: str, ms: float, unfolded: float, floor: float
+) -> None:
+    print(
+        f"{side:5} {batch:5} {threads:7} {form:>10} {ms:8.1f} {ms / unfolded:9.2f} "
+        f"{ms / floor:7.2f}"
+    )
 
 
 @torch.inference_mode()

@@ -25,12 +25,19 @@ __version__ = "0.1.0.dev0"
 for _variable in ("OPENBLAS", "GOTO", "BLIS", "NUMEXPR"):
     os.environ.setdefault(f"{_variable}_NUM_THREADS", "1")
 
+# Waiting threads of OpenMP sleep. Spinning ones take the processor from those that work: beside one
+# other program a picture took 30 times as long (benchmarks/results/threads.md). Read when torch is
+# loaded; KMP_BLOCKTIME is the same for builds with Intel's OpenMP.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
 if TYPE_CHECKING:
     from dsgcli.errors import DsgError
     from dsgcli.generate.sample import sample
-    from dsgcli.pipeline import StylePipeline, load_pipeline
+    from dsgcli.pipeline import StylePipeline, from_pretrained, load_pipeline
     from dsgcli.portraits import Look, Portraits, load_portraits
     from dsgcli.store import ModelStore
+    from dsgcli.store.hub import save_pretrained
     from dsgcli.stylize.calls import Stylizer, stylize
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.summary import Summary
@@ -44,9 +51,11 @@ _HOMES = {
     "StylizeOptions": "stylize.options",
     "Stylizer": "stylize.calls",
     "Summary": "stylize.summary",
+    "from_pretrained": "pipeline",
     "load_pipeline": "pipeline",
     "load_portraits": "portraits",
     "sample": "generate.sample",
+    "save_pretrained": "store.hub",
 }
 
 __all__ = [
@@ -59,9 +68,11 @@ __all__ = [
     "Stylizer",
     "Summary",
     "__version__",
+    "from_pretrained",
     "load_pipeline",
     "load_portraits",
     "sample",
+    "save_pretrained",
     "stylize",
 ]
 

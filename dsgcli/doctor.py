@@ -263,7 +263,7 @@ def _backend(report: Report, device: str, precision: Any, backend: Any) -> None:
     with _attempt(report, "the networks cannot be run", "dsg doctor --backend torch"):
         from typing import get_args
 
-        from dsgcli.backends.choice import choose, pick_backend, problem_of
+        from dsgcli.inference.backend import choose, pick_backend, problem_of
         from dsgcli.runtime import BackendName, pick_device, pick_precision
 
         place = pick_device(device)

@@ -11,6 +11,7 @@
     │   ├── SourceError             the input is there and is not what it claims to be
     │   └── SinkError               the output cannot be written
     ├── NoFaceError             3   nothing to stylize
+    │   └── FaceNumberError         faces, and none of the numbers asked for
     ├── ModelError              4   a model that cannot be used
     │   ├── ModelMissingError       not in the store
     │   ├── ModelCorruptError       cannot be read, or holds what it must not (NaN, code)
@@ -111,6 +112,20 @@ class NoFaceError(DsgError):
             f"no face found in {source} (by {detector}); pass --aligned yes if it is already a "
             f"face crop, or try a larger or less turned face"
         )
+
+
+class FaceNumberError(NoFaceError):
+    """The input has faces, and none with a number that `--faces` names."""
+
+    def __init__(self, source: str, *, wanted: Sequence[int], num_faces: int) -> None:
+        DsgError.__init__(self, f"{source} has {no_such_faces(wanted, num_faces)} (--faces)")
+
+
+def no_such_faces(wanted: Sequence[int], num_faces: int) -> str:
+    """Part of a sentence: which numbers no face has, and which there are."""
+    missing = ", ".join(str(number) for number in wanted)
+    there = "only face 0" if num_faces == 1 else f"faces 0 to {num_faces - 1}, from the left"
+    return f"no face {missing}; there {'is' if num_faces == 1 else 'are'} {there}"
 
 
 class ModelError(DsgError):

@@ -17,6 +17,10 @@ from dsgcli.errors import MemoryShortError
 PROBE_BYTES = 128 << 20
 """Memory that `is_short` asks for: about the need of a codec or of the smallest network."""
 
+LEAST_BYTES = 512 << 20
+"""Memory that must be left before detector and networks are loaded: with less, measured with the
+shipped styles under `ulimit -v`, native code ended the process."""
+
 _MESSAGES = (
     *("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED"),
     *("Cannot allocate memory", "Unable to allocate", "failed to map segment", "bad_alloc"),
@@ -74,9 +78,14 @@ def asked_for(message: str) -> int:
     return int(number * 1024 ** _UNITS.get(unit if unit == "bytes" else unit[0], 0))
 
 
-def sentence(num_bytes: int = 0) -> str:
-    """The message for the user, with the bytes that were asked for, if they are known."""
-    facts = [f"{_size_text(num_bytes)} more were asked for"] if num_bytes else []
+def sentence(num_bytes: int = 0, *, needed: bool = False) -> str:
+    """The message for the user, with the bytes that were asked for, if they are known.
+
+    Args:
+        needed: the bytes are what the whole program needs, and nothing was asked for yet.
+    """
+    verb = "are needed" if needed else "more were asked for"
+    facts = [f"{_size_text(num_bytes)} {verb}"] if num_bytes else []
     if most := limit_bytes():
         facts.append(f"this process may have {_size_text(most)}")
     told = f" ({', and '.join(facts)})" if facts else ""
@@ -103,11 +112,22 @@ def check_memory(error: BaseException) -> None:
         raise MemoryShortError(told or sentence(PROBE_BYTES)) from error
 
 
+def require_limit() -> None:
+    """Raise MemoryShortError if this process may have less memory than its libraries take to load:
+    they would end it without a message."""
+    if 0 < limit_bytes() < LEAST_LIMIT:
+        raise MemoryShortError(sentence(LEAST_LIMIT, needed=True))
+
+
+LEAST_LIMIT = 1_300_000_000
+"""Address space that PyTorch, OpenVINO and MediaPipe need to load and to draw a small picture."""
+
+
 def require_memory() -> None:
     """Raise MemoryShortError if this process has a limit and little memory left: native code would
     end the process without a message."""
-    if limit_bytes() and is_short():
-        raise MemoryShortError(sentence(PROBE_BYTES))
+    if limit_bytes() and is_short(LEAST_BYTES):
+        raise MemoryShortError(sentence(LEAST_BYTES))
 
 
 def _size_text(num_bytes: int) -> str:

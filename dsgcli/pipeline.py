@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsgcli.backends.base import Backend, Recent, Run, TorchBackend
-from dsgcli.backends.batches import one_by_one
-from dsgcli.backends.choice import pick_translator_backend
 from dsgcli.errors import ModelMissingError, UsageError
+from dsgcli.inference.backend import TorchBackend, pick_translator_backend
+from dsgcli.inference.base import Backend, Recent, Run, one_by_one
 from dsgcli.models.translator import STRIDE_PX
 from dsgcli.portraits import Look, Portraits, area_resize, load_portraits, to_images, to_pixels
 from dsgcli.runtime import BackendName, Precision, keep_freed_memory, pick_device, pick_precision
@@ -223,13 +223,10 @@ class TranslatorPipeline:
         at all, which gives the crops back."""
         if look is None:
             return lambda crops: crops
-        return self._bound.get(look, lambda: self._bind(look))
-
-    def _bind(self, look: Look) -> Run:
         weights = list(look.weights.layers)
         if look.preserve_color:
             weights[self.layout.color] = [0.0] * self.layout.num_color
-        return self.bound_once(look.exstyle, weights, once=False)
+        return self._bound.get(look, lambda: self.bound_once(look.exstyle, weights, once=False))
 
     @torch.no_grad()
     def bound_once(self, code: Tensor, weights: Sequence[float], *, once: bool = True) -> Run:
@@ -293,6 +290,31 @@ def load_pipeline(
         backend=pick_translator_backend(backend, place, dtype),
         people=lambda: store.people(style, place),
         people_encoder=lambda: store.people_encoder(style, place),
+    )
+
+
+def from_pretrained(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    backend: BackendName = "auto",
+    size: int | None = None,
+) -> Portraits | TranslatorPipeline:
+    """The networks of a style from a folder that `save_pretrained` wrote, or from the hub.
+
+    Args:
+        source: the folder, or OWNER/NAME on the Hugging Face hub, downloaded if it is not here.
+
+    Raises:
+        ModelError: no such folder or repository, or files that cannot be used.
+        UsageError: as `load_pipeline`.
+    """
+    from dsgcli.store.hub import open_repository
+
+    store, style = open_repository(source)
+    return load_pipeline(
+        store, style, device=device, precision=precision, backend=backend, size=size
     )
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsgcli.backends.base import Backend, Recent, Run, Style, TorchBackend
-from dsgcli.backends.choice import pick_backend
 from dsgcli.errors import ModelMismatchError, UsageError
+from dsgcli.inference.backend import TorchBackend, pick_backend
+from dsgcli.inference.base import Backend, ExtrinsicStyle, Recent, Run
 from dsgcli.runtime import BackendName, Precision, keep_freed_memory, pick_device, pick_precision
 from dsgcli.types import LatentLayout, StyleWeights
 
@@ -342,10 +342,10 @@ class Portraits:
         if look.preserve_color:  # these rows depend on the face, see `_with_colors`
             weights[self.layout.color] = [0.0] * self.layout.num_color
         exstyle_ws = self.generator.generator.map_plus(exstyle[None])
-        style = Style(exstyle_ws=exstyle_ws, weights=weights)
+        style = ExtrinsicStyle(exstyle_ws=exstyle_ws, weights=weights)
         return self._runs.bind(self.generator, style, once=once)
 
-    def bound_once(self, model: DualStyleGAN, style: Style) -> Run:
+    def bound_once(self, model: DualStyleGAN, style: ExtrinsicStyle) -> Run:
         """Bind for one picture or few, in a style of any model with this one's layout."""
         return self._runs.bind(model, style.to(self.device), once=True)
 

@@ -33,8 +33,8 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-BackendName = Literal["auto", "torch", "compile", "openvino", "cuda-graph"]
-"""Name of a backend; `backends/choice.py` makes it."""
+BackendName = Literal["auto", "torch", "compile", "openvino"]
+"""Name of a backend; `inference/backend.py` makes it."""
 
 # ── device and precision ─────────────────────────────────────────────────────────────────────────
 

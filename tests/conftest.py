@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,6 @@ from dsgcli.store import ModelStore
 
 torch.set_num_threads(1)
 keep_freed_memory()
-if threading.current_thread() is threading.main_thread():
-    # a background job of a shell, and some CI runners, begin with Ctrl-C ignored, and so would
-    # every process that a test starts and then interrupts
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ── several workers (pytest -n 2) ────────────────────────────────────────────────────────────────

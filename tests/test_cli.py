@@ -62,7 +62,7 @@ def _no_settings_of_this_machine(monkeypatch, tmp_path):
 def test_all_commands_are_there():
     assert {words[0] for words in commands() if words} == {
         *("train", "destylize", "stylize", "sample", "interpolate", "models", "styles", "doctor"),
-        *("report", "try"),
+        *("report", "try", "watch"),
     }
 
 
@@ -161,6 +161,7 @@ def made(kind):
         errors.RecipeError: lambda: errors.RecipeError("x.toml", ["a", "b"]),
         errors.OutputExistsError: lambda: errors.OutputExistsError(Path("x.jpg")),
         errors.NoFaceError: lambda: errors.NoFaceError("x.jpg", detector="a mesh"),
+        errors.FaceNumberError: lambda: errors.FaceNumberError("x.jpg", wanted=[7], num_faces=2),
     }
     return examples.get(kind, lambda: kind("what, where, what to do"))()
 
@@ -250,7 +251,9 @@ def test_wrong_usage_is_2_and_says_what_is_right(words, says):
 
 def test_ctrl_c_is_130(tmp_path):
     program = (
-        "import time, sys; from dsgcli import console\n"
+        "import signal, time, sys; from dsgcli import console\n"
+        # a background job of a shell begins with Ctrl-C ignored, and so do its children
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait():\n    print('ready', flush=True); time.sleep(60)\n"
         "sys.exit(console.exit_code_of(wait))"
     )

@@ -308,9 +308,18 @@ def test_failures_that_were_seen_are_not_said_again():
 def test_whoever_named_no_style_is_told_which_it_was_and_where_others_are():
     summary = summary_of(done=1)
     summary.styles = ("noir-ada",)
-    last = _parts(summary, chosen=False)[1].splitlines()[-1]
+    last = _parts(summary, chosen=False)[0].splitlines()[-1]
     assert last == "drawn in noir-ada; `dsg styles list` has others for --style"
-    assert "noir-ada" not in _parts(summary)[1]
+    assert "styles list" not in _parts(summary)[0]
+
+
+def test_one_picture_is_one_line():
+    done = FileResult(source=Path("me.jpg"), outputs=[Path("me_noir-3.jpg")], frames=1, faces=1)
+    summary = Summary(files=[done], seconds=2.0, styles=("noir-3",), stages={"draw": 1.0})
+    assert _parts(summary) == ["Wrote me_noir-3.jpg (1 face, noir-3)"]
+    assert "draw 1.0 s" in _parts(summary, verbose=True)[0]
+    done.frames, done.seconds = 240, 10.0
+    assert _parts(summary) == ["Wrote me_noir-3.jpg (240 frames, 24.0 a second, noir-3)"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +328,7 @@ def test_whoever_named_no_style_is_told_which_it_was_and_where_others_are():
 )
 def test_what_was_skipped_is_told_with_the_flag_that_draws_it_again(count, hint):
     assert f"{hint} already done; --overwrite draws again." in _parts(summary_of(**count))[1]
-    assert "--overwrite" not in _parts(summary_of(done=1))[1]
+    assert "--overwrite" not in _parts(summary_of(done=1))[0]
 
 
 def test_workers_are_a_number_or_auto():

@@ -123,3 +123,14 @@ def test_a_stage_is_seen_on_a_terminal(tmp_path):
     link = re.search(r'href="(prepare/style/report\.html)"', page)
     assert link is not None and (tmp_path / "run" / link[1]).is_file()
     assert "24/24" in screen.getvalue()
+
+
+@pytest.mark.parametrize("text", ["", '[run]\nname = "mine"\n'])
+def test_recipe_without_a_stage_is_told(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(text)
+    for more in ([], ["--dry-run"]):
+        done = dsg("train", "mine.toml", *more)
+        assert done.exit_code == 2
+        assert "has no stage" in done.stderr
+    assert not (tmp_path / "runs").exists()

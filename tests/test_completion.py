@@ -55,6 +55,11 @@ finally:
 """
 
 
+def test_published_names_are_offered_to_pull(offered):
+    assert "arcane" in offered("dsg models pull ar")
+    assert "arcane" not in offered("dsg models pull arcane a")
+
+
 def test_commands_are_offered(offered):
     assert {"stylize", "styles"} <= set(offered("dsg sty"))
 

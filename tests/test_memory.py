@@ -5,13 +5,19 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 from command import dsg
+from PIL import Image
 
 from dsgcli import memory
 from dsgcli.errors import MemoryShortError, ModelCorruptError
+from dsgcli.media.base import SinkOptions
+from dsgcli.media.write import open_sink
 from dsgcli.memory import asked_for, check_memory, shortage
+from dsgcli.training.drawn import draw_portrait
+from dsgcli.types import Frame
 
 TORCH = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 2400000000 bytes."
 
@@ -107,3 +113,26 @@ def test_command_under_a_limit_of_memory_says_that_memory_is_short(tmp_path, tin
     if done.returncode:
         assert "memory is short" in done.stderr
         assert "this process may have" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.parametrize("num_bytes", [600_000_000, 1_000_000_000, 1_250_000_000, 1_500_000_000])
+@pytest.mark.parametrize("kind", ["picture", "video"])
+def test_drawing_under_a_limit_of_memory_works_or_says_why_not(tmp_path, kind, num_bytes):
+    """Native code ended the process at 1 GB, without a message."""
+    portrait = draw_portrait(3, 256)
+    path = tmp_path / ("a.png" if kind == "picture" else "a.mp4")
+    if kind == "picture":
+        Image.fromarray(portrait).save(path)
+    else:
+        with open_sink(path, SinkOptions(codec="mpeg4"), None) as sink:
+            for i in range(6):
+                sink.write(Frame(pixels=portrait, index=i, time=Fraction(i, 10)))
+    words = ("stylize", path, "--style", "noir:1", "-o", tmp_path / f"out{path.suffix}")
+    command = [sys.executable, "-c", LIMITED, str(num_bytes), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1, 3), done.stderr
+    assert "Traceback" not in done.stderr
+    if done.returncode == 1:
+        assert "memory is short" in done.stderr

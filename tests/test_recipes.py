@@ -208,6 +208,23 @@ def test_file_that_is_no_toml_is_told_where(tmp_path):
         read_recipe(tmp_path / "nothing.toml")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_file_in_another_encoding_is_told_so(tmp_path, encoding):
+    """What some editors on Windows write."""
+    path = tmp_path / "r.toml"
+    path.write_bytes('[run]\nname = "é"\n'.encode(encoding))
+    with pytest.raises(RecipeError, match="save it again as UTF-8"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_file_of_any_system_is_read(tmp_path, newline, start):
+    path = tmp_path / "r.toml"
+    path.write_bytes(f'{start}[run]\nname = "é"\n'.replace("\n", newline).encode())
+    assert read_recipe(path).run.name == "é"
+
+
 def test_shipped_recipe_is_found_by_name_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("tiny", "recipes/tiny.toml", "tiny.toml"):

@@ -50,12 +50,14 @@ def build_app() -> typer.Typer:
         stylize,
         train,
         try_,
+        watch,
     )
 
     app = group("dsg", SUMMARY, EPILOG)
     app.callback()(_dsg)
     add(app, try_.try_, try_.EXAMPLES, name="try")
     add(app, stylize.stylize, stylize.EXAMPLES)
+    add(app, watch.watch, watch.EXAMPLES)
     add(app, report.report, report.EXAMPLES)
     add(app, sample.sample, sample.EXAMPLES)
     add(app, interpolate.interpolate, interpolate.EXAMPLES)

@@ -49,6 +49,16 @@ def complete_exemplar(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     ]
 
 
+def complete_published(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names and groups that `dsg models pull` takes and that are not on the line yet."""
+    from dsgcli.store.manifest import EVERYTHING, read_manifest
+
+    files = read_manifest().files
+    names = {name for entry in files for name in (entry.name, *entry.groups)} | {EVERYTHING}
+    taken = ctx.params.get("names") or ()
+    return sorted(name for name in names if name.startswith(incomplete) and name not in taken)
+
+
 def _styles(ctx: typer.Context) -> list[StyleInfo]:
     from dsgcli.store import ModelStore
 

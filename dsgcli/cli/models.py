@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dsgcli.cli.completion import complete_published, complete_style
+from dsgcli.cli.export import EXAMPLES as EXPORT_EXAMPLES
+from dsgcli.cli.export import export
 from dsgcli.cli.flags import expand
 from dsgcli.cli.layout import add, group
-from dsgcli.cli.options import FILES_GROUP, Overwrite, Pretrained, Talk
+from dsgcli.cli.options import FILES_GROUP, Overwrite, Pretrained, Talk, output_to
 from dsgcli.console import Cell, Table
 
 if TYPE_CHECKING:
@@ -219,7 +222,11 @@ def verify(
 def pull(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="A style, a file, `losses`, or `all`."),
+        typer.Argument(
+            metavar="NAME...",
+            help="A style, a file, `losses`, `all`, or OWNER/NAME on the Hugging Face hub.",
+            autocompletion=complete_published,
+        ),
     ],
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the licenses that are shown.")
@@ -233,12 +240,21 @@ def pull(
 ) -> None:
     """Download published models into your data folder; resumes broken downloads.
 
-    `dsg models list --published` shows what there is. Proxies and HF_HUB_OFFLINE are respected.
+    `dsg models list --published` shows what there is. OWNER/NAME is a repository of the Hugging
+    Face hub, which holds styles of dsg. Proxies and HF_HUB_OFFLINE are respected.
     """
     from dsgcli.errors import ModelMissingError, PartialBatchError
+    from dsgcli.store.hub import is_repository
+    from dsgcli.store.manifest import read_manifest
     from dsgcli.store.pull import PullOptions
     from dsgcli.store.pull import pull as fetch
 
+    manifest = read_manifest()
+    repositories = [name for name in names if is_repository(name) and not manifest.has(name)]
+    if repositories:
+        _pull_repositories(repositories, PullOptions(offline=offline, again=again), talk)
+    if not (names := [name for name in names if name not in repositories]):
+        return
     options = PullOptions(
         accept_license=accept_license or _accepts(names, PullOptions(again=again), talk),
         offline=offline,
@@ -255,6 +271,62 @@ def pull(
         talk.terminal.warn(item.problem)
     if failed:
         raise PartialBatchError(f"{len(failed)} of {len(done)} files could not be fetched")
+
+
+def _pull_repositories(names: list[str], options: PullOptions, talk: Talk) -> None:
+    from dsgcli.store.hub import pull_repository
+
+    for name in names:
+        with talk.terminal.progress() as progress:
+            found = pull_repository(name, options, progress)
+        rows = [(s.name, len(s.exemplars), s.license or "unknown", str(s.path)) for s in found]
+        talk.terminal.show(
+            {"repository": name, "styles": [style.name for style in found]},
+            Table(("style", "exemplars", "license", "path"), rows),
+            f"draw with --style {name}",
+        )
+
+
+@expand
+def push(
+    style: Annotated[
+        str, typer.Argument(metavar="STYLE", help="A style.", autocompletion=complete_style)
+    ],
+    repository: Annotated[
+        str | None,
+        typer.Argument(metavar="OWNER/NAME", help="The repository; made if it is not there."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        output_to("FOLDER", "Write the files there and upload nothing.", "none"),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.")
+    ] = False,
+    overwrite: Overwrite = False,
+    pretrained: Pretrained = None,
+    *,
+    talk: Talk,
+) -> None:
+    """Upload a style to the Hugging Face hub, with its networks and a model card.
+
+    Log in with `hf auth login` first, or set HF_TOKEN. With -o nothing is uploaded.
+    """
+    from dsgcli.errors import UsageError
+    from dsgcli.store import ModelStore
+    from dsgcli.store.hub import is_repository, push_repository, save_pretrained
+
+    if (repository is None) == (output is None):
+        raise UsageError("name a repository OWNER/NAME to upload to, or a folder with -o")
+    store = ModelStore.open(pretrained)
+    if output is not None:
+        folder = save_pretrained(store, style, output, overwrite=overwrite)
+        talk.terminal.show({"output": folder}, f"wrote {folder}")
+        return
+    if repository is None or not is_repository(repository):
+        raise UsageError(f"{repository!r} is no repository of the hub; write OWNER/NAME")
+    address = push_repository(store, style, repository, private=private)
+    talk.terminal.show({"uploaded": address}, f"uploaded {address}")
 
 
 def _accepts(names: list[str], options: PullOptions, talk: Talk) -> bool:
@@ -376,6 +448,12 @@ def _size_text(num_bytes: int) -> str | None:
 add(models, list_, "Examples:\n  dsg models list\n  dsg models list --published", name="list")
 add(models, show, "Examples:\n  dsg models show encoder\n  dsg models show ./generator.pt")
 add(models, pull, "Examples:\n  dsg models pull arcane encoder\n  dsg models pull losses")
+add(
+    models,
+    push,
+    "Examples:\n  dsg models push noir -o noir-for-the-hub\n  dsg models push noir me/noir",
+)
+add(models, export, EXPORT_EXAMPLES)
 add(models, verify, "Examples:\n  dsg models verify\n  dsg models verify arcane")
 add(
     models,

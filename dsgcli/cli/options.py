@@ -14,6 +14,7 @@ import typer
 
 from dsgcli.cli.completion import complete_exemplar, complete_style
 from dsgcli.console import ProgressMode, Terminal
+from dsgcli.memory import require_limit
 
 STYLE_GROUP = "What to draw"
 FILES_GROUP = "Files"
@@ -226,10 +227,10 @@ Precision = Annotated[
     ),
 ]
 Backend = Annotated[
-    Literal["auto", "torch", "compile", "openvino", "cuda-graph"],
+    Literal["auto", "torch", "compile", "openvino"],
     typer.Option(
         metavar="NAME",
-        help="Engine of the networks: auto, torch, compile, openvino or cuda-graph; auto takes the "
+        help="Engine of the networks: auto, torch, compile or openvino; auto takes the "
         "fastest that is installed and worth its start-up time.",
         rich_help_panel=MACHINE_GROUP,
     ),
@@ -255,6 +256,10 @@ class Machine:
     precision: Precision = "auto"
     backend: Backend = "auto"
     batch_size: BatchSize = None
+
+    def begin(self) -> None:
+        """Before libraries are loaded that end the process where memory is short."""
+        require_limit()
 
 
 # ── what is printed ──────────────────────────────────────────────────────────────────────────────

@@ -159,6 +159,31 @@ def add_(
 
 
 @expand
+def remove(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME:EXEMPLAR",
+            help="A style and an exemplar that you added.",
+            autocompletion=complete_style,
+        ),
+    ],
+    pretrained: Pretrained = None,
+    *,
+    talk: Talk,
+) -> None:
+    """Delete an exemplar that you added to a style; the style itself is not changed."""
+    from dsgcli.errors import UsageError
+    from dsgcli.store import ModelStore
+
+    style, _, exemplar = name.rpartition(":")
+    if not style or not exemplar:
+        raise UsageError(f"name the exemplar to remove as STYLE:EXEMPLAR, not {name!r}")
+    gone = ModelStore.open(pretrained).remove_exemplar(style, exemplar)
+    talk.terminal.show({"removed": f"{style}:{gone}"}, f"removed {gone} from {style}")
+
+
+@expand
 def export(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A style.", autocompletion=complete_style)
@@ -238,5 +263,6 @@ add(
     "Examples:\n  dsg styles show noir -o gallery.html\n  dsg styles show noir:3 -o three.png",
 )
 add(styles, add_, "Examples:\n  dsg styles add noir mine.jpg --as me", name="add")
+add(styles, remove, "Examples:\n  dsg styles remove noir:me")
 add(styles, export, "Examples:\n  dsg styles export noir -o noir.safetensors")
 add(styles, diff, "Examples:\n  dsg styles diff noir comic")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -65,39 +69,102 @@ def stylize(
         raise UsageError(
             "nothing to stylize; name a picture, a video or a folder (try `dsg stylize --help`)"
         )
+    to_stdout = files.output == Path("-") or (files.output is None and "-" in sources)
+    if to_stdout and talk.json:
+        raise UsageError("--json and the picture would both go to standard output; name a file")
     options = options_of(files, look, faces, paste, video, machine, spread)
     from dsgcli.stylize.run import run
 
-    with talk.terminal.progress() as progress:
-        summary = run(sources, files.output, options, progress)
+    with piped(sources, files.output) as (paths, output), talk.terminal.progress() as progress:
+        summary = run(paths, output, options, progress)
+    if to_stdout:
+        return
     chosen = bool(look.exemplar) or look.style != Look().style
-    parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched)
+    parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched, verbose=talk.verbose > 0)
     talk.terminal.summary(summary.as_json(), *parts)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
-def _parts(summary: Summary, *, chosen: bool = True, told: bool = False) -> list[Table | str]:
-    """Files, then some lines about the whole: a screen of both, however many files there were.
+@contextmanager
+def piped(sources: list[str], output: Path | None) -> Iterator[tuple[list[str], Path | None]]:
+    """Inputs and output as files: `-` as an input is what comes on standard input, as the output a
+    PNG that goes to standard output when the block ends. An input `-` without an output goes there
+    too.
+
+    Raises:
+        UsageError: nothing comes, or several pictures would go out.
+    """
+    if "-" not in sources and output != Path("-"):
+        yield sources, output
+        return
+    with TemporaryDirectory(prefix="dsg-") as folder:
+        taken, drawn = Path(folder, "stdin"), Path(folder, "stdout.png")
+        to_stdout = output in (None, Path("-"))
+        if to_stdout and len(sources) > 1:
+            raise UsageError("standard output takes one picture; name a folder with -o/--output")
+        if "-" in sources:
+            if sys.stdin.isatty():
+                raise UsageError("- reads a picture from standard input: dsg stylize - < photo.jpg")
+            with taken.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            if not taken.stat().st_size:
+                raise UsageError("- reads a picture from standard input, and nothing came")
+            from dsgcli.media.images import identify
+
+            if to_stdout and identify(taken) != "picture":
+                raise UsageError(
+                    "standard input holds no single picture; name a file with -o/--output"
+                )
+        paths = [str(taken) if source == "-" else source for source in sources]
+        yield paths, drawn if to_stdout else output
+        if to_stdout:
+            sys.stdout.buffer.write(drawn.read_bytes())
+            sys.stdout.buffer.flush()
+
+
+def _parts(
+    summary: Summary, *, chosen: bool = True, told: bool = False, verbose: bool = False
+) -> list[Table | str]:
+    """What was written, then some lines about the whole: a screen of both, however many files.
 
     Args:
         chosen: whether the style was named; else others are pointed to.
         told: whether failures were seen where this is seen; they are not said again then.
+        verbose: say the time of each stage, and what the machine is.
     """
     files = summary.files
     if len(files) > MAX_ROWS:  # what wants to be looked at comes first
         files = sorted(files, key=lambda result: STATUS_ORDER.index(result.status))
-    table = Table(("output", "", "frames", "faces", "frames/s"), [*map(_row, files[:MAX_ROWS])])
-    seconds_by_stage = summary.stages.items()
-    stages = ", ".join(f"{name} {s:.1f} s" for name, s in seconds_by_stage if s >= LEAST_SAID_S)
-    machine = ", ".join(f"{name} {value}" for name, value in summary.machine.items())
     notes = [f"{r.source.name}: {note}" for r in summary.files for note in r.notes]
     failed = [] if told else [_problem(result) for result in summary.failed]
-    lines = [f"{summary.seconds:.1f} s; stages overlap: {stages}", machine]
+    lines = [*_counts(summary.files)]
     lines += [*_first(notes), *_first(failed), *_hints(summary.files)]
     if any(result.status == "done" for result in files) and not chosen:
         lines.append(f"drawn in {summary.styles[0]}; `dsg styles list` has others for --style")
-    return [table, "\n".join([*_counts(summary.files), *lines])]
+    if verbose:
+        stages = ", ".join(
+            f"{name} {s:.1f} s" for name, s in summary.stages.items() if s >= LEAST_SAID_S
+        )
+        lines.append(f"{summary.seconds:.1f} s; stages overlap: {stages}")
+        lines.append(", ".join(f"{name} {value}" for name, value in summary.machine.items()))
+    if len(files) == 1 and files[0].status == "done":
+        return ["\n".join([*_written(files[0], summary), *lines])]
+    table = Table(("output", "", "frames", "faces"), [*map(_row, files[:MAX_ROWS])])
+    return [table, "\n".join(lines)] if lines else [table]
+
+
+def _written(result: FileResult, summary: Summary) -> list[str]:
+    """`Wrote me_noir-3.jpg (1 face, noir-3)`, a line for each output."""
+    found = []
+    for path, style in zip(result.outputs, summary.styles, strict=False):
+        if result.frames > 1:
+            rate = result.frames / result.seconds if result.seconds > 0 else 0.0
+            what = f"{result.frames} frames, {rate:.1f} a second"
+        else:
+            what = "1 face" if result.faces == 1 else f"{result.faces} faces"
+        found.append(f"Wrote {path} ({what}, {style})")
+    return found
 
 
 def _counts(files: Sequence[FileResult]) -> list[str]:
@@ -125,9 +192,8 @@ def _hints(files: Sequence[FileResult]) -> list[str]:
 def _row(result: FileResult) -> tuple[Cell, ...]:
     name = "\n".join(map(str, result.outputs)) or str(result.source)
     if result.status != "done":
-        return name, result.status, None, None, None
-    rate = round(result.frames / result.seconds, 1) if result.seconds > 0 else None
-    return name, result.status, result.frames, result.faces, rate
+        return name, result.status, None, None
+    return name, result.status, result.frames, result.faces
 
 
 def _problem(result: FileResult) -> str:
@@ -155,6 +221,7 @@ def options_of(
         "exemplar": exemplar,
         "weights": numbers("--weights", look.weights),
         "smooth": 0.0 if faces.no_smooth else faces.smooth,
+        "rate": frame_rate("--rate", video.rate),
         "start": seconds("--start", video.start),
         "end": seconds("--end", video.end),
         "face_style": tuple(faces.face_style or ()),
@@ -197,6 +264,23 @@ def how_many(option: str, text: str) -> int | Literal["auto"]:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{option} takes auto or a number from 1, got {text!r}")
     return int(text)
+
+
+def frame_rate(option: str, text: str | None) -> Fraction | None:
+    """`24`, `23.976` or `30000/1001` as an exact number; None stays None.
+
+    Raises:
+        UsageError: no number above 0.
+    """
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise UsageError(f"{option} takes frames a second, such as 24 or 30000/1001, got {text!r}")
+    return rate
 
 
 def seconds(option: str, text: str | None) -> Fraction | None:

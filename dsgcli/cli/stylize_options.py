@@ -50,6 +50,14 @@ class Files:
             rich_help_panel=FILES_GROUP,
         ),
     ] = True
+    location: Annotated[
+        bool,
+        typer.Option(
+            "--location/--no-location",
+            help="Keep where a photograph or video was taken (GPS), or leave it out.",
+            rich_help_panel=FILES_GROUP,
+        ),
+    ] = True
     preview: Annotated[
         int,
         typer.Option(
@@ -173,6 +181,14 @@ class Paste:
 class Video:
     """Flags for reading and encoding videos."""
 
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FPS",
+            help="Read a folder of numbered pictures, or frame_%05d.png, as one video.",
+            rich_help_panel=VIDEO_GROUP,
+        ),
+    ] = None
     start: Annotated[
         str | None,
         typer.Option(

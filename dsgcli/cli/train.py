@@ -119,6 +119,7 @@ def train(
 
     Finished stages are skipped; an interrupted run continues where it stopped.
     """
+    from dsgcli.errors import RecipeError
     from dsgcli.recipe import read_recipe
     from dsgcli.runtime import set_threads
     from dsgcli.training.run import TrainOptions, plan_of
@@ -128,6 +129,9 @@ def train(
     if choice.data is not None:
         overrides.append(f"data.root={_quoted(choice.data)}")
     wanted = read_recipe(recipe, overrides)
+    if not wanted.stages:
+        missing = "has no stage: give it a table such as [distill] or [transfer] (recipes/*.toml)"
+        raise RecipeError(str(recipe), [missing])
     set_threads(threads)
     options = TrainOptions(
         folder=choice.output or Path("runs") / wanted.run.name,

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,8 +53,8 @@ FROM_LINEAR = np.rint(_srgb_of_linear(np.arange(LINEAR_STEPS) / (LINEAR_STEPS - 
 
 def to_linear(pixels: Pixels) -> Array:
     """sRGB bytes -> linear light in [0, 1]."""
-    light: Array = TO_LINEAR[pixels]
-    return light
+    light: Any = cv2.LUT(np.ascontiguousarray(pixels), TO_LINEAR)  # half the time of indexing
+    return np.asarray(light, np.float32).reshape(pixels.shape)
 
 
 def from_linear(light: Array) -> Pixels:

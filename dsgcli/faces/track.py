@@ -290,6 +290,11 @@ class Tracker:
         return self._time_s is None or self._cuts.would_cut(found.thumbnail)
 
     @property
+    def num_tracks(self) -> int:
+        """How many faces were told apart so far; they are numbered from 0."""
+        return self._next_number
+
+    @property
     def hints(self) -> list[Face]:
         """Where to look for faces in the next frame: `FaceDetector.detect` takes them."""
         return [track.as_face() for track in self._tracks]

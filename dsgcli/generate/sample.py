@@ -24,6 +24,7 @@ from dsgcli.generate.codes import (
 )
 from dsgcli.generate.figures import check_sheet, free_output, is_sheet, made_by_dsg, near_square
 from dsgcli.generate.scenes import AnyRenderer, Scene, WeightedStyle, make_renderer
+from dsgcli.inference.generator import fold
 from dsgcli.media.files import make_folder, no_empty_folders
 from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
@@ -36,7 +37,7 @@ from dsgcli.training.stages.finetune import swapped
 from dsgcli.types import DEFAULT_TRUNCATION, StyleWeights
 
 if TYPE_CHECKING:
-    from dsgcli.backends.base import Run
+    from dsgcli.inference.base import Run
     from dsgcli.models.style_sampler import StyleSampler
     from dsgcli.store.codes import ResolvedStyle
     from dsgcli.types import Pixels
@@ -328,7 +329,7 @@ def _layer_swap(
         )
     finetuned = store.finetuned(resolved.style, portraits.device)
     blend = swapped(portraits.generator.generator, finetuned, SWAP_FROM_PX)
-    return blend.bind(dtype=portraits.dtype, size_px=portraits.size_px)
+    return fold(blend, dtype=portraits.dtype, size_px=portraits.size_px)
 
 
 def draw_samples(

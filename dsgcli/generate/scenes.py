@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from dsgcli.backends.base import Run, Style
+from dsgcli.inference.base import ExtrinsicStyle, Run
+from dsgcli.inference.generator import fold
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.pipeline import TranslatorPipeline
 from dsgcli.portraits import Portraits, area_resize
@@ -73,7 +74,7 @@ class Scene:
             tuple(id(style.model) for style in self.color),
         )
 
-    def one_style(self, layout: LatentLayout) -> tuple[DualStyleGAN, Style] | None:
+    def one_style(self, layout: LatentLayout) -> tuple[DualStyleGAN, ExtrinsicStyle] | None:
         """The model and the style of a scene that has one exemplar; else None."""
         if len(self.structure) != 1 or len(self.color) != 1:
             return None
@@ -83,7 +84,7 @@ class Scene:
         assert isinstance(structure.model, DualStyleGAN)
         rows = structure.exstyle_ws[layout.structure], color.exstyle_ws[layout.color]
         exstyle_ws = torch.cat(rows)[None]
-        return structure.model, Style(exstyle_ws=exstyle_ws, weights=self.weights.layers)
+        return structure.model, ExtrinsicStyle(exstyle_ws=exstyle_ws, weights=self.weights.layers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +148,9 @@ class SceneRenderer:
         colored = self._color(ws, self._together([scene.color for scene in scenes]), weights)
         network, dtype = self.portraits.generator.generator, self.portraits.dtype
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            images = network.synthesize(colored, bend=residual, size_px=self.portraits.size_px)[1]
+            images = network.synthesize(colored, residual=residual, size_px=self.portraits.size_px)[
+                1
+            ]
         return images.float()
 
     def _color(self, ws: Tensor, color: Sequence[Together], weights: Sequence[Number]) -> Tensor:
@@ -195,7 +198,7 @@ class TranslatorRenderer:
 
     @cached_property
     def _draw_people(self) -> Run:
-        return self.portraits.network.bind(dtype=self.portraits.dtype)
+        return fold(self.portraits.network, dtype=self.portraits.dtype)
 
     @torch.inference_mode()
     def content(self, ws: Tensor) -> Tensor:

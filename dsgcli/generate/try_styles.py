@@ -127,6 +127,9 @@ def style_names(store: ModelStore, wanted: Sequence[str]) -> list[str]:
     styles = [style for style in store.styles() if not (style.shadowed or style.problem)]
     if not styles:
         raise ModelMissingError("no style is here; `dsg models list --published` has what there is")
+    # the shipped DualStyleGAN is there for the method's own sake, and is tried if it is named
+    kept = [s for s in styles if s.of_translator or s.set_name != DEFAULT_SET]
+    styles = kept or styles
     # the usual style first, and those last that do not keep what the photograph shows
     usual = store.info(DEFAULT_SET).name if any(s.set_name == DEFAULT_SET for s in styles) else ""
     styles.sort(key=lambda style: (style.name != usual, not style.of_translator))

@@ -23,13 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsgcli.models import winograd
+from dsgcli.inference import winograd
 from dsgcli.models.translator import (
     SHAPE_ROWS,
     SLOPE,
+    ContentBlock,
     ModConv,
     ModResBlock,
-    ResBlock,
     Translator,
     enlarge,
     gate,
@@ -38,7 +38,7 @@ from dsgcli.models.translator import (
 
 WINOGRAD_CHANNELS = 128
 """From so many channels on, Winograd's form of a 3x3 convolution is the faster one on a CPU in
-float32 (benchmarks/translator.md)."""
+float32 (benchmarks/results/translator.md)."""
 
 
 class FoldedConv(nn.Module):
@@ -152,7 +152,7 @@ class FoldedTranslator(nn.Module):
         self.shape_head = nn.ModuleList([plain(shape.up), plain(shape.merge, activate=True), moved])
         """At an eighth and a sixteenth of the crop's side, blocks there, the field at an eighth."""
         waist, color = translator.waist, translator.color
-        assert isinstance(waist, ResBlock)
+        assert isinstance(waist, ContentBlock)
         self.content = nn.ModuleList(
             [
                 nn.ModuleList([first]),
@@ -244,7 +244,7 @@ def _with_residual(block: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fold(
+def fold_translator(
     translator: Translator,
     code: Tensor,
     weights: Tensor | Sequence[float],

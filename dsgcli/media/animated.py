@@ -99,9 +99,16 @@ def _playable(image: Image.Image) -> range:
 
 def _durations(image: Image.Image, path: Path) -> list[Fraction]:
     """Seconds of the frames up to the first damaged one; at least one value."""
-    if image.format == "WEBP":
-        return [_shown(ms) for ms in _webp_durations_ms(path)] or [_shown(0)]
     durations: list[Fraction] = []
+    if image.format == "WEBP":  # from the headers of the frames; Pillow would decode each for it
+        with path.open("rb") as file:
+            file.seek(len(b"RIFF....WEBP"))
+            while len(head := file.read(8)) == 8:
+                size, begin = struct.unpack("<I", head[4:])[0], file.tell()
+                if head[:4] == b"ANMF":
+                    durations.append(_shown(int.from_bytes(file.read(15)[12:], "little")))
+                file.seek(begin + size + size % 2)
+        return durations or [_shown(0)]
     for number in _playable(image):
         try:
             image.seek(number)
@@ -115,18 +122,6 @@ def _shown(said_ms: float) -> Fraction:
     """How long a frame is shown, in seconds, for what the file says."""
     exact = Fraction(str(round(said_ms, 3)))
     return (exact if exact > SHORTEST_MS else Fraction(INSTEAD_MS)) / 1000
-
-
-def _webp_durations_ms(path: Path) -> Iterator[int]:
-    """From the headers of the frames; Pillow would decode each for it."""
-    with path.open("rb") as file:
-        file.seek(len(b"RIFF....WEBP"))
-        while len(head := file.read(8)) == 8:
-            size = struct.unpack("<I", head[4:])[0]
-            begin = file.tell()
-            if head[:4] == b"ANMF":
-                yield int.from_bytes(file.read(15)[12:], "little")
-            file.seek(begin + size + size % 2)
 
 
 class WebPSink(FrameSink):
@@ -217,6 +212,7 @@ def _webp_chunks(frame: Frame, options: SinkOptions) -> bytes:
         file, "WEBP", quality=quality, lossless=quality == 100, method=4
     )
     data, chunks, at = file.getvalue(), b"", len(b"RIFF....WEBP")
+    # chunks: four letters, u32 size, data, padded to an even length
     while at < len(data):
         name, size = data[at : at + 4], struct.unpack("<I", data[at + 4 : at + 8])[0]
         padded = 8 + size + size % 2

@@ -238,26 +238,24 @@ class HeldFrames(FrameSource):
     def __init__(self, frames: Sequence[Frame], info: SourceInfo | None = None) -> None:
         assert frames, "a source has at least one frame"
         self._frames = list(frames)
-        self.info = info or self._describe()
+        if info is None:
+            first, last, gaps = frames[0], frames[-1], len(frames) - 1
+            info = SourceInfo(
+                kind="memory" if gaps else "picture",
+                size_px=first.size_px,
+                has_alpha=first.alpha is not None,
+            )
+            if gaps:
+                span = last.time - first.time
+                info.rate = gaps / span if span > 0 else None
+                info.duration = span + (last.duration or span / gaps)
+        self.info = info
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self._frames)
 
     def close(self) -> None:
         self._frames = []
-
-    def _describe(self) -> SourceInfo:
-        first, last, gaps = self._frames[0], self._frames[-1], len(self._frames) - 1
-        info = SourceInfo(
-            kind="memory" if gaps else "picture",
-            size_px=first.size_px,
-            has_alpha=first.alpha is not None,
-        )
-        if gaps:
-            span = last.time - first.time
-            info.rate = gaps / span if span > 0 else None
-            info.duration = span + (last.duration or span / gaps)
-        return info
 
 
 def trimmed(
@@ -322,25 +320,6 @@ def abort_quietly(sink: FrameSink) -> None:
     the error."""
     with suppress(Exception):
         sink.abort()
-
-
-class HeldSink(FrameSink):
-    """Frames kept in memory, for tests and previews."""
-
-    def __init__(self) -> None:
-        self.path, self.notes, self.num_frames = Path("memory"), [], 0
-        self.frames: list[Frame] = []
-        self.closed = False
-
-    def write(self, frame: Frame) -> None:
-        self.frames.append(frame)
-        self.num_frames += 1
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.frames, self.num_frames = [], 0
 
 
 class ThreadedSink(FrameSink):

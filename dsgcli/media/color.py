@@ -186,7 +186,16 @@ class FrameReader:
             SourceError: its colors are stored in a way that cannot be converted.
         """
         try:
-            stored = self._to_rgb(frame)
+            last = "rgba" if self._with_alpha else "rgb24"
+            if self._needs_cube:
+                between = "gbrap16le" if self._with_alpha else "gbrp16le"
+                if self._cube is None:
+                    self._cube = _CubeFilter(self._color, _peak_nits(frame), self._size, between)
+                mapped = self._cube(self._reformat(frame, between))
+                frame = self._second.reformat(mapped, format=last, interpolation=SAME_SIZE)
+            else:
+                frame = self._reformat(frame, last)
+            stored: Pixels = frame.to_ndarray()  # type: ignore[assignment]  # (H, W, 3 or 4)
         except av.FFmpegError as error:
             raise SourceError(
                 f"the colors of {frame.format.name} with matrix {self._color.matrix} cannot be "
@@ -195,17 +204,8 @@ class FrameReader:
         upright = turn(stored, self._turn)
         if not self._with_alpha:
             return upright, None
+        # (H, W, 4) -> (H, W, 3) and (H, W), each whole in memory
         return np.ascontiguousarray(upright[..., :3]), np.ascontiguousarray(upright[..., 3])
-
-    def _to_rgb(self, frame: VideoFrame) -> Pixels:
-        last = "rgba" if self._with_alpha else "rgb24"
-        if not self._needs_cube:
-            return _as_array(self._reformat(frame, last))
-        between = "gbrap16le" if self._with_alpha else "gbrp16le"
-        if self._cube is None:
-            self._cube = _CubeFilter(self._color, _peak_nits(frame), self._size, between)
-        mapped = self._cube(self._reformat(frame, between))
-        return _as_array(self._second.reformat(mapped, format=last, interpolation=SAME_SIZE))
 
     def _reformat(self, frame: VideoFrame, pix_fmt: str) -> VideoFrame:
         color, plain_rgb = self._color, frame.format.is_rgb
@@ -220,11 +220,6 @@ class FrameReader:
             src_color_range=ColorRange.JPEG if plain_rgb or color.full_range else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
         )
-
-
-def _as_array(frame: VideoFrame) -> Pixels:
-    pixels: Pixels = frame.to_ndarray()  # type: ignore[assignment]
-    return pixels
 
 
 def _peak_nits(frame: VideoFrame) -> float:
@@ -299,8 +294,13 @@ class FramePainter:
 
     def __call__(self, pixels: Pixels, alpha: Pixels | None) -> VideoFrame:
         """Convert one frame; a last column or row is repeated where the size asks for it."""
-        stored = pixels if alpha is None else np.dstack([pixels, alpha])
-        stored = _pad(np.ascontiguousarray(stored), self._size)
+        stored = pixels if alpha is None else np.dstack([pixels, alpha])  # (H, W, 3 or 4)
+        height, width = stored.shape[:2]
+        right, below = self._size[0] - width, self._size[1] - height
+        assert right in (0, 1) and below in (0, 1), "frames of one video have one size"
+        if right or below:
+            stored = np.pad(stored, ((0, below), (0, right), (0, 0)), mode="edge")
+        stored = np.ascontiguousarray(stored)
         picture = VideoFrame.from_ndarray(stored, "rgb24" if alpha is None else "rgba")
         picture.colorspace, picture.color_range = RGB, ColorRange.JPEG
         color = self._color
@@ -316,15 +316,6 @@ class FramePainter:
         painted.color_range = ColorRange.JPEG if color.full_range else ColorRange.MPEG
         painted.color_primaries, painted.color_trc = color.primaries, color.transfer
         return painted
-
-
-def _pad(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
-    height, width = pixels.shape[:2]
-    right, below = size_px[0] - width, size_px[1] - height
-    if right == 0 and below == 0:
-        return pixels
-    assert right in (0, 1) and below in (0, 1), "frames of one video have one size"
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
 def output_color(source: ColorFacts | None, pix_fmt: str) -> ColorFacts:
@@ -358,8 +349,8 @@ def srgb_cube(transfer: int, primaries: int, peak_nits: float = USUAL_PEAK_NITS)
     Args:
         peak_nits: the brightest light in the video, for PQ.
     """
-    axis = np.linspace(0, 1, CUBE_SIDE)
-    signal = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    axis = np.linspace(0, 1, CUBE_SIDE)  # (N,)
+    signal = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)  # (N, N, N, 3)
     return to_srgb(signal, transfer, primaries, peak_nits)
 
 
@@ -393,7 +384,7 @@ def hlg_to_nits(signal: Light) -> Light:
     """BT.2100: the inverse of HLG's OETF, then its OOTF for a display of 1000 cd/m2."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
-    luminance = scene @ np.array([0.2627, 0.6780, 0.0593])
+    luminance = scene @ np.array([0.2627, 0.6780, 0.0593])  # (...,), BT.2020
     gain = USUAL_PEAK_NITS * np.maximum(luminance, 1e-9) ** (HLG_GAMMA - 1)
     return np.asarray(scene * gain[..., None])
 
@@ -401,11 +392,12 @@ def hlg_to_nits(signal: Light) -> Light:
 def compress(nits: Light, peak_nits: float) -> Light:
     """BT.2390's EETF from `peak_nits` to `SDR_WHITE_NITS`, by the largest channel."""
     nits = np.minimum(nits, peak_nits)
-    brightest = nits.max(-1, keepdims=True)
+    brightest = nits.max(-1, keepdims=True)  # (..., 1): one factor for all three channels
     peak = nits_to_pq(peak_nits)
     signal = nits_to_pq(brightest) / peak
     highest = nits_to_pq(SDR_WHITE_NITS) / peak
-    knee = 1.5 * highest - 0.5
+    knee = 1.5 * highest - 0.5  # KS of BT.2390; below it nothing is changed
+    # Hermite spline from the knee to the highest signal (P of BT.2390, maxLum = highest)
     t = np.maximum(signal - knee, 0) / max(1 - float(knee), 1e-9)
     spline = (
         (2 * t**3 - 3 * t**2 + 1) * knee
@@ -419,7 +411,7 @@ def compress(nits: Light, peak_nits: float) -> Light:
 def fit_gamut(light: Light) -> Light:
     """Move colors with a channel outside [0, 1] along the line to the grey of their luminance."""
     grey = np.clip(light @ LUMA, 0, 1)[..., None]
-    away = light - grey
+    away = light - grey  # (..., 3); share of it that can be gone until a channel is 0 or 1
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(away > 0, (1 - grey) / away, np.where(away < 0, -grey / away, np.inf))
     share = np.clip(room.min(-1, keepdims=True), 0, 1)
@@ -435,6 +427,7 @@ def to_bt709(primaries: int) -> Light:
 def _to_xyz(corners: tuple[tuple[float, float], ...]) -> Light:
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in corners]).T
     x, y = _WHITE
+    # scaled so that R = G = B = 1 is white (SMPTE RP 177)
     white = np.array([x / y, 1, (1 - x - y) / y])
     return np.asarray(columns * np.linalg.solve(columns, white), np.float64)
 

@@ -103,17 +103,12 @@ def no_empty_folders(outputs: Iterable[Path]) -> Iterator[None]:
 
 def place_of(path: Path) -> str:
     """What tells two files apart. On a file system that ignores case, `A.png` and `a.png` are one
-    file, and so are the two ways to write an accent.
-
-    Raises:
-        SinkError: a link that leads back to itself.
-    """
+    file, and so are the two ways to write an accent. A link that leads back to itself is a file of
+    its own, which cannot be written."""
     try:
         whole = path.resolve()
-    except (RuntimeError, OSError) as error:
-        raise SinkError(
-            f"{path} is a link that leads back to itself; remove it, or choose another name"
-        ) from error
+    except (RuntimeError, OSError):
+        whole = path.absolute()
     if not ignores_case(whole.parent):
         return str(whole)
     return unicodedata.normalize("NFC", str(whole)).casefold()
@@ -142,15 +137,11 @@ def cut_name(name: str, max_bytes: int) -> str:
 
 def printable(text: str) -> str:
     """The same with what is no UTF-8 in a path escaped (`caf\\xe9.jpg`), as text has to be."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace") if not _is_text(text) else text
-
-
-def _is_text(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    return text
 
 
 def reason(error: OSError) -> str:
@@ -209,7 +200,9 @@ class AtomicFile:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.temporary = target.with_name(_temporary_name(target))
+        tail = f".{_machine()}-{os.getpid()}-{next(_numbers)}.part{target.suffix}"
+        stem = cut_name(target.stem, MAX_NAME_BYTES - len(os.fsencode(tail)) - 1)
+        self.temporary = target.with_name(f".{stem}{tail}")
         _remove_leftovers(target.parent)
 
     def commit(self) -> None:
@@ -220,7 +213,11 @@ class AtomicFile:
         """
         try:
             if self.temporary.is_dir():
-                _replace_folder(self.temporary, self.target)
+                for path in self.temporary.iterdir():
+                    _flush(path)
+                if self.target.exists():
+                    shutil.rmtree(self.target)
+                self.temporary.rename(self.target)
                 _flush(self.target.parent)
             else:
                 publish(self.temporary, self.target)
@@ -245,16 +242,11 @@ def _remove(path: Path) -> None:
 def publish(temporary: Path, target: Path) -> None:
     """Give a finished file its name, with its content on the disk first; replaces atomically."""
     _flush(temporary)
-    temporary.chmod(0o666 & ~_umask())  # some libraries make private files
+    mask = os.umask(0)  # rights that new files do not get; can only be read by setting it
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)  # some libraries make private files
     temporary.replace(target)
     _flush(target.parent)
-
-
-def _umask() -> int:
-    """What new files are not allowed, by the user's settings; can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 _numbers = count()
@@ -268,12 +260,6 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         where += str(Path("/proc/self/ns/pid").readlink())  # process numbers mean something here
     return hashlib.blake2b(where.encode(), digest_size=3).hexdigest()
-
-
-def _temporary_name(target: Path) -> str:
-    tail = f".{_machine()}-{os.getpid()}-{next(_numbers)}.part{target.suffix}"
-    stem = cut_name(target.stem, MAX_NAME_BYTES - len(os.fsencode(tail)) - 1)
-    return f".{stem}{tail}"
 
 
 _swept: set[tuple[int, Path]] = set()
@@ -397,11 +383,3 @@ def _flush(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _replace_folder(temporary: Path, target: Path) -> None:
-    for path in temporary.iterdir():
-        _flush(path)
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)

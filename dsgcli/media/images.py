@@ -83,6 +83,7 @@ WEBP_QUALITY = 90
 """Visually lossless; `quality=` overrides either."""
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow warns by its own limit; `open_picture` enforces ours
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # generators of pictures store megabytes of their settings
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of odd tags helps no user
 
 BROKEN = (
@@ -176,13 +177,39 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def load_frame(image: Image.Image, path: Path) -> Frame:
-    """Decode the frame at which an open picture stands."""
+    """Decode the frame at which an open picture stands.
+
+    Raises:
+        SourceError: it is damaged or cut off. A JPEG that lacks nothing but its end mark is whole.
+    """
     try:
-        image.load()
+        try:
+            image.load()
+        except OSError:
+            image = _without_end_mark(path)
         upright = ImageOps.exif_transpose(image)
-        return Frame(pixels=_rgb(upright), alpha=_alpha(upright))
+        alpha = None
+        if upright.has_transparency_data:
+            alpha = np.array(_eight_bits(upright).convert("RGBA").getchannel("A"))  # (H, W)
+        return Frame(pixels=_rgb(upright), alpha=alpha)
     except BROKEN as error:
         raise SourceError(f"{path} is damaged or cut off ({error}); get the file again") from error
+
+
+def _without_end_mark(path: Path) -> Image.Image:
+    """A JPEG whose pixels are all there, though its last two bytes or more are not.
+
+    Raises:
+        OSError: pixels are missing. Then what is decoded depends on what is put behind.
+    """
+    data = path.read_bytes().rstrip(b"\xff")  # half an end mark
+    pictures = [
+        Image.open(io.BytesIO(data + more + b"\xff\xd9"), formats=("JPEG",))
+        for more in (b"", b"\x55" * 64)
+    ]
+    if pictures[0].tobytes() != pictures[1].tobytes():
+        raise OSError("pixels are missing")
+    return pictures[0]
 
 
 def photo_data(image: Image.Image) -> PhotoData:
@@ -193,7 +220,10 @@ def photo_data(image: Image.Image) -> PhotoData:
     xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     blocks = info.get("photoshop")  # {number: data}, of a JPEG
     iptc = blocks.get(_IPTC, b"") if isinstance(blocks, dict) else b""
-    return PhotoData(exif=_lasting_exif(image), xmp=_upright_xmp(xmp), iptc=iptc)
+    xmp = re.sub(rb"""\s*tiff:Orientation\s*=\s*(["']).*?\1""", b"", xmp, flags=re.DOTALL)
+    for name in (rb"tiff:Orientation", rb"xmp:Thumbnails", rb"xap:Thumbnails"):
+        xmp = re.sub(rb"<%b\b.*?</%b\s*>" % (name, name), b"", xmp, flags=re.DOTALL)
+    return PhotoData(exif=_lasting_exif(image), xmp=xmp, iptc=iptc)
 
 
 def _lasting_exif(image: Image.Image) -> bytes:
@@ -208,14 +238,6 @@ def _lasting_exif(image: Image.Image) -> bytes:
         return exif.tobytes() if len(exif) else b""
     except BROKEN:
         return b""
-
-
-def _upright_xmp(packet: bytes) -> bytes:
-    """The packet without what no longer holds: the orientation, thumbnails."""
-    packet = re.sub(rb"""\s*tiff:Orientation\s*=\s*(["']).*?\1""", b"", packet, flags=re.DOTALL)
-    for name in (rb"tiff:Orientation", rb"xmp:Thumbnails", rb"xap:Thumbnails"):
-        packet = re.sub(rb"<%b\b.*?</%b\s*>" % (name, name), b"", packet, flags=re.DOTALL)
-    return packet
 
 
 def without_location(photo: PhotoData) -> PhotoData:
@@ -278,6 +300,10 @@ def _try_open(path: Path) -> Image.Image | None:
     try:
         image = Image.open(path, formats=_learn_heic(path) if is_heic else FORMATS)
     except UnidentifiedImageError:
+        if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+            raise SourceError(
+                f"{path} is a web page, not a picture or a video; download the file itself"
+            ) from None
         return None
     except BROKEN as error:
         raise SourceError(f"{path} cannot be read ({error}); get the file again") from error
@@ -325,16 +351,10 @@ def _rgb(image: Image.Image) -> Pixels:
     return np.array(profiled)
 
 
-def _alpha(image: Image.Image) -> Pixels | None:
-    """(H, W) uint8, or None for a picture without transparency."""
-    if not image.has_transparency_data:
-        return None
-    return np.array(_eight_bits(image).convert("RGBA").getchannel("A"))
-
-
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Pillow clips 16-bit grey when it converts; scale it instead. Floats are taken as 0 to 1."""
     if image.mode.startswith("I"):
+        # 65535 / 257 = 255: exact, where a shift by 8 bits would darken
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
@@ -349,6 +369,7 @@ def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image |
     if not profile:
         return None
     source = image
+    # profiles are of RGB, grey or CMYK: transparency goes aside, palettes are unfolded
     if image.mode in ("P", "PA", "LA", "RGBA", "1"):
         source = image.convert("L" if image.mode in ("LA", "1") else "RGB")
     try:
@@ -475,7 +496,8 @@ def exif_bytes(metadata: Mapping[str, str], own: bytes = b"") -> bytes:
     exif = Image.Exif()
     if own:
         exif.load(own)
-        exif.get_ifd(ExifTags.IFD.GPSInfo)
+        if ExifTags.IFD.GPSInfo in exif:
+            exif.get_ifd(ExifTags.IFD.GPSInfo)  # read now, so that it is written
     comment = _ASCII + json.dumps(dict(metadata)).encode("ascii")
     exif.get_ifd(ExifTags.IFD.Exif)[_USER_COMMENT] = comment
     return exif.tobytes()

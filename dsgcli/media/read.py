@@ -6,6 +6,7 @@ The content of a file decides what it is, never its name. A folder, or a pattern
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from dsgcli.errors import SourceError, SourceMissingError, UsageError
 from dsgcli.media import images
 from dsgcli.media.animated import AnimationSource
 from dsgcli.media.base import NUMBER, FrameSource, HeldFrames, SourceInfo, trimmed
+from dsgcli.media.files import hash_file
 from dsgcli.types import Frame
 
 
@@ -99,6 +101,18 @@ def sequence_files(path: Path) -> list[Path]:
     return sorted(found, key=number)
 
 
+def hash_source(path: Path) -> str:
+    """Hash of the content of a file, or of all pictures of a sequence with their names.
+
+    Raises:
+        SourceMissingError, SourceError: as `check_input` of each file.
+    """
+    if not is_sequence(path):
+        return hash_file(path)
+    parts = [f"{file.name} {hash_file(file)}" for file in sequence_files(path)]
+    return hashlib.blake2b("\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
 class SequenceSource(FrameSource):
     """Pictures of one size, shown one after the other at a constant rate."""
 
@@ -161,11 +175,16 @@ def _picture(path: Path) -> HeldFrames:
 
 
 def preview_frames(
-    path: Path, count: int, *, start: Fraction | None = None, end: Fraction | None = None
+    path: Path,
+    count: int,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    rate: Fraction | None = None,
 ) -> list[Frame]:
     """About `count` frames, evenly spread over what `open_source` would yield; fewer if it has
     fewer. Videos are not read in between. Raises as `open_source`."""
-    with open_source(path, start=start, end=end) as source:
+    with open_source(path, start=start, end=end, rate=rate) as source:
         if source.info.kind == "video":
             from dsgcli.media.video_reader import sample_video
 

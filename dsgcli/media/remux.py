@@ -75,15 +75,20 @@ class Copier:
     ) -> None:
         assert source.path is not None
         self.notes = notes
-        self._output, self._container = output, container
+        self._output, self._container, self._location = output, container, options.location
         self._window, self._encode = Window(source), frozenset(encode)
         self._input = open_container(source.path)
         self._tracks: dict[int, Track] = {}
+        covers = {s.index for s in source.streams if s.kind == "cover"}
         skipped = {"video", "data"} | ({"audio"} if options.audio == "none" else set())
         for stream in self._input.streams:
-            if stream.type not in skipped and not self._is_cover(source, stream):
+            if stream.type not in skipped and stream.index not in covers:
                 self._add(stream)
-        self._say_left_out(source)
+        if covers:
+            self.notes.append("the cover picture is left out")
+        data = sum(s.kind == "data" for s in source.streams)
+        if data and not (data == 1 and self._input.chapters()):  # chapters are one in MP4
+            self.notes.append(f"{data} data streams (timecode, sensors) are left out")
         self._copy_texts(source)
         self._packets = self._demux()
         self._next = next(self._packets, None)
@@ -154,6 +159,9 @@ class Copier:
             )
         elif stream.type != "attachment":
             self._tracks[stream.index] = track
+        if track is not None and not self._location:
+            for key in filter(names_place, list(track.target.metadata)):
+                del track.target.metadata[key]
 
     def _copied(self, stream: Stream) -> Track | None:
         if stream.type == "attachment":
@@ -170,10 +178,23 @@ class Copier:
 
     def _encoded(self, stream: Stream) -> Track | None:
         if isinstance(stream, AudioStream) and stream.codec_context is not None:
-            target = self._add_audio(stream)
+            encoder, sound = self._container.audio, stream.codec_context
+            fits = sound.sample_rate in (av.Codec(encoder, "w").audio_rates or [])
+            rate = sound.sample_rate if fits else USUAL_AUDIO_RATE
+            target = self._output.add_stream(encoder, rate=rate)
+            assert isinstance(target, AudioStream)
+            layout = pick_layout(encoder, sound.layout, rate)
+            target.codec_context.layout = layout.name
+            target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * layout.nb_channels
+            if layout.nb_channels != sound.channels:
+                self._note(f"sound of {sound.channels} channels is mixed to {layout.name}")
             self._say_encoded("sound", stream, target)
             return EncodedAudio(stream, target, self._window)
-        if isinstance(stream, SubtitleStream) and _is_text(stream):
+        if (
+            isinstance(stream, SubtitleStream)
+            and stream.codec_context is not None
+            and stream.codec_context.codec.text_sub
+        ):
             text = self._output.add_stream(self._container.subtitles)
             assert isinstance(text, SubtitleStream)
             stream.codec_context.open(strict=False)
@@ -183,20 +204,6 @@ class Copier:
             return EncodedText(stream, text, self._window)
         return None
 
-    def _add_audio(self, stream: AudioStream) -> AudioStream:
-        known = av.Codec(self._container.audio, "w").audio_rates or []
-        said = stream.codec_context.sample_rate
-        rate = said if said in known else USUAL_AUDIO_RATE
-        target = self._output.add_stream(self._container.audio, rate=rate)
-        assert isinstance(target, AudioStream)
-        channels = stream.codec_context.channels
-        layout = pick_layout(self._container.audio, stream.codec_context.layout, rate)
-        target.codec_context.layout = layout.name
-        target.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * layout.nb_channels
-        if layout.nb_channels != channels:
-            self._note(f"sound of {channels} channels is mixed to {layout.name}")
-        return target
-
     def _say_encoded(self, what: str, stream: Stream, target: Stream) -> None:
         old = stream.codec_context.codec.canonical_name
         new = target.codec_context.codec.canonical_name
@@ -204,16 +211,6 @@ class Copier:
         if stream.index in self._encode:
             why = "it changes in the middle"
         self._note(f"{what} re-encoded from {old} to {new}: {why}")
-
-    def _is_cover(self, source: SourceInfo, stream: Stream) -> bool:
-        return any(s.index == stream.index and s.kind == "cover" for s in source.streams)
-
-    def _say_left_out(self, source: SourceInfo) -> None:
-        if any(s.kind == "cover" for s in source.streams):
-            self.notes.append("the cover picture is left out")
-        data = [s for s in source.streams if s.kind == "data"]
-        if data and not (len(data) == 1 and self._input.chapters()):  # chapters are one in MP4
-            self.notes.append(f"{len(data)} data streams (timecode, sensors) are left out")
 
     def _copy_texts(self, source: SourceInfo) -> None:
         """Chapters, moved and trimmed, and metadata."""
@@ -228,7 +225,16 @@ class Copier:
                 chapter["time_base"] = MILLISECOND
                 moved.append(chapter)
         self._output.set_chapters(moved)
-        self._output.metadata.update(source.metadata)
+        self._output.metadata.update(
+            (key, text)
+            for key, text in source.metadata.items()
+            if self._location or not names_place(key)
+        )
+
+
+def names_place(key: str) -> bool:
+    """Whether a tag says where a video was taken: `location`, `com.apple.quicktime.location...`."""
+    return "location" in key.lower() or "gps" in key.lower()
 
 
 def pick_layout(encoder: str, wanted: av.AudioLayout, rate: int) -> av.AudioLayout:
@@ -246,10 +252,6 @@ def pick_layout(encoder: str, wanted: av.AudioLayout, rate: int) -> av.AudioLayo
             context.open(strict=False)
             return layout
     return av.AudioLayout("stereo")
-
-
-def _is_text(stream: SubtitleStream) -> bool:
-    return stream.codec_context is not None and stream.codec_context.codec.text_sub
 
 
 def _can_hold(format_name: str, stream: Stream) -> bool:
@@ -290,7 +292,13 @@ class Track:
 
     def __init__(self, stream: Stream, target: Stream, window: Window) -> None:
         self.stream, self.target, self.window = stream, target, window
-        _copy_tags(stream, target)
+        target.metadata.update(
+            (key, value)
+            for key, value in stream.metadata.items()
+            if key.lower() not in OWN_TAGS
+            and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))
+        )
+        target.disposition = stream.disposition
 
     def feed(self, packet: Packet[Stream]) -> Iterator[Packet[Stream]]:
         """Packets to mux for one of the source."""
@@ -341,6 +349,7 @@ class CopiedTrack(Track):
         time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
         if not self.window.holds(time):
             return
+        # from the container's time to that of the output, and on by what clocks stepped back
         offset = round(self.window.begin / packet.time_base)
         self._move(packet, self._shift - offset)
         if self._drop_priming and packet.dts < 0:
@@ -515,6 +524,7 @@ class EncodedAudio(Track):
                 break
             assert isinstance(frame, AudioFrame)
             if self._fifo is None:
+                # the first sample says where sound begins; from here on samples are counted
                 self._fifo = AudioFifo()
                 base = frame.time_base or Fraction(1, frame.sample_rate)
                 self._begin = round((frame.pts or 0) * base * frame.sample_rate)
@@ -562,13 +572,3 @@ class EncodedText(Track):
         encoded.pts = encoded.dts = round((begin - self.window.begin) * 1000)
         encoded.duration = round((end - begin) * 1000)
         yield encoded
-
-
-def _copy_tags(stream: Stream, target: Stream) -> None:
-    kept = {
-        key: value
-        for key, value in stream.metadata.items()
-        if key.lower() not in OWN_TAGS and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF"))
-    }
-    target.metadata.update(kept)
-    target.disposition = stream.disposition

@@ -27,6 +27,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -154,7 +155,8 @@ def _join(
         muxer = Muxer(target, head.spec, options, source, notes, encode)
         try:
             delay = max(tail[0] for tail in map(_read_tail, segments) if tail)
-            for packet in _restamped(_all_packets(segments, head.spec), delay, head.spec):
+            packets = chain.from_iterable(_packets(path, head.spec) for path in segments)
+            for packet in _restamped(packets, delay, head.spec):
                 muxer.mux(packet)
             muxer.close()
         except BaseException:
@@ -171,7 +173,12 @@ class SegmentSink(FrameSink):
         self, path: Path, target: Path, options: SinkOptions, source: SourceInfo | None
     ) -> None:
         self.path, self.num_frames, self.notes = path, 0, []
-        self._target, self._options = _stored_as(target, options)
+        if target.suffix.lower() not in CONTAINERS or target.is_dir():
+            target = Path("segment.mkv")
+            options = replace(
+                options, codec=LOSSLESS, crf=None, preset=None, pix_fmt=None, codec_options={}
+            )
+        self._target, self._options = target, options
         choose_encoder(self._target, self._options)  # says now if that cannot be
         self._source = source
         self._beside = AtomicFile(path)
@@ -231,22 +238,13 @@ class SegmentSink(FrameSink):
     def _store(self, packet: Packet[VideoStream]) -> None:
         assert self._file is not None and packet.pts is not None
         alpha = bytes(packet.get_sidedata(_ALPHA)) if packet.has_sidedata(_ALPHA) else b""
+        # packets that were stored before this one and are shown after it
         self._delay = max(self._delay, sum(pts > packet.pts for pts in self._recent))
         self._recent.append(packet.pts)
         numbers = (packet.size, packet.pts, packet.duration or 0, packet.is_keyframe, len(alpha))
         self._file.write(_PACKET.pack(*numbers))
         self._file.write(bytes(packet))
         self._file.write(alpha)
-
-
-def _stored_as(target: Path, options: SinkOptions) -> tuple[Path, SinkOptions]:
-    """Name and options by which the encoder of a segment is chosen."""
-    if target.suffix.lower() in CONTAINERS and not target.is_dir():
-        return target, options
-    lossless = replace(
-        options, codec=LOSSLESS, crf=None, preset=None, pix_fmt=None, codec_options={}
-    )
-    return Path("segment.mkv"), lossless
 
 
 def _check(path: Path) -> SegmentHead:
@@ -288,20 +286,11 @@ def _packets(path: Path, spec: EncoderSpec) -> Iterator[Packet[VideoStream]]:
             packet.pts, packet.duration = pts, duration
             packet.time_base, packet.is_keyframe = spec.time_base, bool(key)
             if alpha_size:
-                _attach_alpha(packet, file.read(alpha_size))
+                kind = packet_sidedata_type_from_literal(_ALPHA)
+                side_data = PacketSideData(kind, alpha_size)  # type: ignore[call-arg]  # missing in its stub
+                side_data.update(file.read(alpha_size))
+                packet.set_sidedata(side_data)
             yield packet
-
-
-def _all_packets(segments: Sequence[Path], spec: EncoderSpec) -> Iterator[Packet[VideoStream]]:
-    for path in segments:
-        yield from _packets(path, spec)
-
-
-def _attach_alpha(packet: Packet[VideoStream], data: bytes) -> None:
-    kind = packet_sidedata_type_from_literal(_ALPHA)
-    side_data = PacketSideData(kind, len(data))  # type: ignore[call-arg]  # missing in its stub
-    side_data.update(data)
-    packet.set_sidedata(side_data)
 
 
 def _restamped(

@@ -45,7 +45,10 @@ def make_sheet(
     assert labels is None or len(labels) == len(pictures), "one label a picture"
     columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    width, height = _cell_size(pictures, cell_px)
+    width, height = (max(picture.shape[side] for picture in pictures) for side in (1, 0))
+    if cell_px is not None:
+        scale = cell_px / max(width, height)
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
     text_px = max(SMALLEST_LABEL_PX, max(width, height) // LABEL_SHARE)
     below = round(1.5 * text_px) if labels else 0
     left = _widest(row_labels or (), text_px) + (2 * gap_px if row_labels else 0)
@@ -55,7 +58,11 @@ def make_sheet(
     draw = ImageDraw.Draw(sheet)
     for number, picture in enumerate(pictures):
         x, y = left + gap_px + number % columns * across, gap_px + number // columns * down
-        fitted = _fit(picture, width, height)
+        fitted = Image.fromarray(np.ascontiguousarray(picture))
+        scale = min(width / fitted.width, height / fitted.height)
+        fits = (max(1, round(fitted.width * scale)), max(1, round(fitted.height * scale)))
+        if fits != fitted.size:  # pictures that have the size stay as they are
+            fitted = fitted.resize(fits, Image.Resampling.LANCZOS)
         sheet.paste(fitted, (x + (width - fitted.width) // 2, y + (height - fitted.height) // 2))
         if labels:
             text = _shorten(labels[number], width, text_px)
@@ -64,23 +71,6 @@ def make_sheet(
         y = gap_px + row * down + height // 2
         draw.text((gap_px, y), text, INK, _font(text_px), "lm")
     return np.array(sheet)
-
-
-def _cell_size(pictures: Sequence[Pixels], cell_px: int | None) -> tuple[int, int]:
-    width = max(p.shape[1] for p in pictures)
-    height = max(p.shape[0] for p in pictures)
-    if cell_px is None:
-        return width, height
-    scale = cell_px / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _fit(picture: Pixels, width: int, height: int) -> Image.Image:
-    """Scale to fit into a cell; pictures that have its size stay as they are."""
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    scale = min(width / image.width, height / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
@@ -24,7 +24,6 @@ from av.container.input import InputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.stream import Disposition
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -153,6 +152,7 @@ def _in_display_order(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         return frame
 
     for frame in frames:
+        # frames come in the order in which they are shown; only their stamps are mixed up
         waiting.append(frame)
         if frame.pts is not None:
             heapq.heappush(stamps, frame.pts)
@@ -176,9 +176,16 @@ class Decoder:
             self.close()
             raise
         self.damage = Damage()
+        self.leading = 0  # packets before the first key frame
+        self.key_pts: int | None = None
         self.time_base = self.stream.time_base or Fraction(1, 1000)
         self.has_alpha = self.stream.metadata.get("alpha_mode") == "1"
-        self._context = self._choose_context()
+        self._context = self.stream.codec_context
+        by = ALPHA_DECODERS.get(self._context.codec.canonical_name)
+        if self.has_alpha and by:
+            self._context = av.CodecContext.create(by, "r")  # type: ignore[assignment]
+        else:
+            self._context.thread_type, self._context.thread_count = ThreadType.AUTO, 0
 
     def seek(self, time: Fraction) -> bool:
         """Go to a key frame at or before a container time; False if the file cannot seek."""
@@ -204,32 +211,28 @@ class Decoder:
             return None
         return Fraction(aspect)
 
+    @property
+    def decoded_aspect(self) -> Fraction | None:
+        """The same for the pictures that are decoded now; recordings may change it."""
+        return self._context.sample_aspect_ratio or None
+
     def frames(self) -> Iterator[VideoFrame]:
         """Decode to the end, or until closed; what cannot be decoded is counted in `damage`.
 
         Raises:
             SourceError: more than `MAX_DAMAGED_IN_A_ROW` packets in a row failed.
         """
-        if self._counts_in_decoding_order():
-            yield from _in_display_order(self._decoded())
-        else:
-            yield from self._decoded()
+        packets = self._packets()
+        pictures = chain.from_iterable(iter(lambda: self._decode_next(packets), None))
+        # AVI has no other stamps than the order in which pictures are decoded
+        avi = self.container.format.name == "avi" and self._context.has_b_frames
+        yield from _in_display_order(pictures) if avi else pictures
 
     def close(self) -> None:
         """Let go of the file; safe while another thread decodes."""
         with self._lock:
             self.closed = True
             self.container.close()
-
-    def _decoded(self) -> Iterator[VideoFrame]:
-        packets = self._packets()
-        while (pictures := self._decode_next(packets)) is not None:
-            yield from pictures
-
-    def _counts_in_decoding_order(self) -> bool:
-        """Whether the stamps of the container are the order in which pictures are decoded: AVI has
-        no others."""
-        return self.container.format.name == "avi" and self._context.has_b_frames
 
     def _decode_next(self, packets: Iterator[Packet[VideoStream]]) -> list[VideoFrame] | None:
         """The pictures of one packet; None at the end."""
@@ -245,27 +248,35 @@ class Decoder:
                 self._failed_in_a_row += 1
                 self.damage.packets += 1
                 if self._failed_in_a_row > MAX_DAMAGED_IN_A_ROW:
-                    raise SourceError(self._hopeless()) from error
+                    raise SourceError(
+                        f"{self._path}: {MAX_DAMAGED_IN_A_ROW} packets in a row cannot be decoded; "
+                        f"pass --end to stop before the damaged part"
+                    ) from error
                 return []
         if pictures:
             self._failed_in_a_row = 0
         self.damage.frames += sum(picture.is_corrupt for picture in pictures)
         return pictures
 
-    def _choose_context(self) -> VideoCodecContext:
-        context = self.stream.codec_context
-        decoder = ALPHA_DECODERS.get(context.codec.canonical_name)
-        if self.has_alpha and decoder:
-            return av.CodecContext.create(decoder, "r")  # type: ignore[return-value]
-        context.thread_type = ThreadType.AUTO
-        context.thread_count = 0
-        return context
-
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Demux, one packet behind, so that a last one which is cut off is never decoded: behind
         its error a threaded decoder would lose the good frames that it still holds."""
         held: Packet[VideoStream] | None = None
-        for packet in self._demux():
+        demuxed = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except av.FFmpegError:  # an error of the container ends the stream like a cut
+                self.damage.packets += 1
+                demuxed = iter(())
+                flush: Packet[VideoStream] = Packet()  # type: ignore[assignment]
+                flush.stream, packet = self.stream, flush
+            if packet is None:
+                break
+            if self.key_pts is None and packet.is_keyframe:
+                self.key_pts = packet.pts
+            elif self.key_pts is None and packet.size:
+                self.leading += 1
             if held is not None and (packet.size or not held.is_corrupt):
                 yield held
             elif held is not None:
@@ -273,23 +284,6 @@ class Decoder:
             held = packet
         if held is not None:
             yield held  # without data: it flushes the decoder
-
-    def _demux(self) -> Iterator[Packet[VideoStream]]:
-        """All packets and an empty one; an error of the container ends the stream like a cut."""
-        packets = self.container.demux(self.stream)
-        try:
-            yield from packets
-        except av.FFmpegError:
-            self.damage.packets += 1
-            flush: Packet[VideoStream] = Packet()  # type: ignore[assignment]
-            flush.stream = self.stream
-            yield flush
-
-    def _hopeless(self) -> str:
-        return (
-            f"{self._path}: {MAX_DAMAGED_IN_A_ROW} packets in a row cannot be decoded; "
-            f"pass --end to stop before the damaged part"
-        )
 
 
 def _cannot_open(path: Path, error: av.FFmpegError) -> str:
@@ -355,6 +349,7 @@ class Timeline(Generic[Item]):
             return time
         if self._last - time <= JUMP_S:
             return None
+        # a new recording: its first frame follows those that still wait, at the nominal rate
         self.jumps += 1
         resumed = self._last + self._nominal * (len(self._waiting) + 1)
         self._shift += resumed - time
@@ -420,12 +415,30 @@ class VideoSource(FrameSource):
             self._square, self.info.size_px = display_size(first, opened.aspect, self._turn)
             self._stored_size, self._changed_size = (first.width, first.height), False
             self._promised = _promised_end(opened)
+            if opened.leading and opened.key_pts is not None and (first.pts or 0) >= opened.key_pts:
+                self.info.warn(
+                    f"its start is missing: at least {opened.leading} frames before the first key "
+                    f"frame cannot be decoded"
+                )
         finally:
             opened.close()
-        self._trim(start, end)
+        info, whole = self.info, self.info.duration
+        info.start, info.end = start or Fraction(0), end
+        if whole is not None and info.start >= whole + 1:
+            raise SourceError(
+                f"{path} lasts {float(whole):.2f} s; nothing is left after --start "
+                f"{float(info.start):g}"
+            )
+        if whole is not None:
+            info.duration = min(end or whole, whole) - info.start
+        elif end is not None:
+            info.duration = end - info.start
 
     def __iter__(self) -> Iterator[Frame]:
-        return islice(self._frames(), self._skip, None)
+        reader = self._reader()
+        for index, picture in enumerate(self._pictures(self.info.start)):
+            if index >= self._skip:  # what is skipped is not converted
+                yield self._frame(picture, index, reader)
 
     def close(self) -> None:
         while self._open:
@@ -447,19 +460,6 @@ class VideoSource(FrameSource):
                 return
             yield frame
 
-    def _trim(self, start: Fraction | None, end: Fraction | None) -> None:
-        info, whole = self.info, self.info.duration
-        info.start, info.end = start or Fraction(0), end
-        if whole is not None and info.start >= whole + 1:
-            raise SourceError(
-                f"{self._path} lasts {float(whole):.2f} s; nothing is left after --start "
-                f"{float(info.start):g}"
-            )
-        if whole is not None:
-            info.duration = min(end or whole, whole) - info.start
-        elif end is not None:
-            info.duration = end - info.start
-
     def _decoder(self) -> Decoder:
         decoder = Decoder(self._path)
         self._open.append(decoder)
@@ -471,15 +471,15 @@ class VideoSource(FrameSource):
             self.info.color, self._square, self._turn, with_alpha=self.info.has_alpha
         )
 
-    def _frames(self) -> Iterator[Frame]:
-        """All frames between start and end; those to skip are left unconverted."""
-        reader = self._reader()
-        empty = Frame.__new__(Frame)
-        for index, picture in enumerate(self._pictures(self.info.start)):
-            yield self._frame(picture, index, reader) if index >= self._skip else empty
-
     def _frame(self, picture: Picture, index: int, reader: FrameReader) -> Frame:
-        self._note_size(picture)
+        size = picture.stored.width, picture.stored.height
+        if size != self._stored_size and not self._changed_size:  # `FrameReader` scales them
+            self._changed_size = True
+            self.info.warn(
+                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
+                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
+                f"size is scaled to it"
+            )
         pixels, alpha = reader(picture.stored)
         return Frame(
             pixels=pixels,
@@ -488,17 +488,6 @@ class VideoSource(FrameSource):
             time=picture.time - self.info.start,
             duration=picture.duration,
         )
-
-    def _note_size(self, picture: Picture) -> None:
-        """Say once that pictures change their size: `FrameReader` scales them to the first's."""
-        size = picture.stored.width, picture.stored.height
-        if size != self._stored_size and not self._changed_size:
-            self._changed_size = True
-            self.info.warn(
-                f"its picture changes from {self._stored_size[0]}x{self._stored_size[1]} to "
-                f"{size[0]}x{size[1]} at {float(picture.time):.2f} s; what differs from the first "
-                f"size is scaled to it"
-            )
 
     def _pictures(self, begin: Fraction, margin: Fraction = Fraction(0)) -> Iterator[Picture]:
         """Pictures of `begin` <= time < end, with the time of the presentation.
@@ -509,6 +498,8 @@ class VideoSource(FrameSource):
         """
         decoder = self._decoder()
         try:
+            # the presentation's 0 is `origin` in the container; broken indexes lead past the goal,
+            # and then everything is decoded from the start
             sought = max(begin - margin, Fraction(0))
             if sought > 0 and not (
                 decoder.seek(self.info.origin + sought) and self._reached(sought)
@@ -516,15 +507,22 @@ class VideoSource(FrameSource):
                 decoder.close()
                 decoder = self._decoder()
             first = last = None
-            count, holes = 0, _Holes()
+            count, holes, aspect = 0, _Holes(), None
             for picture in self._timed(decoder):
                 if self.info.end is not None and picture.time >= self.info.end:
                     return
                 if last is not None:
                     holes.look(last.time, picture.time)
+                aspect = aspect if first else decoder.decoded_aspect
                 first, last, count = first or picture, picture, count + 1
                 if picture.time >= begin:
                     yield picture
+                if decoder.decoded_aspect != aspect:
+                    self.info.warn(
+                        f"the shape of its pixels changes at about {float(picture.time):.2f} s; "
+                        f"what follows is stretched like the first"
+                    )
+                    aspect = decoder.decoded_aspect
             if first is not None and last is not None and not decoder.closed:
                 spacing = (last.time - first.time) / (count - 1) if count > 1 else Fraction(0)
                 self._conclude(decoder, last, spacing)
@@ -584,6 +582,7 @@ class VideoSource(FrameSource):
             self.info.warn(f"{damage.frames} frames are damaged and shown as they decode")
         nominal = max(spacing, 1 / (self.info.rate or USUAL_RATE))
         reached = self.info.origin + last.time + (last.duration or nominal)
+        # damage in the middle shortens nothing; only a missing end does
         promised = reached if self._promised is None else self._promised
         short = promised - reached >= TRUNCATION_SLACK_FRAMES * nominal
         if short or damage.cut:
@@ -615,6 +614,7 @@ class _Holes:
         usual = next((step for step, _ in self._counts.most_common(1) if step > 0), None)
         if usual is None or len(self._first) == MAX_STEPS:
             return ""
+        # every step must be a whole number of the usual one; those of several frames are gaps
         even, gaps = 0, dict[Fraction, int]()
         for step, times in self._counts.items():
             frames = round(step / usual)
@@ -711,6 +711,18 @@ def sample_video(path: Path, info: SourceInfo, count: int) -> list[Frame]:
 
 def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
     container, stream = decoder.container, decoder.stream
+    streams = [
+        StreamFacts(
+            index=one.index,
+            kind="cover" if one.disposition & Disposition.attached_pic else one.type,
+            codec=one.codec_context.codec.canonical_name
+            if one.codec_context
+            else (getattr(one, "name", None) or "unknown"),
+            language=one.metadata.get("language"),
+            title=one.metadata.get("title"),
+        )
+        for one in container.streams
+    ]
     info = SourceInfo(
         kind="video",
         path=path,
@@ -720,7 +732,7 @@ def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
         codec=stream.codec_context.codec.canonical_name,
         time_base=decoder.time_base,
         origin=_origin(decoder, first),
-        streams=tuple(_stream_facts(s) for s in container.streams),
+        streams=tuple(streams),
         color=color_facts(first, stream.codec_context),
         has_alpha=has_alpha(first),
         interlaced=first.interlaced_frame,
@@ -735,20 +747,6 @@ def _describe(path: Path, decoder: Decoder, first: VideoFrame) -> SourceInfo:
     if info.color is not None and info.color.hdr:
         info.warn("it is HDR; its colors are mapped to the standard range")
     return info
-
-
-def _stream_facts(stream: av.stream.Stream) -> StreamFacts:
-    context = stream.codec_context
-    cover = bool(stream.disposition & Disposition.attached_pic)
-    return StreamFacts(
-        index=stream.index,
-        kind="cover" if cover else stream.type,
-        codec=context.codec.canonical_name
-        if context
-        else (getattr(stream, "name", None) or "unknown"),
-        language=stream.metadata.get("language"),
-        title=stream.metadata.get("title"),
-    )
 
 
 def _origin(decoder: Decoder, first: VideoFrame) -> Fraction:

@@ -46,7 +46,7 @@ from dsgcli.memory import check_memory
 from dsgcli.types import Frame
 
 if TYPE_CHECKING:
-    from dsgcli.types import Pixels
+    pass
 
 FINEST_CLOCK = 1_000_000
 """Ticks per second that every container and encoder here copes with."""
@@ -172,12 +172,20 @@ def make_spec(
     """The specification for frames of a size, and notes for users. Raises as `choose_encoder`."""
     codec, pix_fmt, chosen = choose_encoder(path, options)
     stored, notes = _storable_size(codec, pix_fmt, size_px)
+    ticks = COARSEST_CLOCK
+    if source is not None and source.time_base is not None:
+        # times of frames are multiples of the time base, less where 0 and --start are: a clock in
+        # which all of them are whole numbers, if there is one
+        parts = (source.time_base, source.origin, source.start)
+        exact = math.lcm(*(part.denominator for part in parts))
+        if exact <= FINEST_CLOCK:
+            ticks = exact * max(1, 10_000 // exact)
     spec = EncoderSpec(
         codec=codec,
         size_px=stored,
         pix_fmt=pix_fmt,
         options=chosen,
-        time_base=_clock(codec, source),
+        time_base=Fraction(1, min(ticks, SHORT_CLOCKS.get(codec, FINEST_CLOCK))),
         rate=(source.rate if source else None) or Fraction(25),
         color=output_color(source.color if source else None, pix_fmt),
     )
@@ -255,18 +263,6 @@ def _storable_size(
     return stored, [note]
 
 
-def _clock(codec: str, source: SourceInfo | None) -> Fraction:
-    """A time base in which every frame time of the source is a whole number, if there is one."""
-    ticks = COARSEST_CLOCK
-    if source is not None and source.time_base is not None:
-        parts = (source.time_base, source.origin, source.start)
-        exact = math.lcm(*(part.denominator for part in parts))
-        if exact <= FINEST_CLOCK:
-            ticks = exact * max(1, 10_000 // exact)
-    longest = SHORT_CLOCKS.get(codec, FINEST_CLOCK)
-    return Fraction(1, min(ticks, longest))
-
-
 def open_encoder(make: Callable[[], Any], spec: EncoderSpec) -> Any:
     """Run what opens an encoder; its refusal becomes an error that names the options."""
     try:
@@ -297,8 +293,15 @@ class FrameEncoder:
         """Packets that are ready; an encoder holds some frames back."""
         self._size = self._size or frame.size_px
         assert frame.size_px == self._size, "frames of one video have one size"
-        picture = self._paint(frame.pixels, self._opacity(frame))
-        picture.pts, picture.time_base = self._next_pts(frame), self._spec.time_base
+        alpha = frame.alpha if self._alpha else None
+        if self._alpha and alpha is None:
+            alpha = np.full(frame.pixels.shape[:2], 255, np.uint8)
+        picture = self._paint(frame.pixels, alpha)
+        pts = round(frame.time / self._spec.time_base)
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1  # two frames within a tick
+        self._last_pts = picture.pts = pts
+        picture.time_base = self._spec.time_base
         if frame.duration:
             ticks = max(1, round(frame.duration / self._spec.time_base))
             self._durations[picture.pts] = picture.duration = ticks
@@ -315,20 +318,6 @@ class FrameEncoder:
         if packets and last is not None:
             packets[-1].duration = last
         yield from packets
-
-    def _opacity(self, frame: Frame) -> Pixels | None:
-        if not self._alpha:
-            return None
-        if frame.alpha is not None:
-            return frame.alpha
-        return np.full(frame.pixels.shape[:2], 255, np.uint8)
-
-    def _next_pts(self, frame: Frame) -> int:
-        pts = round(frame.time / self._spec.time_base)
-        if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1  # two frames within a tick
-        self._last_pts = pts
-        return pts
 
     def _timed(self, packets: list[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         usual = round(1 / (self._spec.rate * self._spec.time_base))
@@ -360,7 +349,7 @@ class Muxer:
         self._beside = AtomicFile(path)
         self._copier: Copier | None = None
         self._container: OutputContainer = av.open(
-            str(self._beside.temporary),
+            str(self._beside.temporary.absolute()),  # `12:30.mp4` alone would be an address
             "w",
             format=kind.format,
             # the index in front, edit lists as exact as the stream's clock
@@ -371,11 +360,18 @@ class Muxer:
             if kind.format in ("mp4", "mov")
             else {},
         )
-        self.stream = self._add_video(spec)
+        self.stream = open_encoder(
+            lambda: self._container.add_stream(spec.codec, rate=spec.rate), spec
+        )
+        spec.configure(self.stream.codec_context)
+        self.stream.time_base = spec.time_base
         if source is not None and source.kind == "video":
             self._copier = Copier(source, options, self._container, kind, notes, encode)
         if options.metadata:
-            self._add_metadata(kind.metadata_key, json.dumps(dict(options.metadata)))
+            # below what the source says under the same key, in whatever case
+            tags, key = self._container.metadata, kind.metadata_key
+            old = [tags.pop(other) for other in list(tags) if other.lower() == key.lower()]
+            tags[key] = "\n".join([*old, json.dumps(dict(options.metadata))])
         open_encoder(self._container.start_encoding, spec)
 
     def mux(self, packet: Packet[VideoStream]) -> None:
@@ -405,23 +401,6 @@ class Muxer:
             pass
         finally:
             self._beside.discard()
-
-    def _add_metadata(self, key: str, text: str) -> None:
-        """Below what the source says under the same key, in whatever case."""
-        tags = self._container.metadata
-        said = [tags.pop(other) for other in list(tags) if other.lower() == key.lower()]
-        tags[key] = "\n".join([*said, text])
-
-    def _add_video(self, spec: EncoderSpec) -> VideoStream:
-        def add() -> VideoStream:
-            stream = self._container.add_stream(spec.codec, rate=spec.rate)
-            assert isinstance(stream, VideoStream)
-            return stream
-
-        stream: VideoStream = open_encoder(add, spec)
-        spec.configure(stream.codec_context)
-        stream.time_base = spec.time_base
-        return stream
 
 
 class VideoSink(FrameSink):
@@ -551,7 +530,10 @@ class GifSink(FrameSink):
         rounds = self._options.loop
         loop = {0: "0", 1: "-1"}.get(rounds, str(rounds - 1))  # the muxer counts the extra ones
         self._container = av.open(
-            str(self._beside.temporary), "w", format="gif", container_options={"loop": loop}
+            str(self._beside.temporary.absolute()),
+            "w",
+            format="gif",
+            container_options={"loop": loop},
         )
         stream = self._container.add_stream("gif", rate=25)
         assert isinstance(stream, VideoStream)
@@ -567,20 +549,18 @@ class GifSink(FrameSink):
             self.notes.append(
                 "the frames are shorter than 0.02 s, which most viewers show much slower"
             )
-        painted = self._with_palette(frame)
-        painted.pts, painted.time_base = begin, CENTISECOND
-        for packet in self._stream.encode(painted):
-            packet.duration = max(1, end - begin)
-            self._container.mux(packet)
-
-    def _with_palette(self, frame: Frame) -> VideoFrame:
-        opaque = np.full(frame.pixels.shape[:2], 255, np.uint8)
-        alpha = frame.alpha if self._options.alpha and frame.alpha is not None else opaque
+        alpha = frame.alpha if self._options.alpha else None
+        if alpha is None:
+            alpha = np.full(frame.pixels.shape[:2], 255, np.uint8)
         stored = np.ascontiguousarray(np.dstack([frame.pixels, alpha]))
         picture = VideoFrame.from_ndarray(stored, format="rgba")
         picture.pts, picture.time_base = self.num_frames, CENTISECOND
         self._graph.vpush(picture)
-        return self._graph.vpull()
+        painted = self._graph.vpull()
+        painted.pts, painted.time_base = begin, CENTISECOND
+        for packet in self._stream.encode(painted):
+            packet.duration = max(1, end - begin)
+            self._container.mux(packet)
 
     def _write_comment(self) -> None:
         """GIF keeps text in comment blocks of up to 255 bytes, here before the final byte."""

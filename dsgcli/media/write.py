@@ -94,6 +94,14 @@ def is_numbered(path: Path) -> bool:
     return images.can_write(path) and NUMBER.search(path.name) is not None
 
 
+def is_occupied(path: Path) -> bool:
+    """Whether something is in the place of an output: a file, a folder that is not empty, or the
+    first picture of a numbered sequence."""
+    if path.is_dir():
+        return any(path.iterdir())
+    return path.exists() or (is_numbered(path) and path.with_name(numbered(path.name, 0)).exists())
+
+
 class PictureSink(FrameSink):
     """One picture."""
 
@@ -175,13 +183,19 @@ class SequenceSink(FrameSink):
             raise SinkError(f"{self.path}: there was no frame to write")
         try:
             if is_numbered(self.path):
-                self._move()
+                self._check_names(self.num_frames)
+                for file in sorted(self._beside.temporary.iterdir()):
+                    file.replace(self.path.with_name(file.name))
+                self._beside.discard()
                 return
             text = json.dumps({"frames": self._times}, indent=1)
             (self._beside.temporary / TIMES_NAME).write_text(text, "utf-8")
         except OSError as error:
             self.abort()
             raise sink_error(self.path, error) from error
+        except OutputExistsError:
+            self.abort()
+            raise
         self._beside.commit()
 
     def abort(self) -> None:
@@ -192,14 +206,6 @@ class SequenceSink(FrameSink):
             target = self.path.with_name(numbered(self._pattern, number))
             if target.exists() and not self._options.overwrite:
                 raise OutputExistsError(target)
-
-    def _move(self) -> None:
-        try:
-            self._check_names(self.num_frames)
-            for file in sorted(self._beside.temporary.iterdir()):
-                file.replace(self.path.with_name(file.name))
-        finally:
-            self._beside.discard()
 
 
 def _check_folder(path: Path, *, overwrite: bool) -> None:

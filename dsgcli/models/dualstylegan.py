@@ -1,7 +1,7 @@
 """DualStyleGAN: a photographic generator with a second, extrinsic style path
 (Yang et al., arXiv:2203.13248, section 3).
 
-The intrinsic path is the StyleGAN2 of `stylegan2.py`, untouched. The extrinsic path bends its
+The intrinsic path is the StyleGAN2 of `stylegan2.py`, untouched. The extrinsic path changes its
 structure layers (up to 32x32) by residual blocks, and swaps the codes of its color layers:
 
     structure row l   x <- x + weight_l * ModRes_l(x, T_s(exstyle_l))
@@ -23,12 +23,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from dsgcli.models.bound import BoundGenerator, BoundStyle
-from dsgcli.models.bound_layers import BoundModRes
 from dsgcli.models.bounds import check_layers
 from dsgcli.models.layers import MappingNetwork
 from dsgcli.models.ops import EqualConv2d, EqualLinear, FusedLeakyReLU
-from dsgcli.models.steered import SteeredGenerator, StyleNumbers
 from dsgcli.models.stylegan2 import Generator, GeneratorConfig
 from dsgcli.types import LatentLayout
 
@@ -111,7 +108,7 @@ class AdaIN(nn.Module):
 
 
 class ModRes(nn.Module):
-    """Modulative residual block: bends structure. Fresh, it is nearly the identity."""
+    """Modulative residual block: changes structure. Fresh, it is nearly the identity."""
 
     def __init__(self, channels: int, style_dim: int) -> None:
         super().__init__()
@@ -126,18 +123,6 @@ class ModRes(nn.Module):
         y = self.conv2(self.norm2(y, style))
         z: Tensor = x + weight * y
         return z
-
-    def bind(self, style: Tensor, strength: float, *, side: int, dtype: torch.dtype) -> BoundModRes:
-        """For one known code (1, D) and weight, and maps of this side."""
-        convs = self.conv.scaled(), self.conv2.scaled()
-        norms = self.norm.affine(style), self.norm2.affine(style)
-        return BoundModRes(convs, norms, strength, side=side, dtype=dtype)
-
-    def numbers(self, style: Tensor, strength: float) -> Tensor:
-        """(B, D) -> (B, 4C + 1): all that a style and a weight change, for `SteeredBend`."""
-        norms = *self.norm.affine(style), *self.norm2.affine(style)
-        flat = [values.flatten(1) for values in norms]
-        return torch.cat([*flat, flat[0].new_full((len(style), 1), strength)], dim=1)
 
 
 class NearZeroConv(nn.Sequential):
@@ -228,77 +213,6 @@ class DualStyleGAN(nn.Module):
         picture: Tensor = self.generator(ws, noise)
         return picture
 
-    def bind(
-        self,
-        exstyle_ws: Tensor,
-        weights: Weights | None = None,
-        *,
-        dtype: torch.dtype = torch.float32,
-        size_px: int | None = None,
-    ) -> BoundGenerator:
-        """Make the fast form of this network for one exemplar: `bound(ws, noise)`.
-
-        Args:
-            exstyle_ws: (1, D) or (1, L, D), extrinsic code in W or W+.
-            weights: (L,), as in `forward`. With color rows at 0, codes that were blended by `blend`
-                (colors that depend on the face) can be given as `ws`.
-            dtype: of the feature maps.
-            size_px: of the pictures, for a smaller one than the network's; None is all.
-        """
-        assert len(exstyle_ws) == 1, "a generator is bound to one exemplar"
-        numbers = [float(weight) for weight in weights_by_row(weights, self.layout)]
-        sides = self.layout.noise_sizes_px
-        with torch.no_grad():
-            structure = self.structure_codes(exstyle_ws)
-            bends = {
-                row: cast(ModRes, self.res[row]).bind(
-                    structure[:, row], numbers[row], side=sides[row], dtype=dtype
-                )
-                for row in range(self.layout.num_structure)
-                if numbers[row] != 0.0
-            }
-            codes = {
-                row: (self.color_code(row, exstyle_ws), numbers[row])
-                for row in range(self.layout.num_structure, self.layout.num_latents)
-                if numbers[row] != 0.0
-            }
-        return BoundGenerator(
-            self.generator, BoundStyle(bends, codes), dtype=dtype, size_px=size_px
-        )
-
-    def steered(
-        self,
-        bent: Sequence[int],
-        *,
-        dtype: torch.dtype = torch.float32,
-        size_px: int | None = None,
-    ) -> SteeredGenerator:
-        """Make the form of this network for all exemplars and weights of these rows; see
-        `steered.py`."""
-        blocks = {row: cast(ModRes, self.res[row]) for row in bent}
-        bends = {row: (b.conv.scaled(), b.conv2.scaled()) for row, b in blocks.items()}
-        return SteeredGenerator(self.generator, bends, dtype=dtype, size_px=size_px)
-
-    @torch.no_grad()
-    def style_numbers(self, exstyle_ws: Tensor, weights: Weights | None = None) -> StyleNumbers:
-        """Effect of an exemplar, for `Steering`; arguments as in `bind`."""
-        numbers = [float(weight) for weight in weights_by_row(weights, self.layout)]
-        structure = self.structure_codes(exstyle_ws)
-        rows = [row for row, weight in enumerate(numbers) if weight != 0.0]
-        first_color = self.layout.num_structure
-        return StyleNumbers(
-            bends={
-                row: cast(ModRes, self.res[row]).numbers(structure[:, row], numbers[row])
-                for row in rows
-                if row < first_color
-            },
-            codes={
-                row: (self.color_code(row, exstyle_ws), numbers[row])
-                for row in rows
-                if row >= first_color
-            },
-        )
-
     def structure_codes(self, exstyle_ws: Tensor) -> Tensor:
         """T_s of the structure rows: (B, D) or (B, L, D) -> (B, L_structure, D)."""
         if exstyle_ws.ndim == 2:
@@ -338,7 +252,7 @@ class DualStyleGAN(nn.Module):
         structure = row_weights[self.layout.structure]
         codes = None if all(map(_is_zero, structure)) else self.structure_codes(exstyle_ws)
 
-        def bend(row: int, x: Tensor) -> Tensor:
+        def residual(row: int, x: Tensor) -> Tensor:
             if codes is None or row >= len(structure):
                 return x
             weight = structure[row]
@@ -348,7 +262,7 @@ class DualStyleGAN(nn.Module):
             return y
 
         blended = self.blend(ws, exstyle_ws, row_weights)
-        return self.generator.synthesize(blended, noise, bend=bend, size_px=size_px)
+        return self.generator.synthesize(blended, noise, residual=residual, size_px=size_px)
 
 
 RowWeight = float | Tensor

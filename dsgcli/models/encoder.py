@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
-from dsgcli.models.bound_encoder import BoundEncoder
 from dsgcli.models.bounds import check_layers, check_widths
 from dsgcli.models.irse import IRSE50_UNITS, IRSE50_WIDTHS, input_layer, residual_body
 from dsgcli.models.ops import EqualLinear
@@ -151,15 +150,6 @@ class Encoder(nn.Module):
             levels.setdefault(self._level(row), []).append(head)
         return levels
 
-    def bind(self, dtype: torch.dtype = torch.float32, rows: int | None = None) -> BoundEncoder:
-        """Make the fast form of this network; see `bound_encoder.py`.
-
-        Args:
-            rows: how many rows are wanted, from the first: later ones are the stored mean, or 0.
-                None is all.
-        """
-        return BoundEncoder(self, dtype, HEAD_SLOPE, rows)
-
     def forward(self, x: Tensor) -> Tensor:
         """Faces (B, 3, input_px, input_px) in [-1, 1] -> codes (B, L, D)."""
         px = self.config.input_px
@@ -184,10 +174,11 @@ class Encoder(nn.Module):
     def pyramid(self, taps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """c1, c2, c3 -> c3 at P/16, p2 at P/8, p1 at P/4, all with the channels of c3."""
         c1, c2, c3 = taps
-        p2 = _enlarge(c3, c2) + self.latlayer1(c2)
-        p1 = _enlarge(p2, c1) + self.latlayer2(c1)
+        p2 = enlarge_to(c3, c2) + self.latlayer1(c2)
+        p1 = enlarge_to(p2, c1) + self.latlayer2(c1)
         return c3, p2, p1
 
 
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+def enlarge_to(x: Tensor, like: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W) of `like`, bilinear between the corners."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from dsgcli.errors import ModelMismatchError
-from dsgcli.models.bound import BoundGenerator
 from dsgcli.models.bounds import check_layers, check_widths
 from dsgcli.models.layers import CodePrior, ConstantInput, MappingNetwork, StyledConv, ToRGB
 from dsgcli.models.ops import (
@@ -135,7 +134,7 @@ class GeneratorConfig:
 
 # ── generator ────────────────────────────────────────────────────────────────────────────────────
 
-Bend = Callable[[int, Tensor], Tensor]
+Residual = Callable[[int, Tensor], Tensor]
 """(row, x) -> x: what the extrinsic path does to a feature map after the convolution of `row`."""
 
 
@@ -243,13 +242,13 @@ class Generator(nn.Module):
         ws: Tensor,
         noise: Sequence[Tensor] | None = None,
         *,
-        bend: Bend | None = None,
+        residual: Residual | None = None,
         size_px: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Feature map and picture after the block of `size_px` (the last, if None).
 
         Args:
-            bend: applied to the feature map after each convolution.
+            residual: applied to the feature map after each convolution.
 
         Returns:
             (B, C, s, s) and (B, 3, s, s).
@@ -257,25 +256,15 @@ class Generator(nn.Module):
         assert ws.shape[1:] == (self.layout.num_latents, self.config.style_dim), ws.shape
         noises = self.stored_noise() if noise is None else noise
         assert len(noises) == self.layout.num_noises, len(noises)
-        bend = bend or _unbent
-        x = bend(0, self.conv1(lowered(self.input(len(ws))), ws[:, 0], noises[0]))
+        residual = residual or (lambda row, x: x)
+        x = residual(0, self.conv1(lowered(self.input(len(ws))), ws[:, 0], noises[0]))
         rgb: Tensor = self.to_rgb1(x, ws[:, 1])
         for block in range(self.layout.blocks_to(size_px or self.config.size_px)):
             first, second, last = self.layout.block_rows(block)
-            x = bend(first, self.convs[2 * block](x, ws[:, first], noises[first]))
-            x = bend(second, self.convs[2 * block + 1](x, ws[:, second], noises[second]))
+            x = residual(first, self.convs[2 * block](x, ws[:, first], noises[first]))
+            x = residual(second, self.convs[2 * block + 1](x, ws[:, second], noises[second]))
             rgb = self.to_rgbs[block](x, ws[:, last], rgb)
         return x, rgb
-
-    def bind(
-        self, *, dtype: torch.dtype = torch.float32, size_px: int | None = None
-    ) -> BoundGenerator:
-        """Make the fast form of this network; see `bound.py`."""
-        return BoundGenerator(self, dtype=dtype, size_px=size_px)
-
-
-def _unbent(row: int, x: Tensor) -> Tensor:
-    return x
 
 
 # ── discriminator ────────────────────────────────────────────────────────────────────────────────

@@ -130,7 +130,7 @@ class ModResBlock(nn.Module):
         return result
 
 
-class ResBlock(nn.Module):
+class ContentBlock(nn.Module):
     """x + f(x), without a style."""
 
     def __init__(self, channels: int) -> None:
@@ -281,7 +281,7 @@ class Translator(nn.Module):
         self.stem = conv(12, w1)
         self.down2, self.conv2 = conv(w1, w2, 2), conv(w2, w2)
         self.down3, self.conv3 = conv(w2, w3, 2), conv(w3, w3)
-        self.down4, self.waist = conv(w3, w4, 2), ResBlock(w4)
+        self.down4, self.waist = conv(w3, w4, 2), ContentBlock(w4)
         # structure: rows 0 to 6; the last block's two convolutions share row 6
         self.structure = nn.ModuleList(
             [ModResBlock(w4, hidden) for _ in range(3)] + [ModResBlock(w3, hidden)]
@@ -327,7 +327,7 @@ class Translator(nn.Module):
             In about [-1, 1], not clamped.
         """
         weights = torch.as_tensor(weights, dtype=code.dtype, device=code.device).expand(
-            len(crops), -1
+            crops.shape[0], -1
         )
         styles = self.hidden_styles(code)
 

@@ -111,6 +111,10 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(path)
     try:
         values = parse_toml(path.read_text("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            str(path), [f"is not text in UTF-8 (byte {error.start}); save it again as UTF-8"]
+        ) from error
     except ValueError as error:
         raise RecipeError(str(path), [f"is no TOML: {error}"]) from error
     recipe = build(values, overrides, where=str(path))

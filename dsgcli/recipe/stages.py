@@ -324,6 +324,12 @@ class ExemplarSource(Table):
     """How far its mean color does."""
     shading: Share = 0.5
     """Share of the exemplar's own coarse light and shadow."""
+    ground: Share = 0.5
+    """How far hair, clothes and background follow the exemplar's color and light, against skin."""
+    lines: Share = 0.0
+    """Darkness of the ink lines along edges; 0 draws none."""
+    vivid: Positive = 1.0
+    """Gain of chroma in the end; 1.2 for stronger colors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +356,15 @@ class DistillPhase(Table):
     lambda_contrast: NotNegative = 0.0
     """Weight of the distance of local contrast, level by level: pixel distances alone make pictures
     soft wherever a stroke may lie here or a pixel beside."""
+    lambda_strokes: NotNegative = 0.0
+    """Weight of the sliced Wasserstein distance of Laplacian patches to the exemplar's: strokes,
+    their strength and color, wherever they lie (Karras et al., arXiv:1710.10196, section 5)."""
+    fine_weight: NotNegative = 1.0
+    """Weight of the finest level in the pixel distance. Below 1, the other terms decide about
+    strokes; 1 makes pictures soft."""
+    noise: NotNegative = 0.0
+    """Largest standard deviation of the noise that is added to photographs, in [-1, 1]: the
+    translator learns not to draw it. 0.05 for the compression of videos."""
     lambda_shift: NotNegative = 0.0
     """Weight of the distance between what is drawn of a shifted crop and the shifted drawing:
     steadiness in videos. Costs a quarter of a step."""

@@ -60,7 +60,9 @@ def likely(keys: Iterable[str]) -> str:
     if kind := kind_of(present):
         return KIND_NAMES[kind]
     known = (name for signs, name in _STRANGERS if present.issuperset(signs))
-    return next(known, "") or f"something with {_some(sorted(present))}"
+    return next(known, "") or (
+        f"something with {_some(sorted(present))}" if present else "something without a tensor"
+    )
 
 
 # ── configurations ───────────────────────────────────────────────────────────────────────────────

@@ -208,7 +208,8 @@ def recognize(path: Path, content: Any, *, space: CodeSpace | None = None) -> Pu
     """
     if not isinstance(content, Mapping):
         raise ModelMismatchError(
-            f"{path} holds {type(content).__name__}, not the weights of a network"
+            f"{path} holds {type(content).__name__.strip('_')}, not the weights of a network; if "
+            f"it is a whole network, its publisher must save network.state_dict() instead"
         )
     if isinstance(content.get("g_ema"), Mapping):
         return _generator(path, content)

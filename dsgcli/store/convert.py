@@ -31,7 +31,7 @@ from dsgcli.store.architecture import without_prefix
 from dsgcli.store.catalog import generator_in, published_style
 from dsgcli.store.codes import join_codes
 from dsgcli.store.contents import OpenModel, OwnModel, open_model, tensors_sha256
-from dsgcli.store.files import file_format, sha256_of, written_whole
+from dsgcli.store.files import file_format, one_writer, sha256_of, written_whole
 from dsgcli.store.header import KIND_NAMES, BaseRef, Header, read_header
 from dsgcli.store.manifest import Entry, read_manifest
 from dsgcli.store.networks import load_sampler
@@ -85,7 +85,13 @@ def import_models(
 
     Raises:
         ModelError: a single file that cannot be imported; a folder without any model.
+        UsageError: another run imports into the same folder: styles share a base there.
     """
+    with one_writer(options.target / IMPORTED):
+        return _import_all(source, options, progress)
+
+
+def _import_all(source: Path, options: ImportOptions, progress: Progress) -> list[Imported]:
     if not source.is_dir():
         return [_import_file(source, options)]
     jobs = list(_jobs(source))

@@ -12,8 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from dsgcli.errors import ModelCorruptError, ModelMissingError
-from dsgcli.media.files import AtomicFile, make_folder, sink_error
+from dsgcli.errors import ModelCorruptError, ModelMissingError, OutputBusyError, UsageError
+from dsgcli.media.files import (
+    AtomicFile,
+    locked_outputs,
+    make_folder,
+    no_empty_folders,
+    sink_error,
+)
 
 FileFormat = Literal["torch-zip", "torch-legacy", "safetensors", "npy", "tflite", "zip"]
 
@@ -99,6 +105,25 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def one_writer(target: Path) -> Iterator[None]:
+    """Keep other runs of dsg from writing a model file, or a folder of models, in this block. No
+    folder made for it stays empty.
+
+    Raises:
+        UsageError: another run is writing it.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(no_empty_folders([target]))
+        try:
+            stack.enter_context(locked_outputs([target]))
+        except OutputBusyError as error:
+            raise UsageError(
+                f"another dsg is writing {target}; run this again when it has ended"
+            ) from error
+        yield
 
 
 @contextlib.contextmanager

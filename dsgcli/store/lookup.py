@@ -27,7 +27,7 @@ from dsgcli.store.catalog import (
 )
 from dsgcli.store.header import Kind, read_header
 from dsgcli.store.manifest import read_manifest
-from dsgcli.store.places import Root, user_folder
+from dsgcli.store.places import HUB_ORIGIN, Root, hub_set, user_folder
 
 Space = Literal["auto", "z+", "w+"]
 _SUGGESTIONS = 3
@@ -50,10 +50,13 @@ class Lookup:
     def find(self, name: str, *kinds: FileKind) -> ModelFile:
         """A model file of these kinds (any, if none): by name, SET/NAME, or file name.
 
+        The style itself comes before the exemplars that a user added to it under its name.
+
         Raises:
             ModelMissingError: with what there is instead.
         """
         wanted = [f for f in self.files if not kinds or f.kind in kinds]
+        wanted.sort(key=lambda file: file.kind == "overlay")
         for file in wanted:
             if name in (file.name, file.qualified, file.path.name, file.path.stem):
                 return file
@@ -108,8 +111,15 @@ class Lookup:
                 )
 
     def by_name(self, name: str) -> StyleInfo | None:
+        """The first style of this name: NAME, SET/NAME, or OWNER/NAME of a repository of the hub,
+        which means its first style."""
         by_name = (style for style in self.styles if name in (style.name, style.qualified))
-        return next(by_name, None)
+        pulled = (
+            style
+            for style in self.styles
+            if style.root.origin == HUB_ORIGIN and style.set_name == hub_set(name)
+        )
+        return next(by_name, None) or next(pulled, None)
 
     def _default(self, name: str) -> StyleInfo | None:
         if name != DEFAULT_SET:
@@ -146,6 +156,11 @@ class Lookup:
                 f"the style {name!r} is published and not on this machine: get it with "
                 f"`dsg models pull {name}`, or put its files into {user_folder() / name} "
                 f"(looked in {self._looked()})"
+            )
+        if name.count("/") == 1 and not name.startswith((".", "~", "/")):
+            return (
+                f"no style {name!r} is on this machine; if it is a repository of the hub, get it "
+                f"with `dsg models pull {name}`"
             )
         near = get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
         if near:

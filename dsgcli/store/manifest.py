@@ -121,7 +121,11 @@ class Manifest:
     def _unknown(self, name: str) -> str:
         known = {part for entry in self.files for part in (entry.name, *entry.groups)}
         near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`dsg models list` shows what is"
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "`dsg models list --published` shows all"
+        )
         return f"no published model is called {name!r}; {hint}"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from dsgcli.errors import ModelMismatchError, ModelMissingError, UsageError
 from dsgcli.names import place_below
 from dsgcli.store.catalog import FileKind, ModelFile, StyleInfo
+from dsgcli.store.files import one_writer
 from dsgcli.store.lookup import Lookup, Space
 from dsgcli.store.places import USER_ORIGIN, Root, named_landmarker, search_roots, user_folder
 from dsgcli.types import Provenance, StyleRef, StyleTerm
@@ -216,23 +217,74 @@ class ModelStore:
         stem = f"{info.name}-{base.sha256[:12]}" if base else info.name
         path = place_below(user_folder(), OVERLAYS, f"{stem}.safetensors")
         check_code_size(added.exstyle, info.layout, info.style_dim, path)
-        if path.is_file():
-            before = open_model(path)
-            added = Codes(names=before.header.names, **before.part("codes")).with_added(added)
-        save_codes(
-            path,
-            added,
-            layout=info.layout,
-            name=info.name,
-            provenance=Provenance(license=info.license or "unknown", source="dsg styles add"),
-            keep_order=True,
-            overlay=True,
-            base=base,
-        )
+        with one_writer(path):
+            if path.is_file():
+                before = open_model(path)
+                added = Codes(names=before.header.names, **before.part("codes")).with_added(added)
+            save_codes(
+                path,
+                added,
+                layout=info.layout,
+                name=info.name,
+                provenance=Provenance(license=info.license or "unknown", source="dsg styles add"),
+                keep_order=True,
+                overlay=True,
+                base=base,
+            )
         if all(root.path != user_folder() for root in self.roots):  # made just now
             self.lookup.roots.append(Root(user_folder(), USER_ORIGIN))
         self.refresh()
         return path
+
+    def remove_exemplar(self, name: str, wanted: str) -> str:
+        """Delete one exemplar that the user added to a style; the style itself stays as it is.
+
+        Args:
+            wanted: name or number of the exemplar.
+
+        Returns:
+            The name of the exemplar that is gone.
+
+        Raises:
+            StyleRefError: the style has no such exemplar. UsageError: it belongs to the style, or
+            its file is not in the user's folder.
+        """
+        from dsgcli.store.codes import Codes, find_exemplar
+        from dsgcli.store.contents import open_model
+        from dsgcli.store.write import save_codes
+
+        info = self.info(name)
+        exemplar = info.exemplars[find_exemplar(info.exemplars, wanted, info.name)]
+        overlays = [path for role, path in info.files.items() if role.startswith("overlay")]
+        holding = [path for path in overlays if exemplar in open_model(path).header.names]
+        if not holding:
+            raise UsageError(
+                f"{info.name}:{exemplar} belongs to the style; only exemplars that you added with "
+                f"`dsg styles add` can be removed"
+            )
+        home = user_folder().resolve()
+        if outside := [path for path in holding if not path.resolve().is_relative_to(home)]:
+            raise UsageError(f"{outside[0]} is not in {home}, and dsg removes only what is there")
+        for path in holding:
+            with one_writer(path):
+                model = open_model(path)
+                header = model.header
+                keep = [i for i, label in enumerate(header.names) if label != exemplar]
+                if not keep:
+                    path.unlink()
+                    continue
+                save_codes(
+                    path,
+                    Codes(names=header.names, **model.part("codes")).select(keep),
+                    layout=header.layout,
+                    name=header.name,
+                    provenance=header.provenance,
+                    keep_order=True,
+                    overlay=True,
+                    base=header.base,
+                )
+        self.refresh()
+        return exemplar
 
     def remove(self, name: str) -> list[Path]:
         """Delete a model, or a style with all its files, from the user's folder.

@@ -11,6 +11,7 @@ from dsgcli.errors import ModelMissingError
 ENV_HOME, ENV_PRETRAINED = "DSG_HOME", "DSG_PRETRAINED"
 ENV_LANDMARKER = "DSG_FACE_LANDMARKER"
 USER_ORIGIN = "your data folder"
+HUB_ORIGIN = "pulled from the hub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,16 @@ def user_folder() -> Path:
 
     home = _home()
     return (home or platformdirs.user_data_path("dsg", False)) / "pretrained"
+
+
+def hub_folder() -> Path:
+    """Where repositories of the hub are kept, a folder each (`hub_set`)."""
+    return user_folder().with_name("hub")
+
+
+def hub_set(repository: str) -> str:
+    """Name of the folder, which is a set of models, of a repository OWNER/NAME."""
+    return repository.replace("/", "--")
 
 
 def cache_folder() -> Path:
@@ -82,6 +93,7 @@ def search_roots(pretrained: Path | None = None) -> list[Root]:
         (Path("pretrained"), "./pretrained"),
         (user_folder(), USER_ORIGIN),
         (shipped_folder(), "shipped with dsg"),
+        (hub_folder(), HUB_ORIGIN),  # last: a stranger's file takes no name from ours
     ]
     roots: dict[Path, Root] = {}
     for path, origin in (*named, *usual):

@@ -20,7 +20,7 @@ from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError, UsageE
 from dsgcli.names import place_below
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
-from dsgcli.store.files import file_format, require_file, sha256_of, written_whole
+from dsgcli.store.files import file_format, one_writer, require_file, sha256_of, written_whole
 from dsgcli.store.manifest import Entry, License, Manifest, read_manifest, url_of
 from dsgcli.store.places import search_roots, user_folder
 from dsgcli.store.verify import record_hash
@@ -153,10 +153,15 @@ def by_hand(entry: Entry, options: PullOptions) -> str:
 def _attempt(entry: Entry, options: PullOptions, progress: Progress) -> Pulled:
     try:
         target = place_below(options.target, entry.file)
-        fetched = _fetch(entry, target, options, progress)
-        record_hash(target, fetched.sha256, fetched.url)
+        with one_writer(target):
+            fetched = _fetch(entry, target, options, progress)
+            record_hash(target, fetched.sha256, fetched.url)
     except NoConnectionError:
         raise
+    except UsageError as error:  # another run fetches it, or its place is outside of the folder
+        return Pulled(
+            entry=entry, path=options.target / entry.file, state="failed", problem=str(error)
+        )
     except DsgError as error:
         return _failed(entry, options, str(error))
     return Pulled(

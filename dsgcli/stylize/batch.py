@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from dsgcli.errors import DsgError, OutputExistsError
 from dsgcli.media.files import files_refused, locked_outputs
 from dsgcli.progress import SILENT, Progress
+from dsgcli.stylize.checkpoint import discard_parts
 from dsgcli.stylize.file import stylize_file
 from dsgcli.stylize.preview import write_preview
-from dsgcli.stylize.segments import discard_parts
 from dsgcli.stylize.settings import is_made, job_keys
 from dsgcli.stylize.summary import FileResult, failed
 

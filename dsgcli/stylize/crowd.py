@@ -13,22 +13,21 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.runtime import num_cpus
+from dsgcli.stylize.desk import Called
 from dsgcli.stylize.jobs import VIDEO_SUFFIXES, num_pictures
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
-    from dsgcli.stylize.desk import Desk, Ready
+    from dsgcli.stylize.desk import Desk
     from dsgcli.stylize.jobs import Job, Source
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.summary import FileResult
-    from dsgcli.workers.processes import Processes
 
 MANY_FILES = 32
 """So many, and `auto` starts processes at once: they pay however small the networks are."""
@@ -116,19 +115,6 @@ def peak_bytes() -> int | None:
 
 
 # ── a batch, by whoever is to do it ──────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """Processes that get ready while this one does something else."""
-
-    workers: Processes
-    answers: Sequence[Future[Ready | None]]
-    """Of each, once it has loaded what it needs."""
-
-    @property
-    def are_ready(self) -> bool:
-        return all(answer.done() for answer in self.answers)
 
 
 @contextmanager

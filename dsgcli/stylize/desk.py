@@ -8,34 +8,35 @@ has to draw or to look for itself, it opens a studio of its own.
 from __future__ import annotations
 
 import gc
-from concurrent.futures import as_completed
+from collections.abc import Sequence
+from concurrent.futures import Future, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from dsgcli.runtime import uncollected
+from dsgcli.stylize.orders import Ready
 from dsgcli.stylize.summary import Stopwatch
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
-    from dsgcli.stylize.crowd import Called
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.studio import Studio
+    from dsgcli.workers.processes import Processes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """What somebody who can draw has loaded."""
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Processes that get ready while this one does something else."""
 
-    labels: tuple[str, ...]
-    """Of the casts, for the names of outputs."""
-    machine: dict[str, str]
-    """For the summary."""
+    workers: Processes
+    answers: Sequence[Future[Ready | None]]
+    """Of each, once it has loaded what it needs."""
 
-    @classmethod
-    def of(cls, studio: Studio) -> Ready:
-        return cls(labels=tuple(cast.label for cast in studio.casts), machine=studio.machine)
+    @property
+    def are_ready(self) -> bool:
+        return all(answer.done() for answer in self.answers)
 
 
 class Desk:

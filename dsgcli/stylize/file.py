@@ -9,16 +9,23 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
+from dsgcli.errors import (
+    FaceNumberError,
+    InterruptedRunError,
+    NoFaceError,
+    SinkError,
+    no_such_faces,
+)
+from dsgcli.faces.track import FaceChoice
 from dsgcli.media.base import FrameSink, FrameSource, SinkOptions, SourceInfo, abort_quietly
-from dsgcli.media.files import check_output
 from dsgcli.media.read import open_source
 from dsgcli.media.write import PictureSink, holds_alpha, open_sink
 from dsgcli.runtime import return_freed_memory
+from dsgcli.stylize.cast import parse_face_style
+from dsgcli.stylize.checkpoint import Memory, ResumePoint, Segments
 from dsgcli.stylize.flow import Crew, Drawn
-from dsgcli.stylize.memory import Memory
+from dsgcli.stylize.jobs import WRITABLE_AS
 from dsgcli.stylize.refine import loss_note
-from dsgcli.stylize.segments import ResumePoint, Segments
 from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
 
@@ -45,7 +52,9 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
     """
     started = time.monotonic()
     options = studio.options
-    with open_source(job.source.path, start=options.start, end=options.end) as source:
+    with open_source(
+        job.source.path, start=options.start, end=options.end, rate=options.rate
+    ) as source:
         sinks = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, sinks, strict=True):
             check_target(path, sink, source.info)
@@ -61,6 +70,7 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
                 _draw_still(job, source, crew, studio, sinks, result, task)
             else:
                 _Video(job, source, crew, studio, sinks, result, task).draw(keys)
+    result.notes += missing_faces_note(result, options)
     result.notes += [*faces_note(result, source.info), *dict.fromkeys(source.info.warnings)]
     result.truncated = source.info.truncated
     result.seconds = time.monotonic() - started
@@ -71,15 +81,20 @@ def check_target(path: Path, options: SinkOptions, info: SourceInfo) -> None:
     """Find out before hours of work whether such a file can be written.
 
     Raises:
-        SinkError, UsageError: as `open_sink`, or a picture's name for many frames.
+        SinkError, UsageError: as `open_sink`, or a picture's name for many frames, or a video's
+            for one.
     """
-    check_output(path, overwrite=True)
     sink = open_sink(path, options, info)
     sink.abort()
     if info.kind != "picture" and isinstance(sink, PictureSink):
         raise SinkError(
             f"{path} holds one picture, and {info.path} is a video or an animation; "
             f"name a .mp4, a .webm or a .gif with -o/--output"
+        )
+    if info.kind == "picture" and path.suffix.lower() in WRITABLE_AS["video"]:
+        raise SinkError(
+            f"{path} is the name of a video, and {info.path} is a picture; "
+            f"name a .png, a .jpg or a .webp with -o/--output"
         )
 
 
@@ -116,6 +131,7 @@ def _sink_options(options: StylizeOptions, about: dict[str, str]) -> SinkOptions
         codec_options=dict(_pair(option) for option in options.codec_option),
         audio=options.audio,
         alpha=options.alpha,
+        location=options.location,
         metadata=about,
         overwrite=True,  # whether it may be replaced was decided before
     )
@@ -137,7 +153,8 @@ def _draw_still(
 ) -> None:
     (drawn,) = crew.run(source, studio.casts)
     if not drawn.shot.crops:
-        raise NoFaceError(str(job.source.path), detector=studio.detector.name)
+        result.num_tracks = drawn.shot.num_tracks
+        raise nothing_drawn(result, studio)
     with studio.clock.stage("write"), ExitStack() as stack:
         for path, options, picture in zip(job.outputs, sinks, drawn.pictures, strict=True):
             sink = stack.enter_context(open_sink(path, options, source.info))
@@ -149,6 +166,7 @@ def _count(result: FileResult, drawn: Drawn, task: Task) -> None:
     result.frames += 1
     result.faces += len(drawn.shot.crops)
     result.faces_found = max(result.faces_found, drawn.shot.found)
+    result.num_tracks = max(result.num_tracks, drawn.shot.num_tracks)
     task.advance(1, faces=result.faces)
 
 
@@ -160,6 +178,28 @@ def faces_note(result: FileResult, info: SourceInfo) -> list[str]:
     if drawn < found:
         return [f"{found} faces found, {drawn} drawn (--faces)"]
     return [f"{found} faces found and drawn"] if found > 1 else []
+
+
+def missing_faces_note(result: FileResult, options: StylizeOptions) -> list[str]:
+    """Numbers in `--faces` and `--face-style` that no face of the input has."""
+    if result.num_tracks == 0:
+        return []
+    named = FaceChoice.parse(options.faces).tracks or frozenset()
+    styled = {parse_face_style(text)[0] for text in options.face_style}
+    return [
+        f"{no_such_faces(missing, result.num_tracks)} ({option})"
+        for option, numbers in (("--faces", named), ("--face-style", styled))
+        if (missing := sorted(number for number in numbers if number >= result.num_tracks))
+    ]
+
+
+def nothing_drawn(result: FileResult, studio: Studio) -> NoFaceError:
+    """The error of an input of which no face was drawn."""
+    wanted = FaceChoice.parse(studio.options.faces).tracks
+    if result.num_tracks and wanted and min(wanted) >= result.num_tracks:
+        name, num_faces = str(result.source), result.num_tracks
+        return FaceNumberError(name, wanted=sorted(wanted), num_faces=num_faces)
+    return NoFaceError(str(result.source), detector=studio.detector.name)
 
 
 def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str:
@@ -220,12 +260,13 @@ class _Video:
             start=options.start,
             end=options.end,
             skip=point.frame,
+            rate=options.rate,
         ) as rest:
             count = point.segment + self._write(segments, point, rest)
             self.source.info.warnings += rest.info.warnings
             self.source.info.truncated = rest.info.truncated
         if not self.result.faces:
-            raise NoFaceError(str(self.job.source.path), detector=self.studio.detector.name)
+            raise nothing_drawn(self.result, self.studio)
         with self.studio.clock.stage("write"):
             self.result.notes += segments.join(count)
 

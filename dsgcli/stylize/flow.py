@@ -24,21 +24,21 @@ from dsgcli.pipeline import by_group
 from dsgcli.portraits import Portraits
 from dsgcli.runtime import Prefetch, prefetch
 from dsgcli.stylize.backoff import Batches
-from dsgcli.stylize.grading import GRADE_REACH_S, fit_frame, graded_shots
-from dsgcli.stylize.memory import Memory
+from dsgcli.stylize.checkpoint import Memory
 from dsgcli.stylize.refine import PictureLoss, refine_codes
 from dsgcli.stylize.shots import Shot, batched_shots
-from dsgcli.stylize.steady import Values, steadied
+from dsgcli.stylize.steady import GRADE_REACH_S, fit_frame, graded_shots, steadied
 from dsgcli.stylize.watch import Watcher
 from dsgcli.types import Frame, Portrait
 
 if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort, FaceDetector
+    from dsgcli.faces.grade import Values
     from dsgcli.pipeline import StylePipeline
     from dsgcli.stylize.cast import Cast, Role
-    from dsgcli.stylize.known import Known
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.paste import Paster
+    from dsgcli.stylize.shots import Known
     from dsgcli.stylize.summary import Stopwatch
     from dsgcli.types import Face, Pixels
 

@@ -16,7 +16,10 @@ from typing import Literal
 
 from dsgcli.errors import DsgError, SourceMissingError, UsageError
 from dsgcli.media import images
+from dsgcli.media.base import NUMBER
 from dsgcli.media.files import MAX_NAME_BYTES, cut_name, place_of
+from dsgcli.media.read import is_sequence, sequence_files
+from dsgcli.media.write import TIMES_NAME, is_occupied
 from dsgcli.names import is_control, visible
 
 IMAGE_SUFFIXES = frozenset(
@@ -57,12 +60,26 @@ class Job:
     """About how many the whole run draws, however it is divided and in whatever order."""
 
 
-def find_sources(inputs: Sequence[Path | str], *, recursive: bool = False) -> list[Source]:
+def find_sources(
+    inputs: Sequence[Path | str], *, recursive: bool = False, sequences: bool = False
+) -> list[Source]:
     """Files, folders and globs -> files, each once, in the order given (sorted within a folder).
+
+    Args:
+        sequences: every input is a folder or a pattern (`frame_%05d.png`) that is one video.
 
     Raises:
         SourceMissingError: something named is not there, or holds no picture and no video.
+        UsageError: with `sequences`, something else.
     """
+    if sequences:
+        paths = [Path(item).expanduser() for item in inputs]
+        if other := next((path for path in paths if not is_sequence(path)), None):
+            raise UsageError(
+                f"--rate reads a folder of numbered pictures, or a name such as frame_%05d.png, as "
+                f"one video, and {other} is neither; drop --rate"
+            )
+        return [Source(path=path) for path in dict.fromkeys(paths) if sequence_files(path)]
     found: dict[Path, Source] = {}
     for item in inputs:
         for source in _expand(item, recursive=recursive):
@@ -99,7 +116,10 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterable[Source]:
 
 def num_pictures(sources: Sequence[Source]) -> int:
     """About how many pictures these inputs are, before any is opened."""
-    return sum(MANY_FRAMES if _suffix(s.path) in VIDEO_SUFFIXES else 1 for s in sources)
+    return sum(
+        MANY_FRAMES if _suffix(s.path) in VIDEO_SUFFIXES or is_sequence(s.path) else 1
+        for s in sources
+    )
 
 
 def _suffix(path: Path) -> str:
@@ -154,8 +174,10 @@ def plan_jobs(
     """Where each input's outputs go.
 
     One input, one style and an `output` that is no folder: that file. Otherwise `output` is a
-    folder (None: the folder of each input) and the names follow `pattern`. Labels are the styles'
-    (`arcane-12`). A preview is a picture; what is transparent gets an ending that can hold it.
+    folder (None: the folder of each input) and the names follow `pattern`. One video, one style
+    and a folder that is new, empty or full of frames: numbered pictures in it. Labels are the
+    styles' (`arcane-12`). A preview is a picture; what is transparent gets an ending that can hold
+    it.
 
     Raises:
         UsageError: two outputs of one name, an output that is an input, a bad pattern.
@@ -165,6 +187,15 @@ def plan_jobs(
         if preview and _suffix(output) in VIDEO_SUFFIXES:
             output = output.with_suffix(".preview.png")
         jobs = [Job(source=sources[0], outputs=(output,))]
+    elif (
+        output is not None
+        and not preview
+        and len(sources) * len(labels) == 1
+        and not sources[0].listed
+        and (not is_occupied(output) or (output / TIMES_NAME).exists())
+        and _kind(sources[0].path) == "video"
+    ):
+        jobs = [Job(source=sources[0], outputs=(output,), num_pictures=MANY_FRAMES)]
     else:
         if output is not None and (output.is_file() or _names_media(output)):
             raise UsageError(f"{output} is a file, and there are several outputs; name a folder")
@@ -204,6 +235,8 @@ def _ending(source: Source, preview: bool, alpha: bool) -> str:
 
 def _kind(path: Path) -> Literal["picture", "animation", "video"]:
     """What is inside a file, whatever its ending says; by its ending if it cannot be read."""
+    if is_sequence(path):
+        return "video"
     try:
         kind = images.identify(path)
     except (DsgError, OSError):
@@ -224,6 +257,10 @@ def _named(
         )
 
     stem = source.path.stem
+    if source.path.is_dir():
+        stem = source.path.resolve().name or "frames"
+    elif is_sequence(source.path):  # frame_%05d.png
+        stem = NUMBER.sub("", stem).rstrip("_-. ") or "frames"
     name = named(stem)
     over = len(os.fsencode(Path(name).name)) - MAX_NAME_BYTES
     if over > 0:  # what was cut off still tells two names apart

@@ -79,10 +79,14 @@ class StylizeOptions:
     recursive: bool = False
     resume: bool = True
     """Continue an interrupted video from its finished segments."""
+    location: bool = True
+    """Keep where a photograph or video was taken (GPS)."""
     preview: int = 0
     """Write a contact sheet of so many frames instead of the whole."""
 
     # video
+    rate: Fraction | None = None
+    """Frames a second; a folder or a numbered pattern is then read as one video."""
     start: Fraction | None = None
     """Seconds into the video at which to start."""
     end: Fraction | None = None
@@ -96,7 +100,7 @@ class StylizeOptions:
     # the machine
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    backend: Literal["auto", "torch", "compile", "openvino", "cuda-graph"] = "auto"
+    backend: Literal["auto", "torch", "compile", "openvino"] = "auto"
     batch_size: int | None = None
     """Frames that go through the networks together; None chooses."""
     workers: int | Literal["auto"] = 1
@@ -113,6 +117,7 @@ class StylizeOptions:
             *_outside(self, 0.0, 0.5, "blend"),
             *_outside(self, 0, None, "refine", "preview", "smooth", "crf", "start"),
             *_outside(self, 1, None, "batch_size"),
+            *["rate must be above 0"] * (self.rate is not None and self.rate <= 0),
         ]
         if self.workers != "auto" and self.workers < 1:
             problems.append(f"workers must be auto or at least 1, got {self.workers}")

@@ -3,12 +3,17 @@
 Flow: Order -> (in a worker process) Done. What a user can cause comes back in words, since errors
 do not survive the way between processes; what is our mistake is raised.
 
-The one who gives orders loads nothing of what it takes to carry them out (`work.py`).
+The one who gives orders loads nothing of what it takes to carry them out: networks and detectors
+are imported inside the functions that a worker runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import atexit
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +21,14 @@ from dsgcli.errors import DsgError
 from dsgcli.runtime import uncollected
 from dsgcli.stylize.jobs import Job
 from dsgcli.stylize.options import StylizeOptions
-from dsgcli.stylize.summary import FileResult
+from dsgcli.stylize.summary import FileResult, Stopwatch
 
 if TYPE_CHECKING:
-    from dsgcli.stylize.desk import Ready
-    from dsgcli.stylize.known import Drew, SegmentWork
+    from dsgcli.media.video_reader import VideoSource
+    from dsgcli.stylize.draw_segment import Drew, SegmentWork
     from dsgcli.stylize.record import Watched
     from dsgcli.stylize.split import Part
+    from dsgcli.stylize.studio import Studio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +80,90 @@ class Call:
     """About how many the whole run draws."""
 
 
-def carry_out(order: Order) -> Done:
-    """Do what an order says."""
-    from dsgcli.stylize import work
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What somebody who can draw has loaded."""
 
-    return work.carry_out(order)
+    labels: tuple[str, ...]
+    """Of the casts, for the names of outputs."""
+    machine: dict[str, str]
+    """For the summary."""
+
+    @classmethod
+    def of(cls, studio: Studio) -> Ready:
+        return cls(labels=tuple(cast.label for cast in studio.casts), machine=studio.machine)
+
+
+_one_at_a_time = threading.Lock()
+"""A worker of a cluster may have several threads; networks and detectors are for one."""
+
+
+def carry_out(order: Order) -> Done:
+    """Do what an order says, in a worker."""
+    from dsgcli.stylize.lent import bundle_folder
+
+    clock = Stopwatch()
+    with _one_at_a_time:
+        try:
+            lent = order.models and bundle_folder(order.models)
+            shared = open_once(order.options, lent or order.pretrained)
+            studio = replace(shared, clock=clock)
+            object.__setattr__(studio, "batches", shared.batches)  # what did not fit never will
+            result = _carry_out(order, studio)
+        except DsgError as error:
+            return Done(stages=clock.seconds(), problem=str(error), exit_code=error.exit_code)
+        return Done(result=result, stages=clock.seconds())
 
 
 def get_ready(call: Call) -> Ready | None:
     """Load what orders with these options will need; None if that fails, as the one who gives the
     orders will find out by trying."""
     with uncollected():
-        from dsgcli.stylize import work
+        try:
+            studio = open_once(call.options, call.options.pretrained)
+        except DsgError:
+            return None
+        studio.expect(call.num_pictures)
+        return Ready.of(studio)
 
-        return work.get_ready(call)
+
+def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
+    from dsgcli.stylize.batch import run_job
+    from dsgcli.stylize.record import open_stretches
+
+    if order.work is None:
+        return run_job(order.job, studio)
+    path, options = order.job.source.path, order.options
+    source = open_stretches(path, start=options.start, end=options.end)
+    assert source is not None, "only what can be read in stretches is split"
+    with source:
+        return _part_of(order, source, studio)
+
+
+def _part_of(order: Order, source: VideoSource, studio: Studio) -> Watched | Drew:
+    from dsgcli.stylize.checkpoint import Segments
+    from dsgcli.stylize.draw_segment import draw_segment
+    from dsgcli.stylize.file import sink_options
+    from dsgcli.stylize.record import look_over
+    from dsgcli.stylize.split import Part
+
+    crew = studio.crew(order.job, source.info, aligned=order.aligned)
+    work = order.work
+    if isinstance(work, Part):
+        return look_over(source, crew, work.begin, work.end)
+    assert work is not None
+    outputs = order.job.outputs
+    sinks = sink_options(studio, order.keys, outputs, source.info)
+    segments = Segments(outputs, sinks, source.info, {}, joining=True)
+    return draw_segment(work, source, crew, segments, studio.casts)
+
+
+@cache
+def open_once(options: StylizeOptions, pretrained: Path | None) -> Studio:
+    """Everything that inputs are drawn with, for as long as this process lives."""
+    from dsgcli.stylize.studio import open_studio
+
+    stack = ExitStack()
+    studio = stack.enter_context(open_studio(replace(options, pretrained=pretrained)))
+    atexit.register(stack.close)
+    return studio

@@ -36,8 +36,9 @@ def write_preview(job: Job, studio: Studio, progress: Progress) -> FileResult:
     started = time.monotonic()
     options = studio.options
     path = job.source.path
-    frames = preview_frames(path, options.preview, start=options.start, end=options.end)
-    with open_source(path, start=options.start, end=options.end) as source:
+    start, end, rate = options.start, options.end, options.rate
+    frames = preview_frames(path, options.preview, start=start, end=end, rate=rate)
+    with open_source(path, start=start, end=end, rate=rate) as source:
         aligned = studio.is_aligned(source)
         crew = studio.crew(job, source.info, aligned=aligned)
     crew.smooth_s, crew.refine_steps = 0.0, 0

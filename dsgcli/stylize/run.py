@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dsgcli.errors import OutputExistsError, SourceMissingError
 from dsgcli.media.files import no_empty_folders
+from dsgcli.media.write import is_occupied
 from dsgcli.progress import SILENT, Progress
 from dsgcli.stylize.crowd import called, draw_all
 from dsgcli.stylize.desk import Desk
@@ -40,7 +42,7 @@ def run(
         DsgError: what went wrong with the only input.
     """
     started = time.monotonic()
-    found = find_sources(inputs, recursive=options.recursive)
+    found = find_sources(inputs, recursive=options.recursive, sequences=options.rate is not None)
     with called(options, found) as helpers, Desk(options, helpers, progress) as desk:
         jobs = plan_jobs(
             _without_own(found, progress),
@@ -52,7 +54,7 @@ def run(
             alpha=options.alpha,
         )
         with no_empty_folders(path for job in jobs for path in job.outputs):
-            _refuse_existing(jobs, desk)
+            jobs = _beside_existing(jobs, desk)
             results, workers = draw_all(jobs, desk, progress)
         return Summary(
             files=results,
@@ -81,21 +83,45 @@ def _without_own(sources: Sequence[Source], progress: Progress) -> list[Source]:
     return kept
 
 
-def _refuse_existing(jobs: Sequence[Job], desk: Desk) -> None:
-    """Make sure, before any work, that nothing is there in the place of an output, or just what
-    this run would write. Of files found in folders, it is told when their turn comes.
+def _beside_existing(jobs: Sequence[Job], desk: Desk) -> list[Job]:
+    """The jobs, none of which writes over what is there: an output that dsg has made with other
+    settings gets a numbered neighbor, `photo_noir-3-2.jpg` beside `photo_noir-3.jpg`. One that this
+    run would make again stays, and is skipped. Files found in folders are looked at when their turn
+    comes.
 
     Raises:
-        OutputExistsError: something else is there, and `--overwrite` was not given.
+        OutputExistsError: a file that dsg has not made is in the place of an output.
     """
     options = desk.options
     if options.overwrite:
-        return
+        return list(jobs)
+    placed = []
     for job in jobs:
-        if job.source.listed or not any(path.exists() for path in job.outputs):
+        if job.source.listed or not any(map(is_occupied, job.outputs)):
+            placed.append(job)
             continue
-        studio = desk.studio
-        keys = job_keys(job.source.path, studio.casts, options, studio.mask)
-        for path, key in zip(job.outputs, keys, strict=True):
-            if path.exists() and (options.preview or not is_made(path, key)):
-                raise OutputExistsError(path)
+        keys = job_keys(job.source.path, desk.studio.casts, options, desk.studio.mask)
+        outputs = [
+            _free_place(path, None if options.preview else key)
+            for path, key in zip(job.outputs, keys, strict=True)
+        ]
+        placed.append(replace(job, outputs=tuple(outputs)))
+    return placed
+
+
+def _free_place(path: Path, key: str | None) -> Path:
+    """`path`, or its first numbered neighbor that is free or was made with this key.
+
+    Raises:
+        OutputExistsError: `path` is there, and is no work of dsg.
+    """
+    if not is_occupied(path) or (key is not None and is_made(path, key)):
+        return path
+    if not is_made(path, None):
+        raise OutputExistsError(path)
+    number = 2
+    while True:
+        beside = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if not beside.exists() or (key is not None and is_made(beside, key)):
+            return beside
+        number += 1

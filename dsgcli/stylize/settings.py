@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dsgcli import __version__
 from dsgcli.errors import DsgError
-from dsgcli.media.files import hash_file
-from dsgcli.media.read import read_metadata
+from dsgcli.media.read import hash_source, read_metadata
+from dsgcli.media.write import is_occupied
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def job_keys(source: Path, casts: Sequence[Cast], options: StylizeOptions, mask:
     values: dict[str, Any] = {
         name: value for name, value in asdict(options).items() if name not in _IRRELEVANT
     }
-    values |= {"version": __version__, "source": hash_file(source), "mask": mask}
+    values |= {"version": __version__, "source": hash_source(source), "mask": mask}
     return [_hash(values | _cast_values(cast)) for cast in casts]
 
 
@@ -90,7 +90,7 @@ def metadata(key: str, cast: Cast) -> dict[str, str]:
 
 def is_made(path: Path, key: str | None) -> bool | None:
     """Whether `path` was made by dsg with this key (None: with any); None if it is not there."""
-    if not path.exists():
+    if not is_occupied(path):
         return None
     try:
         found = read_metadata(path)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dsgcli.faces.grade import Values
     from dsgcli.types import Crop, Face, Frame
+
+T = TypeVar("T")
 
 SEGMENT_FRAMES = 250
 """Frames of a segment: x264's own distance between key frames, so that segments cost no size; at
@@ -33,6 +35,8 @@ class Shot:
     """What was known of the tracks before this frame, where a segment begins."""
     found: int = 0
     """Number of faces that were found, whether they are to be drawn or not."""
+    num_tracks: int = 0
+    """Faces told apart in the stream so far; their numbers are 0 to this, less one."""
     seen: list[Face] = field(default_factory=list)
     """Faces to draw, as they were found."""
     opacity: list[float] = field(default_factory=list)
@@ -88,3 +92,48 @@ def batched_shots(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
         batch.append(shot)
     if batch:
         yield batch
+
+
+@dataclass(slots=True)
+class Known:
+    """Shots whose faces are known already, and what to do with each."""
+
+    shots: Sequence[Shot]
+    """In order, without pictures."""
+    coded: range
+    """Numbers of the frames to cut out and encode; those before that are encoded already, by an
+    earlier run, count too."""
+    graded: range
+    """Numbers of the frames to draw, in whole batches; those before that are drawn already, by an
+    earlier run, count too."""
+    drawn: range
+    """Numbers of the frames to write."""
+    past: list[Shot] = field(default_factory=list)
+    """Filled on the way: the encoded ones before those that are written."""
+
+    def with_pictures(self, frames: Iterable[Frame]) -> Iterator[Shot]:
+        """All shots, those to be encoded with their frames."""
+        pictures = iter(frames)
+        for shot in self.shots:
+            wanted = shot.index in self.coded and not shot.encoded
+            yield replace(shot, frame=next(pictures)) if wanted else shot
+
+    def placed(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """Without those that only steadied the faces of others."""
+        return (shot for shot in shots if shot.frame is not None or shot.encoded)
+
+    def to_draw(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+        """Those before the first one to draw without their frames; none after the last one."""
+        for shot in shots:
+            if shot.index in self.graded:
+                yield shot
+            elif shot.index < self.graded.start:
+                yield shot.without_pictures()
+
+    def to_write(self, drawn: Iterable[tuple[Shot, T]]) -> Iterator[tuple[Shot, T]]:
+        """Without those that only steadied the colors of others."""
+        for shot, rest in drawn:
+            if shot.index in self.drawn:
+                yield shot, rest
+            elif shot.index < self.drawn.start:
+                self.past.append(shot.without_pictures())

@@ -19,15 +19,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import face_transform
 from dsgcli.stylize import shots as sizes
-from dsgcli.stylize.file import check_target, faces_note, sink_options
-from dsgcli.stylize.known import Drew, SegmentWork
-from dsgcli.stylize.memory import Memory
+from dsgcli.stylize.checkpoint import Memory, Segments
+from dsgcli.stylize.draw_segment import Drew, SegmentWork
+from dsgcli.stylize.file import (
+    check_target,
+    faces_note,
+    missing_faces_note,
+    nothing_drawn,
+    sink_options,
+)
 from dsgcli.stylize.paste import largest
 from dsgcli.stylize.record import Follower, Watched
-from dsgcli.stylize.segments import Segments
 from dsgcli.stylize.steady import EDGE_S
 from dsgcli.stylize.summary import FileResult
 
@@ -152,6 +156,8 @@ class SplitVideo:
             self.shots.add(shots)
             found = [self.result.faces_found, *(shot.found for _, shot in shots)]
             self.result.faces_found = max(found)
+            people = [self.result.num_tracks, *(shot.num_tracks for _, shot in shots)]
+            self.result.num_tracks = max(people)
             info = self.source.info
             info.warnings += now.warnings
             info.truncated |= now.truncated
@@ -183,10 +189,11 @@ class SplitVideo:
         result = self.result
         if not result.faces:
             self.segments.discard()
-            raise NoFaceError(str(self.job.source.path), detector=self.studio.detector.name)
+            raise nothing_drawn(self.result, self.studio)
         with self.studio.clock.stage("write"):
             result.notes += self.segments.join(self.next_segment)
         info = self.source.info
+        result.notes += missing_faces_note(result, self.studio.options)
         result.notes += [*faces_note(result, info), *dict.fromkeys(info.warnings)]
         result.truncated = self.source.info.truncated
         result.seconds = time.monotonic() - self.started

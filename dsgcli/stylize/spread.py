@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dsgcli.media.video_reader import VideoSource
     from dsgcli.progress import Progress, Task
     from dsgcli.stylize.desk import Desk
-    from dsgcli.stylize.known import Drew, SegmentWork
+    from dsgcli.stylize.draw_segment import Drew, SegmentWork
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.record import Watched
     from dsgcli.stylize.split import Part, SplitVideo
@@ -170,7 +170,7 @@ class _Batch:
             self._finish(job, replace(result, source=job.source.path, outputs=outputs))
         if video is None:
             return  # of a video that has failed meanwhile
-        from dsgcli.stylize.known import Drew, SegmentWork
+        from dsgcli.stylize.draw_segment import Drew, SegmentWork
         from dsgcli.stylize.record import Watched
         from dsgcli.stylize.split import Part
 
@@ -230,7 +230,7 @@ class _Batch:
 def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
     """The source of a video that is long enough to be worth splitting, and says so itself."""
     path = job.source.path
-    if options.preview or path.suffix.lower() not in VIDEO_SUFFIXES:
+    if options.preview or options.rate or path.suffix.lower() not in VIDEO_SUFFIXES:
         return None
     from dsgcli.stylize.record import open_stretches
 

@@ -20,8 +20,7 @@ from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus, set_threads
 from dsgcli.store import ModelStore
 from dsgcli.stylize.backoff import Batches
-from dsgcli.stylize.cast import Cast, Wardrobe, make_casts
-from dsgcli.stylize.exemplar import encode_exemplar
+from dsgcli.stylize.cast import Cast, Wardrobe, encode_exemplar, make_casts
 from dsgcli.stylize.flow import Crew
 from dsgcli.stylize.jobs import MANY_FRAMES
 from dsgcli.stylize.paste import Paster

@@ -57,6 +57,8 @@ class FileResult:
     frames: int = 0
     faces: int = 0
     """Faces drawn, summed over frames."""
+    num_tracks: int = 0
+    """Faces told apart over the whole input; 0 where none was looked for."""
     faces_found: int = 0
     """The most faces found in one frame, drawn or not; of the frames that this run looked at."""
     seconds: float = 0.0

@@ -17,7 +17,7 @@ from dsgcli.stylize.shots import Shot
 
 if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort
-    from dsgcli.stylize.memory import Memory
+    from dsgcli.stylize.checkpoint import Memory
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.types import Face, Frame
 
@@ -82,6 +82,7 @@ class Watcher:
         tracker, last = self.tracker, self.last
         faces = tracker.update(self._sight(shot, look))
         shot.scene = tracker.scene
+        shot.num_tracks = tracker.num_tracks
         shot.found = sum(not face.held for face in faces)
         drawn = set() if last is None else {face.track for face in last.seen}
         shot.seen = self.choice.choose(faces, drawn)

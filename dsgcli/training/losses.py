@@ -273,13 +273,18 @@ and bells that hold all of them."""
 
 
 def pyramid_l1(
-    a: Tensor, b: Tensor, importance: Tensor | None = None, levels: int = PYRAMID_LEVELS
+    a: Tensor,
+    b: Tensor,
+    importance: Tensor | None = None,
+    levels: int = PYRAMID_LEVELS,
+    fine_weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """L1 distance of pictures (B, 3, S, S), and of their horizontal and vertical differences, each
     summed over a pyramid of halved pictures.
 
     Args:
         importance: (1, 1, S, S) of mean 1, what each pixel counts; None counts all the same.
+        fine_weight: of the finest level; the coarsest counts 1, those between geometrically.
     """
     pixel, edge = a.new_zeros(()), a.new_zeros(())
     for level in range(levels):
@@ -291,9 +296,86 @@ def pyramid_l1(
         if importance is not None:
             delta = delta * importance
             across, down = across * importance[..., 1:], down * importance[..., 1:, :]
-        pixel = pixel + delta.abs().mean()
-        edge = edge + across.abs().mean() + down.abs().mean()
+        weight = fine_weight ** (1 - level / (levels - 1))
+        pixel = pixel + weight * delta.abs().mean()
+        edge = edge + weight * (across.abs().mean() + down.abs().mean())
     return pixel, edge
+
+
+def stroke_distance(
+    a: Tensor,
+    photos: Tensor,
+    exemplars: Tensor,
+    degrees: Tensor,
+    importance: Tensor,
+    places: Tensor,
+    directions: Tensor,
+) -> Tensor:
+    """Sliced Wasserstein distance of the Laplacian patches of portraits and their exemplars.
+
+    Patches of STROKE_PX pixels a side, at random places where the face is, are projected onto
+    random directions; along each, the sorted projections of portrait and target are compared
+    (Karras et al., arXiv:1710.10196, section 5). The target lies between photograph and exemplar,
+    as far as the degree says: sorted numbers are blended, the shortest way between two
+    distributions.
+
+    Args:
+        a: portraits (B, 3, S, S).
+        photos, exemplars: (B, 3, S, S), the face at the same place in both.
+        degrees: (B,) in [0, 1].
+        importance: (B, 1, S, S): a patch is drawn as often as its center counts.
+        places: (L, B, P) uniform in [0, 1): P patches of each of L levels.
+        directions: (L, K, 3 * STROKE_PX**2) of length 1.
+    """
+    total = a.new_zeros(())
+    pictures = [a, photos, exemplars]
+    degree = degrees.view(-1, 1, 1)
+    for at, along in zip(places, directions, strict=True):
+        details, smaller = zip(*(_laplacian(picture) for picture in pictures), strict=True)
+        indices = _patch_indices(importance, at)  # (B, P, 49)
+        ours, photo, exemplar = (_patches(detail, indices) for detail in details)  # (B, P, 147)
+        scale = exemplar.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=STROKE_FLOOR)
+        ours, photo, exemplar = (
+            (patches / scale @ along.T).sort(dim=1).values for patches in (ours, photo, exemplar)
+        )
+        wanted = torch.lerp(photo, exemplar, degree)
+        total = total + (ours - wanted).abs().mean()
+        pictures, importance = list(smaller), F.avg_pool2d(importance, 2)
+    return total
+
+
+STROKE_PX = 7
+STROKE_FLOOR = 0.01
+"""Least contrast by which patches are divided: a level of 255."""
+
+
+def _laplacian(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, S, S) -> the detail that a picture of half the size lacks, and that picture."""
+    smaller = F.interpolate(picture, scale_factor=0.5, mode="bilinear", antialias=True)
+    larger = F.interpolate(smaller, scale_factor=2, mode="bilinear")
+    return picture - larger, smaller
+
+
+def _patch_indices(importance: Tensor, places: Tensor) -> Tensor:
+    """(B, 1, S, S) and places (B, P) -> (B, P, 49) positions in a flattened picture, centers drawn
+    in proportion to importance."""
+    side, margin = importance.shape[-1], STROKE_PX // 2
+    inner = importance[:, 0, margin : side - margin, margin : side - margin]
+    flat = inner.flatten(1).cumsum(dim=1)
+    at = torch.searchsorted(flat, places * flat[:, -1:]).clamp(max=flat.shape[1] - 1)
+    width = side - 2 * margin
+    corner = at // width * side + at % width  # upper left of the patch
+    steps = torch.arange(STROKE_PX, device=at.device)
+    window = (steps[:, None] * side + steps[None]).flatten()
+    return corner[..., None] + window
+
+
+def _patches(picture: Tensor, indices: Tensor) -> Tensor:
+    """(B, 3, S, S) at (B, P, 49) -> (B, P, 147)."""
+    batch, count, size = indices.shape
+    flat = picture.flatten(2)  # (B, 3, S * S)
+    where = indices.flatten(1)[:, None].expand(-1, 3, -1)
+    return flat.gather(2, where).view(batch, 3, count, size).transpose(1, 2).flatten(2)
 
 
 def contrast_distance(a: Tensor, b: Tensor, levels: int = PYRAMID_LEVELS) -> Tensor:

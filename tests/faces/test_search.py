@@ -96,6 +96,7 @@ def test_a_search_is_bounded_where_faces_are_found():
     assert len(finder.shown) < 240
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [10, 25])
 def test_a_sweep_finds_a_small_face_beside_a_large_one_in_a_few_looks_a_frame(rate):
     frame = mark(1280, 720, ((400, 360), 300, 0), ((1100, 100), 48, 0))

@@ -18,7 +18,6 @@ from dsgcli.errors import (
     SourceError,
     SourceMissingError,
 )
-from dsgcli.media import files
 from dsgcli.media.files import (
     AtomicFile,
     check_input,
@@ -78,18 +77,21 @@ beside.temporary.write_text("half")
 print("ready", flush=True)
 time.sleep(600)
 """
+NEXT_RUN = """
+import sys
+from pathlib import Path
+from dsgcli.media.files import AtomicFile
+AtomicFile(Path(sys.argv[1]))
+"""
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_leftover_of_a_killed_run_is_removed_and_that_of_a_running_one_is_not(
-    tmp_path, kind, monkeypatch
-):
+def test_leftover_of_a_killed_run_is_removed_and_that_of_a_running_one_is_not(tmp_path, kind):
     with in_another_process(BEGINS, tmp_path / "a.txt", kind):
         assert len(names(tmp_path)) == 1
         AtomicFile(tmp_path / "b.txt")
         assert len(names(tmp_path)) == 1
-    monkeypatch.setattr(files, "_swept", set())  # as in the next run
-    AtomicFile(tmp_path / "a.txt")
+    subprocess.run([sys.executable, "-c", NEXT_RUN, str(tmp_path / "a.txt")], check=True)
     assert names(tmp_path) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from media.clips import COUNT, HEIGHT, WIDTH, drawn, frames, names, number_of, see_through
 
 from dsgcli.errors import OutputExistsError, SinkError, UsageError
-from dsgcli.media.base import FrameSink, HeldFrames, HeldSink, SinkOptions, ThreadedSink
+from dsgcli.media.base import FrameSink, HeldFrames, SinkOptions, ThreadedSink
 from dsgcli.media.images import read_image
 from dsgcli.media.read import open_source, read_metadata
 from dsgcli.media.segments import join_segments, open_segment
@@ -273,6 +273,25 @@ def test_full_disk_is_an_error_and_leaves_nothing(tmp_path, name):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == []
+
+
+class HeldSink(FrameSink):
+    """Keeps frames in memory."""
+
+    def __init__(self) -> None:
+        self.path, self.notes, self.num_frames = Path("memory"), [], 0
+        self.frames: list[Frame] = []
+        self.closed = False
+
+    def write(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        self.num_frames += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.frames, self.num_frames = [], 0
 
 
 class BrokenSink(HeldSink):

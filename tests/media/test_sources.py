@@ -9,11 +9,22 @@ from time import sleep
 
 import numpy as np
 import pytest
-from media.clips import COUNT, HEIGHT, WIDTH, drawn, frames, number_of, write_clip, write_sound
+from media.clips import (
+    COUNT,
+    HEIGHT,
+    RATE,
+    WIDTH,
+    drawn,
+    frames,
+    number_of,
+    write_clip,
+    write_sound,
+)
 from PIL import Image
 
 from dsgcli.errors import SourceError, SourceMissingError, UsageError
 from dsgcli.media.base import FrameSource, HeldFrames
+from dsgcli.media.images import write_image
 from dsgcli.media.read import open_source, preview_frames
 
 MILLISECONDS = [40, 50, 110, 30, 170, 20, 90, 60, 40, 40, 360, 700]
@@ -34,6 +45,10 @@ def make(kind, folder):
     path = folder / f"clip.{kind}"
     if kind == "held":
         return HeldFrames(frames())
+    if kind == "numbered":
+        for frame in frames():
+            write_image(folder / f"frame_{frame.index:03d}.png", frame.pixels)
+        return open_source(folder / "frame_%03d.png", rate=RATE)
     if kind == "still.png":
         Image.fromarray(drawn(0)).save(path)
     elif kind in ANIMATIONS:
@@ -45,7 +60,7 @@ def make(kind, folder):
     return open_source(path)
 
 
-@pytest.fixture(params=["held", "still.png", *ANIMATIONS, *VIDEOS])
+@pytest.fixture(params=["held", "numbered", "still.png", *ANIMATIONS, *VIDEOS])
 def source(request, tmp_path):
     with make(request.param, tmp_path) as opened:
         yield opened

@@ -87,6 +87,7 @@ def test_weight_vectors_agree(dual64, case_inputs, agree):
     agree({name: dual64(ws, exstyle_ws, weights) for name, weights in VECTORS.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.golden("dual.single_layer")
 def test_single_rows_agree(dual64, case_inputs, agree):
     ws, exstyle_ws = codes(dual64, {name: value[:1] for name, value in case_inputs.items()})
@@ -95,6 +96,7 @@ def test_single_rows_agree(dual64, case_inputs, agree):
     agree({name: F.avg_pool2d(picture, 2) for name, picture in pictures.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.golden("dual.fuse_index")
 def test_fuse_indices_agree(dual64, case_inputs, agree):
     ws, exstyle_ws = codes(dual64, {name: value[:1] for name, value in case_inputs.items()})
@@ -120,6 +122,7 @@ def test_intrinsic_modes_agree(dual64, case_inputs, agree):
     agree({"mix5_latents": mixed[..., :8]})
 
 
+@pytest.mark.slow
 @pytest.mark.golden("dual.ex2d_feat")
 def test_extrinsic_w_and_features_agree(dual64, case_inputs, agree, summarize_map):
     ws, exstyle_ws = codes(dual64, case_inputs)

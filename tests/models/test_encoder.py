@@ -37,6 +37,7 @@ def first_rows(encoder, **other):
     return short.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.golden("psp.forward")
 def test_encoder_and_decoder_agree(encoder18, gen64, case_inputs, agree):
     codes = first_rows(encoder18)(case_inputs["x"])

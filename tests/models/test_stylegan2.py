@@ -89,11 +89,13 @@ def test_another_size_and_multiplier_agree(case_inputs, agree, fill_network, sum
     agree(summarize_picture("img", picture, pool=64))
 
 
+@pytest.mark.slow
 @pytest.mark.golden("disc.out")
 def test_discriminator_agrees(disc64, case_inputs, agree):
     agree({f"b{n}": disc64(case_inputs["x"][:n]) for n in (1, 2, 4, 8)})
 
 
+@pytest.mark.slow
 @pytest.mark.golden("disc.size128c1")
 def test_discriminator_of_another_size_agrees(case_inputs, agree, fill_network):
     network = Discriminator(GeneratorConfig.official(128, multiplier=1))
@@ -116,6 +118,7 @@ def test_generator_takes_an_odd_style_width():
     assert network(network.map_plus(torch.randn(1, 8, 13))).shape == (1, 3, 32, 32)
 
 
+@pytest.mark.slow
 def test_a_sample_does_not_depend_on_its_batch(gen64):
     ws = gen64.broadcast(torch.randn(3, 512))
     alone = torch.cat([gen64(row[None]) for row in ws])

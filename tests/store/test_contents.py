@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-from pathlib import Path
+from argparse import Namespace
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 import torch
 from small_models import (
@@ -19,6 +22,7 @@ from small_models import (
     small_encoder,
     small_sampler,
 )
+from torch import nn
 
 from dsgcli.errors import ModelCorruptError, ModelMismatchError
 from dsgcli.models.dualstylegan import DualConfig, DualStyleGAN
@@ -159,6 +163,25 @@ def test_weights_are_found_under_the_keys_that_training_code_uses(tmp_path, dual
 def test_averaged_weights_are_taken_of_several(tmp_path, dual):
     last = {name: value + 1 for name, value in dual.state_dict().items()}
     path = save_pt(tmp_path / "x.pt", {"g": last, "params_ema": dual.state_dict()})
+    assert same_weights(load_dualstylegan(path), dual)
+
+
+@pytest.mark.parametrize("how", ["half", "parameters", "views", "arguments", "numbers"])
+def test_weights_load_however_they_were_kept(tmp_path, dual, how):
+    """As training code of the field saves them."""
+    state, beside = dual.state_dict(), {}
+    if how == "half":
+        state = {key: value.half() for key, value in state.items()}
+        dual.load_state_dict(state)
+    elif how == "parameters":
+        state = {k: nn.Parameter(v, v.is_floating_point()) for k, v in state.items()}
+    elif how == "views":
+        state = {key: torch.stack([value, value])[0] for key, value in state.items()}
+    elif how == "arguments":
+        beside = {"args": Namespace(root=PurePosixPath("x")), "when": datetime.datetime(2020, 1, 1)}
+    else:
+        beside = {"loss": np.float64(1.5), "step": np.int64(7), "seen": {1, 2}}
+    path = save_pt(tmp_path / "x.pt", {"g_ema": state, **beside})
     assert same_weights(load_dualstylegan(path), dual)
 
 
@@ -339,6 +362,13 @@ def test_file_of_another_kind_says_what_it_is(tmp_path, dual, generator, discrim
         open_model(save_pt(tmp_path / "x.pt", {"g_ema": small_encoder().state_dict()}))
     with pytest.raises(ModelMismatchError, match="holds list"):
         open_model(save_pt(tmp_path / "l.pt", [torch.zeros(1)]))
+    with pytest.raises(ModelMismatchError, match=r"must save network\.state_dict\(\) instead"):
+        open_model(save_pt(tmp_path / "whole.pt", dual))
+    with pytest.raises(ModelMismatchError, match="looks like something without a tensor"):
+        open_model(save_pt(tmp_path / "empty.pt", {}))
+    arrays = {key: value.numpy() for key, value in dual.state_dict().items()}
+    with pytest.raises(ModelMismatchError, match="under 'g_ema' but something without a tensor"):
+        open_model(save_pt(tmp_path / "n.pt", {"g_ema": arrays}))
     with pytest.raises(ModelMismatchError, match=r"no part 'd', only g_ema"):
         load_discriminator(save_pt(tmp_path / "g.pt", {"g_ema": dual.state_dict()}))
 

@@ -19,13 +19,14 @@ from small_models import (
     small_sampler,
 )
 
-from dsgcli.errors import ModelCorruptError, ModelMissingError, OutputExistsError
+from dsgcli.errors import ModelCorruptError, ModelMissingError, OutputExistsError, UsageError
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.features import LPIPSHeads
 from dsgcli.store import ModelStore
 from dsgcli.store.catalog import ModelFile, scan
 from dsgcli.store.codes import Codes
 from dsgcli.store.convert import ImportOptions, import_models
+from dsgcli.store.files import one_writer
 from dsgcli.store.header import read_header
 from dsgcli.store.places import Root
 from dsgcli.store.verify import Verified, record_hash, verify
@@ -93,7 +94,7 @@ def test_report_says_what_was_recognized_and_where_it_went(published):
     assert done["toon"].notes == ("shares its base with base.safetensors",)
     assert done["encoder.pt"].recognized == "an encoder of 8 x 16 codes"
     assert any("not the published one (encoder)" in note for note in done["encoder.pt"].notes)
-    assert any("z+; --space" in note for note in done["encoder.pt"].notes)
+    assert any("read as z+" in note for note in done["encoder.pt"].notes)
     assert done["vgg.pth"].target is not None
     header, _ = read_header(done["vgg.pth"].target)
     assert header.kind == "lpips"
@@ -254,3 +255,15 @@ def test_file_with_nan_or_missing_keys_is_found(tmp_path):
     save_pt(root / "a" / "generator.pt", {"g_ema": state})
     (found,) = verify(scan([Root(root, "")]))
     assert "1 key is missing (res.7.bias)" in found.problem
+
+
+# ── two at once ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_second_import_into_the_same_folder_is_refused(published, tmp_path):
+    target = tmp_path / "target"
+    with one_writer(target / "imported"), pytest.raises(UsageError, match="another dsg is writing"):
+        import_models(tmp_path / "published", ImportOptions(target=target))
+    assert not list(target.rglob("*.safetensors"))
+    assert import_models(tmp_path / "published", ImportOptions(target=target))
+    assert not list(target.rglob("*.dsg-lock"))

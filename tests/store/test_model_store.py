@@ -22,7 +22,13 @@ from small_models import (
     small_sampler,
 )
 
-from dsgcli.errors import ModelCorruptError, ModelMismatchError, ModelMissingError, StyleRefError
+from dsgcli.errors import (
+    ModelCorruptError,
+    ModelMismatchError,
+    ModelMissingError,
+    StyleRefError,
+    UsageError,
+)
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.stylegan2 import Generator
 from dsgcli.store import ModelStore
@@ -365,6 +371,37 @@ def test_added_exemplar_of_the_same_name_replaces_in_place(store):
     assert store.info("toon").exemplars == names
     assert store.info("toon").num_added == 0
     assert torch.equal(store.style("toon").default[1], added.exstyle[0])
+
+
+def test_style_is_found_before_what_was_added_to_it(tmp_path):
+    own_layout(tmp_path / "root", "noir")
+    store = store_of(tmp_path / "root")
+    path = store.add_exemplar("noir", small_codes("me"))
+    assert ModelStore([Root(path.parents[1], "user"), *store.roots]).find("noir").kind == "style"
+
+
+@pytest.mark.parametrize("name", ["toon", "noir"])
+def test_added_exemplars_are_removed_one_by_one(tmp_path, name):
+    published_layout(tmp_path / "root")
+    own_layout(tmp_path / "root", "noir")
+    store = store_of(tmp_path / "root")
+    before = store.style(name)
+    store.add_exemplar(name, small_codes("me", refined=True))
+    added = small_codes("you", refined=True)
+    path = store.add_exemplar(name, added)
+    assert store.remove_exemplar(name, "me") == "me"
+    assert store.info(name).exemplars == (*before.names, "you")
+    assert torch.equal(store.resolve(StyleRef.parse(f"{name}:you")).exstyle, added.refined[0])
+    assert store.remove_exemplar(name, str(len(before.names))) == "you"
+    assert not path.exists()
+    assert torch.equal(store.style(name).default, before.default)
+
+
+def test_exemplar_of_the_style_itself_is_not_removed(store):
+    with pytest.raises(UsageError, match="belongs to the style"):
+        store.remove_exemplar("toon", "0")
+    with pytest.raises(StyleRefError, match="nobody"):
+        store.remove_exemplar("toon", "nobody")
 
 
 def test_added_exemplar_of_another_size_is_refused(store):

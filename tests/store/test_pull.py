@@ -18,6 +18,7 @@ from dsgcli.errors import ModelMissingError, UsageError
 from dsgcli.store import ModelStore
 from dsgcli.store.catalog import scan
 from dsgcli.store.fetch import Patience
+from dsgcli.store.files import one_writer
 from dsgcli.store.manifest import Entry, License, Manifest
 from dsgcli.store.places import Root
 from dsgcli.store.pull import PullOptions, accept, pull, unaccepted
@@ -88,6 +89,17 @@ def test_style_is_fetched_and_draws(tmp_path, web, home):
     assert store.info("toon").exemplars == ("b", "a")
     assert store.generator("toon").config == dual.config
     assert [found.hash_state for found in verify(scan([Root(home, "")]))] == ["as first seen"] * 2
+
+
+def test_file_that_another_run_fetches_is_left_to_it(web, home):
+    content = b"\x80model" * 50
+    entry = entry_of("m.pt", content, web.serve("/m", content))
+    with one_writer(home / "m.pt"):
+        (done,) = pull(["m.pt"], quick(), manifest=manifest_of(entry))
+    assert (done.state, web.requests) == ("failed", [])
+    assert "another dsg is writing" in done.problem
+    (done,) = pull(["m.pt"], quick(), manifest=manifest_of(entry))
+    assert done.state == "fetched"
 
 
 def test_mirror_is_asked_when_the_first_source_fails(web, home):

@@ -4,6 +4,7 @@ comes out is what one process makes, also when a worker is killed in the middle.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dsgcli.media.images import write_image
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.run import run
 from dsgcli.training.drawn_clip import draw_clip
+from dsgcli.workers.cluster import Cluster
 
 pytest.importorskip("distributed")
 
@@ -114,6 +116,7 @@ class AtFirstFile:
 # ── processes ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_folder_is_drawn_by_processes_one_of_which_is_killed(draw, inputs, alone, tmp_path):
     import psutil
 
@@ -207,24 +210,33 @@ def test_another_version_on_the_workers_is_told_before_work_starts(
     assert not list(tmp_path.rglob("*.png")) and not list(tmp_path.rglob(".dsg-*"))
 
 
+@pytest.mark.parametrize(
+    ("hidden", "says"),
+    [
+        ("in", r"does not see the input \S+0\.png"),
+        ("out", r"does not see the output folder \S+ as it is here"),
+    ],
+)
 def test_a_folder_that_workers_do_not_see_is_told_before_work_starts(
-    draw, inputs, cluster, monkeypatch
+    draw, inputs, cluster, tmp_path, monkeypatch, hidden, says
 ):
-    """As on a worker that has the same names, and another disk under them."""
-    from dsgcli.stylize import muster
+    """The folder is away while the workers look, as on a machine with another disk."""
+    shutil.copytree(inputs, tmp_path / "in")
+    ask = Cluster.ask
 
-    usual = muster._folders_question
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            muster, "_folders_question", lambda i, folders, t: usual(["/nowhere/1.png"], folders, t)
-        )
-        with pytest.raises(WorkerError, match=r"does not see the input /nowhere/1\.png"):
-            draw("out", inputs, cluster=cluster.address)
-        patch.setattr(muster, "_folders_question", lambda i, f, t: usual(i, f, "other"))
-        with pytest.raises(WorkerError, match=r"does not see the output folder \S+ as it is here"):
-            draw("out", inputs, cluster=cluster.address)
+    def ask_without(self, question, *arguments, workers):
+        (tmp_path / hidden).rename(tmp_path / "away")
+        try:
+            return ask(self, question, *arguments, workers=workers)
+        finally:
+            (tmp_path / "away").rename(tmp_path / hidden)
+
+    monkeypatch.setattr(Cluster, "ask", ask_without)
+    with pytest.raises(WorkerError, match=says):
+        draw("out", tmp_path / "in", cluster=cluster.address)
 
 
+@pytest.mark.slow
 def test_a_cluster_draws_what_one_process_draws_though_a_worker_is_killed(
     draw, inputs, alone, cluster, tmp_path, monkeypatch
 ):

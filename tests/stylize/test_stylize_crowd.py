@@ -62,6 +62,12 @@ def test_auto_starts_processes_when_what_is_left_is_worth_it():
 class Workers:
     """Processes that are none."""
 
+    def __init__(self, *answers):
+        self.answers = answers
+
+    def warm_up(self, *_):
+        return self.answers
+
     def __enter__(self):
         return self
 
@@ -83,7 +89,7 @@ def test_processes_are_called_at_once_where_they_pay(
     machine, monkeypatch, workers, cores, files, called
 ):
     machine(cores)
-    monkeypatch.setattr(crowd, "_start", lambda *_: crowd.Called(Workers(), []))
+    monkeypatch.setattr("dsgcli.workers.processes.Processes", lambda *_, **__: Workers())
     sources = [Source(path=Path(f"{number}.png")) for number in range(files)]
     with crowd.called(StylizeOptions(workers=workers, device="cpu"), sources) as helpers:
         assert (helpers is not None) == called
@@ -106,7 +112,7 @@ def test_auto_goes_on_until_those_it_called_are_ready(machine, monkeypatch):
 
     monkeypatch.setattr("dsgcli.stylize.batch.draw_jobs", draw)
     monkeypatch.setattr("dsgcli.stylize.spread.spread", spread)
-    monkeypatch.setattr(crowd, "_start", lambda *_: crowd.Called(Workers(), [ready]))
+    monkeypatch.setattr("dsgcli.workers.processes.Processes", lambda *_, **__: Workers(ready))
     jobs = [Job(source=Source(path=Path(f"{n}.png")), outputs=()) for n in range(9)]
     desk = SimpleNamespace(
         options=StylizeOptions(workers="auto", device="cpu"), helpers=None, studio=None
@@ -117,7 +123,11 @@ def test_auto_goes_on_until_those_it_called_are_ready(machine, monkeypatch):
 
 
 def test_without_a_driver_no_gpu_is_looked_for(monkeypatch):
-    monkeypatch.setattr(crowd, "_has_gpu_driver", lambda: False)
+    def no_library(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", no_library)
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # AMD's /dev/kfd
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("torch was asked"))
     assert crowd.visible_gpus() == ()
 

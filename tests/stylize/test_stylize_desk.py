@@ -14,9 +14,9 @@ from dsgcli.errors import WorkerLostError
 from dsgcli.media.images import write_image
 from dsgcli.progress import SILENT
 from dsgcli.runtime import set_threads, uncollected
-from dsgcli.stylize.crowd import Called
-from dsgcli.stylize.desk import Desk, Ready
+from dsgcli.stylize.desk import Called, Desk
 from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.orders import Ready
 from dsgcli.training.drawn_clip import draw_clip
 
 HEAVY = ("torch", "mediapipe", "av")

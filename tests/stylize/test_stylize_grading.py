@@ -11,8 +11,8 @@ from stylize.staging import Actor, Play, difference, make_crew, make_studio, per
 from dsgcli.faces.align import crop_face
 from dsgcli.faces.grade import IDENTITY
 from dsgcli.portraits import Portraits
-from dsgcli.stylize.grading import fit_frame, graded_shots
 from dsgcli.stylize.shots import Shot
+from dsgcli.stylize.steady import fit_frame, graded_shots
 from dsgcli.types import Frame, Portrait
 
 RATE = 25

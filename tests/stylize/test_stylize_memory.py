@@ -12,7 +12,7 @@ from stylize.staging import BLUE, Actor, Play
 
 from dsgcli.errors import SinkError
 from dsgcli.faces.track import Tracker, describe
-from dsgcli.stylize.memory import Memory, read_memory, write_memory
+from dsgcli.stylize.checkpoint import Memory, read_memory, write_memory
 from dsgcli.stylize.shots import Shot
 from dsgcli.types import CropTransform, Face
 

@@ -17,7 +17,7 @@ from stylize.staging import RED, Actor, Listener, Play, read_clip, same_clip, wr
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.segments import SegmentSink
-from dsgcli.stylize import segments as parts
+from dsgcli.stylize import checkpoint as parts
 from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn_clip import draw_clip
 
@@ -366,16 +366,16 @@ def test_a_lost_face_that_may_not_be_lost_leaves_nothing(stage, pair_clip, tmp_p
 
 
 def test_a_full_disk_keeps_the_parts_that_are_whole(stage, clip, whole, tmp_path, monkeypatch):
-    store, stored = SegmentSink._store, []
+    write, written = SegmentSink.write, []
 
-    def full(self, packet):
-        stored.append(1)
-        if len(stored) > 10:
-            raise OSError(28, "No space left on device")
-        store(self, packet)
+    def full(self, frame):
+        written.append(1)
+        if len(written) > 10:
+            raise SinkError(f"{self.path} cannot be written: No space left on device")
+        write(self, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SegmentSink, "_store", full)
+        patch.setattr(SegmentSink, "write", full)
         with pytest.raises(SinkError, match="No space left"):
             stage.run(clip, output="out.mp4")
     assert "went on from frame 8" in notes_of(stage.run(clip, output="out.mp4"))

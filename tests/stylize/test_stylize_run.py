@@ -4,6 +4,7 @@ to the others, and what is said at the end."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, fields
 from fractions import Fraction
@@ -128,6 +129,50 @@ def test_transparency_of_the_head_alone_is_written(stage, picture, tmp_path):
         stage.run(picture, output="b.jpg", alpha=True)
 
 
+def test_face_numbers_that_are_not_there_are_named(stage, picture, tmp_path):
+    stage(Play(1, lambda i: [Actor(40), Actor(120)]))
+    with pytest.raises(NoFaceError, match=r"no face 7; there are faces 0 to 1, .*\(--faces\)"):
+        stage.run(picture, output="b.png", faces="7,")
+    assert not (tmp_path / "b.png").exists()
+    summary = stage.run(picture, output="b.png", faces="0,5", face_style=("6=ink:2", "1=ink:2"))
+    assert summary.files[0].faces == 1
+    notes = " ".join(summary.files[0].notes)
+    assert "no face 5; there are faces 0 to 1, from the left (--faces)" in notes
+    assert "no face 6; there are faces 0 to 1, from the left (--face-style)" in notes
+
+
+def test_a_folder_tells_each_picture_without_the_face_of_that_number(stage, folder):
+    (folder / "clip.mp4").unlink()
+    summary = stage.run(folder, output="out", faces="3,")
+    assert set(states(summary).values()) == {"failed"}
+    assert all("no face 3; there is only face 0" in str(file.error) for file in summary.files)
+
+
+def test_a_video_without_the_face_of_that_number_says_so(stage, folder, tmp_path):
+    with pytest.raises(NoFaceError, match="no face 3; there is only face 0"):
+        stage.run(folder / "clip.mp4", output="out.mp4", faces="3,")
+    assert visible(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_one_name_that_the_system_refuses_fails_alone(stage, folder, tmp_path, workers):
+    """A folder lies where one output belongs, as on a disk that refuses one name."""
+    (folder / "clip.mp4").unlink()
+    stage.run(folder / "0.png", output="first", aligned="yes")
+    (name,) = visible(tmp_path / "first")
+    (tmp_path / "out" / name / "kept").mkdir(parents=True)
+    summary = stage.run(folder, output="out", aligned="yes", workers=workers)
+    assert states(summary) == {"0.png": "failed", "1.png": "done", "2.png": "done"}
+    assert summary.exit_code == 5
+    assert (tmp_path / "out" / name / "kept").is_dir()
+
+
+def test_a_picture_is_not_written_as_a_video(stage, picture, tmp_path):
+    with pytest.raises(SinkError, match=r"b\.mp4 is the name of a video, .*a\.png is a picture"):
+        stage.run(picture, output="b.mp4")
+    assert visible(tmp_path) == ["a.png"]
+
+
 def test_several_styles_are_several_files(stage, picture, tmp_path):
     summary = stage.run(picture, output="out", style=("toon", "toon:bo.png", "ink:2"))
     assert visible(tmp_path / "out") == ["a_ink-hen.png", "a_toon-ada.png", "a_toon-bo.png"]
@@ -188,11 +233,11 @@ def test_an_exemplar_of_a_style_that_encodes_to_w_plus_needs_a_z_plus_encoder(
         return usual(store, style, encoder="auto", **options)
 
     from dsgcli import pipeline
-    from dsgcli.stylize import exemplar
+    from dsgcli.stylize import cast
 
     usual = pipeline.load_portraits
     monkeypatch.setattr(pipeline, "load_portraits", load)
-    monkeypatch.setattr(exemplar, "load_portraits", load)
+    monkeypatch.setattr(cast, "load_portraits", load)
     monkeypatch.setattr(
         Portraits, "space", property(lambda self: "w+" if spaces == ["w+"] else "z+")
     )
@@ -272,22 +317,30 @@ def test_a_file_of_somebody_else_is_never_replaced_unasked(stage, folder, tmp_pa
     assert (tmp_path / "out" / "1_toon-ada.png").read_text() == "my notes"
 
 
-@pytest.mark.parametrize("theirs", ["foreign", "made otherwise"])
-def test_an_output_that_is_named_and_there_is_refused_before_any_work(
-    stage, picture, tmp_path, theirs
+def test_an_output_that_is_named_and_of_somebody_else_is_refused_before_any_work(
+    stage, picture, tmp_path
 ):
     other = tmp_path / "other.png"
     write_image(other, paint([HERE], scene=1))
     target = tmp_path / "a_toon-ada.png"
-    if theirs == "foreign":
-        shutil.copy(picture, target)
-    else:
-        stage.run(picture, output=target, structure=0.2)
+    shutil.copy(picture, target)
     before = target.read_bytes()
     with pytest.raises(OutputExistsError, match=r"a_toon-ada\.png exists"):
         stage.run(other, picture)
     assert target.read_bytes() == before
     assert not (tmp_path / "other_toon-ada.png").exists()
+
+
+def test_an_output_made_with_other_settings_gets_a_neighbor(stage, picture, tmp_path):
+    first = stage.run(picture, structure=0.2).files[0]
+    before = first.outputs[0].read_bytes()
+    second = stage.run(picture, structure=0.9).files[0]
+    assert [path.name for path in second.outputs] == ["a_toon-ada-2.png"]
+    assert first.outputs[0].read_bytes() == before
+    again = stage.run(picture, structure=0.9).files[0]  # the same settings: nothing to do
+    assert (again.status, again.outputs) == ("skipped", second.outputs)
+    third = stage.run(picture, structure=0.5).files[0]
+    assert [path.name for path in third.outputs] == ["a_toon-ada-3.png"]
 
 
 def test_a_second_run_over_a_folder_does_not_draw_the_drawings_of_the_first(stage, folder):
@@ -318,6 +371,7 @@ def test_files_that_are_named_are_looked_at_in_the_order_given(stage, folder):
 # ── the key of what is made ──────────────────────────────────────────────────────────────────────
 
 CHANGED = {
+    "strength": 0.5,
     "structure": 0.5,
     "color": 0.5,
     "weights": (1.0,) * 10,
@@ -336,6 +390,8 @@ CHANGED = {
     "blend": 0.2,
     "match_color": 1.0,
     "alpha": True,
+    "location": False,
+    "rate": Fraction(24),
     "smooth": 0.3,
     "on_missing": "hold",
     "start": Fraction(1),
@@ -616,7 +672,7 @@ def test_several_styles_of_a_video_are_encoded_once(stage, folder, tmp_path, mon
     )
     stage.run(folder / "clip.mp4", output="out", style=("toon", "ink", "toon:3"))
     assert sum(encoded) == 6
-    stage.run(folder / "clip.mp4", output="alone", style=("ink",))
+    stage.run(folder / "clip.mp4", output="alone/clip_ink-fox.mp4", style=("ink",))
     assert same_clip(tmp_path / "out" / "clip_ink-fox.mp4", tmp_path / "alone" / "clip_ink-fox.mp4")
 
 
@@ -700,3 +756,25 @@ def test_the_summary_counts_files_frames_faces_and_time(stage, tmp_path):
     assert written["machine"]["detector"] == "script"
     (file,) = written["files"]
     assert (file["status"], file["error"], file["truncated"]) == ("done", None, False)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_output_that_the_system_refuses_is_that_files_failure(stage, folder, tmp_path, workers):
+    """A file in the place of one output's folder; the others are drawn."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "1").write_text("in the way")
+    pattern = "{stem}/{style}.{ext}"
+    summary = stage.run(folder, output="out", output_pattern=pattern, workers=workers)
+    found = states(summary)
+    assert found.pop("1.png") == "failed"
+    assert set(found.values()) == {"done"} and len(found) == 3
+    assert summary.exit_code == 5
+    assert (tmp_path / "out" / "1").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_link_that_leads_back_to_itself_is_replaced_by_the_output(stage, picture, tmp_path):
+    loop = tmp_path / "loop.png"
+    loop.symlink_to(loop)
+    assert stage.run(picture, output=loop).files[0].status == "done"
+    assert loop.is_file() and not loop.is_symlink()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from stylize.staging import RED, Actor, Listener, Play, ScriptedDetector, same_clip, write_clip
 
-from dsgcli.errors import InterruptedRunError, NoFaceError
-from dsgcli.stylize import crowd, work
+from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
+from dsgcli.media.video_reader import VideoSource
+from dsgcli.stylize import crowd, orders
 from dsgcli.stylize.record import Follower
 from dsgcli.workers.pieces import Here
 
@@ -42,6 +43,9 @@ class SomeHere(Here):
     """Three workers that are none: every piece is done here."""
 
     capacity = 3
+
+    def warm_up(self, *_):
+        return []
 
     def __enter__(self):
         return self
@@ -85,7 +89,7 @@ def film(stage, short_segments, tmp_path, monkeypatch):
         workers = 3
 
         def __call__(self, script, detector=TimedDetector, **options):
-            work._studio.cache_clear()
+            orders.open_once.cache_clear()
             play = stage(Play(COUNT, script, times=UNEVEN))
             see = lambda **_: detector(script)  # noqa: E731
             monkeypatch.setattr("dsgcli.stylize.studio.open_detector", see)
@@ -95,7 +99,7 @@ def film(stage, short_segments, tmp_path, monkeypatch):
             """The same with workers that are none: every piece is done here."""
 
             with monkeypatch.context() as patch:
-                patch.setattr(crowd, "_start", lambda *_: crowd.Called(SomeHere(), []))
+                patch.setattr("dsgcli.workers.processes.Processes", lambda *_, **__: SomeHere())
                 return stage.run(clip, output=output, workers=self.workers, **options)
 
         def alone(self, clip, output, **options):
@@ -159,7 +163,13 @@ def test_parts_that_do_not_fit_together_are_drawn_by_one(film, tmp_path, monkeyp
     """As where seeking leads to other frames than reading does."""
     clip = film(pair)
     film.alone(clip, "alone.mp4")
-    monkeypatch.setattr("dsgcli.stylize.record._agree", lambda known, note: False)
+    stretch = VideoSource.stretch
+
+    def other_frames(source, begin, end):
+        for frame in stretch(source, begin, end):
+            yield frame if begin == 0 else replace(frame, pixels=255 - frame.pixels)
+
+    monkeypatch.setattr(VideoSource, "stretch", other_frames)
     film.run(clip, "split.mp4")
     assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "split.mp4").read_bytes()
 
@@ -202,16 +212,16 @@ def test_a_full_disk_in_one_segment_is_that_videos_alone(film, stage, tmp_path, 
     """What is whole stays; the photograph beside it is drawn."""
     from dsgcli.media.segments import SegmentSink
 
-    clip, store = film(pair), SegmentSink._store
+    clip, write = film(pair), SegmentSink.write
     other = write_clip(tmp_path / "other.png", [Play(1, pair).frame(0)])
 
-    def full(self, packet):
+    def full(self, frame):
         if self.path.name.startswith("00004"):
-            raise OSError(28, "No space left on device")
-        store(self, packet)
+            raise SinkError(f"{self.path} cannot be written: No space left on device")
+        write(self, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SegmentSink, "_store", full)
+        patch.setattr(SegmentSink, "write", full)
         (tmp_path / "in").mkdir()
         clip, other = (
             clip.rename(tmp_path / "in" / "clip.mkv"),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsgcli.models.winograd import TILE, convolve, transform_weight
+from dsgcli.inference.winograd import TILE, convolve, transform_weight
 
 LEAST_CHANNELS = 48
 Side = int | tuple[int, int]

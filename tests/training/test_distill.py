@@ -34,10 +34,13 @@ from dsgcli.training.teachers.headshot import (
     Subject,
     affine_between,
     apply_affine,
+    face_mask,
+    ink,
     is_folded,
     kuwahara,
     mean_shape,
     shape_difference,
+    skin_mask,
     to_lab,
     wanted_difference,
     warp_fields,
@@ -198,6 +201,41 @@ def test_lightness_of_skin_follows_by_its_share_only(subject):
     kept = artist.draw(dark, subject, still, HeadshotLook(lightness=0.3, shading=0.0))
     assert lightness(full.pixels) > before + 0.7 * (exemplar - before)
     assert lightness(kept.pixels) < before + 0.55 * (exemplar - before)
+
+
+def test_highlights_on_the_forehead_are_skin(subject):
+    """They were taken for hair, and got the color of the exemplar's ground: gray blotches."""
+    center = subject.landmarks[[9, 151]].mean(axis=0)  # middle of the forehead, below the hat
+    shiny = subject.pixels.astype(np.float32).copy()
+    y, x = np.mgrid[:SIDE, :SIDE]
+    spot = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * 5.0**2))[..., None]
+    shiny += 0.85 * spot * (245 - shiny)
+    lab = to_lab(shiny / 255)
+    mask = skin_mask(lab, subject.landmarks, face_mask(subject.landmarks, SIDE, 6.0))
+    near = (x - center[0]) ** 2 + (y - center[1]) ** 2 < 6**2
+    assert mask[near].min() > 0.8
+
+
+def test_ground_follows_by_its_share_only(subject):
+    artist, still = Headshot(subject.landmarks), np.zeros((478, 2), np.float32)
+    corner = np.s_[230:250, 230:250]
+    moved = []
+    for share in (0.0, 0.5, 1.0):
+        look = HeadshotLook(strokes=0, ground=share)
+        drawn = artist.draw(subject, tinted(subject), still, look, 0.0, 1.0).pixels
+        moved.append(np.abs(drawn[corner].astype(int) - subject.pixels[corner]).mean())
+    assert moved[0] < moved[1] < moved[2]
+
+
+def test_ink_darkens_edges_and_leaves_flat_areas():
+    lab = np.full((64, 64, 3), 20.0, np.float32)
+    lab[..., 0] = 80.0
+    lab[:, 32:, 0] = 30.0  # an edge in the middle
+    inked = ink(lab, lab, 1.0)
+    np.testing.assert_array_equal(inked[..., 1:], lab[..., 1:])
+    np.testing.assert_array_equal(inked[:, :20], lab[:, :20])
+    assert (inked[8:-8, 32, 0] < 0.5 * lab[8:-8, 32, 0]).all()
+    np.testing.assert_array_equal(ink(lab, lab, 0.0), lab)
 
 
 def test_shape_follows_the_style_by_the_degree_of_structure(subject):
@@ -481,3 +519,21 @@ def test_recipe_of_a_teacher_without_its_key_is_refused():
         DistillPhase(size_px=100, steps=1)
     with pytest.raises(Exception, match="phases"):
         DistillRecipe(exemplars=(ExemplarSource(folder="ink"),))
+
+
+def test_noise_is_added_to_photographs_and_not_to_what_is_wanted(teacher, tmp_path):
+    """The same batch with and without noise: only the photographs differ, by about as much as the
+    phase says."""
+    rows = tuple(range(8))
+    examples = []
+    for noise in (0.0, 0.2):
+        training = training_of(teacher, tmp_path / "pairs", noise=noise)
+        images = training.pairs.get(list(rows), training.pairs.side_px)
+        batch = Batch(images=images, indices=torch.tensor(rows), rows=rows)
+        draws = SeededDraws(0, 0, "g", rows, torch.device("cpu"))
+        examples.append(training.example(batch, draws))
+    quiet, noisy = examples
+    assert torch.equal(quiet.drawn, noisy.drawn)
+    assert torch.equal(quiet.exemplars, noisy.exemplars)
+    spread = (noisy.photos - quiet.photos).flatten(1).std(dim=1)
+    assert (spread > 0).all() and float(spread.max()) < 0.25

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dsgcli.errors import ModelMismatchError
+from dsgcli.inference.generator import fold
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.patch import PatchDiscriminator
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
@@ -46,8 +47,8 @@ def test_style_that_is_enlarged_draws_at_its_own_size_what_it_drew(generator):
     small.generator.load_state_dict(cut_generator(generator, 32).state_dict())
     large = enlarged(small, generator)
     ws, exstyle_ws = torch.randn(2, 10, 16), torch.randn(1, 10, 16)
-    wanted = small.bind(exstyle_ws[:, :8])(ws[:, :8])
-    torch.testing.assert_close(large.bind(exstyle_ws, size_px=32)(ws), wanted)
+    wanted = fold(small, exstyle_ws[:, :8])(ws[:, :8])
+    torch.testing.assert_close(fold(large, exstyle_ws, size_px=32)(ws), wanted)
     assert torch.allclose(large.color_code(9, exstyle_ws), exstyle_ws[:, 9], atol=1e-6)
     torch.testing.assert_close(large.plain(ws), generator(ws))
 

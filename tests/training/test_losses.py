@@ -145,3 +145,51 @@ def test_color_distance_tells_gray_from_colors_that_spread_alike() -> None:
     colored = gray.clone()
     colored[:, 1] = gray[:, 1].flip(2)  # green the other way up: means and deviations are the same
     assert losses.color_distance(colored, gray) > 0.3
+
+
+# ── strokes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def strokes_of(a, photos, exemplars, degrees) -> float:
+    """`stroke_distance` at places and along directions that are always the same."""
+    from dsgcli.training.losses import STROKE_PX, stroke_distance
+
+    generator = torch.Generator().manual_seed(0)
+    places = torch.rand(2, len(a), 300, generator=generator)
+    directions = torch.randn(2, 24, 3 * STROKE_PX**2, generator=generator)
+    directions = torch.nn.functional.normalize(directions, dim=2)
+    importance = torch.ones(len(a), 1, *a.shape[2:])
+    return float(stroke_distance(a, photos, exemplars, degrees, importance, places, directions))
+
+
+def striped(width: int) -> torch.Tensor:
+    """(1, 3, 64, 64): stripes of a width in pixels."""
+    x = torch.arange(64)
+    return ((x // width % 2) * 1.0 - 0.5).expand(1, 3, 64, 64).contiguous()
+
+
+def test_strokes_of_the_exemplar_are_at_no_distance_wherever_they_lie():
+    exemplar, photo = striped(4), 0.1 * striped(8)
+    full = torch.ones(1)
+    assert strokes_of(exemplar, photo, exemplar, full) < 1e-5
+    shifted = strokes_of(exemplar.roll(4, dims=3), photo, exemplar, full)
+    assert shifted < 0.2 * strokes_of(photo, photo, exemplar, full)
+
+
+def test_strokes_are_wanted_as_far_as_the_degree_says():
+    exemplar, photo = striped(3), 0.1 * striped(8)
+    assert strokes_of(photo, photo, exemplar, torch.zeros(1)) < 1e-5
+    distances = [strokes_of(photo, photo, exemplar, torch.tensor([d])) for d in (0.25, 0.5, 1.0)]
+    assert distances[0] < distances[1] < distances[2]
+
+
+def test_finest_level_counts_as_its_weight_says():
+    from dsgcli.training.losses import pyramid_l1
+
+    a = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    b = a.roll(1, dims=3)
+    usual, less = pyramid_l1(a, b)[0], pyramid_l1(a, b, fine_weight=0.25)[0]
+    finest = (a - b).abs().mean()
+    assert float(usual - less) > 0.74 * float(finest)  # and the middle level in part
+    same = pyramid_l1(a, b, fine_weight=1.0)[0]
+    assert float(same) == float(usual)

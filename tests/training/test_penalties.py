@@ -40,6 +40,7 @@ def summary(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
     return {name + key: value for key, value in golden.summ(tensor.detach().numpy()).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.golden("loss.r1")
 def test_r1_agrees_with_published(made: Callable[[str], nn.Module]) -> None:
     case = golden.case("loss.r1")
@@ -59,6 +60,7 @@ def test_path_length_of_stylegan_agrees_with_published(made: Callable[[str], nn.
     agree(case, {"pen": penalty, "mean": mean, "lens": lengths})
 
 
+@pytest.mark.slow
 @pytest.mark.golden("loss.path")
 def test_path_length_of_dualstylegan_agrees_with_published(
     made: Callable[[str], nn.Module],

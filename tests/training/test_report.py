@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,6 @@ from PIL import Image
 from training.toys import run as run_toy
 
 from dsgcli.recipe import build
-from dsgcli.training import record
 from dsgcli.training.folder import RunFolder
 from dsgcli.training.plots import plot, thinned, ticks
 from dsgcli.training.record import METRICS, Files, read_metrics
@@ -144,7 +145,8 @@ def test_tensorboard_gets_scalars_and_pictures_where_it_is_installed(tmp_path, m
         def flush(self):
             told.append("flush")
 
-    monkeypatch.setattr(record, "_open_board", lambda folder: Board())
+    tensorboard = SimpleNamespace(SummaryWriter=lambda folder: Board())
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
     files = Files(tmp_path, "one")
     files.scalars(3, 0.5, {"loss/g": 1.5})
     files.sheet(3, "samples", torch.zeros(4, 3, 8, 8))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import dsgcli
 from dsgcli.errors import InterruptedRunError, TrainingError
+from dsgcli.inference.generator import fold
 from dsgcli.models.stylegan2 import Discriminator
 from dsgcli.progress import SILENT
 from dsgcli.recipe import STAGES, PretrainRecipe, build, read_recipe
@@ -244,8 +245,8 @@ def test_style_is_enlarged_by_a_base_that_has_grown_from_its_own(finished, large
     assert torch.equal(longer[:8], code)
     ws, exstyle_ws = torch.randn(1, 10, 32), large.generator.map_plus(longer[None])
     with torch.no_grad():
-        wanted = small.bind(exstyle_ws[:, :8])(ws[:, :8])
-        torch.testing.assert_close(large.bind(exstyle_ws, size_px=32)(ws), wanted)
+        wanted = fold(small, exstyle_ws[:, :8])(ws[:, :8])
+        torch.testing.assert_close(fold(large, exstyle_ws, size_px=32)(ws), wanted)
         assert large(ws, exstyle_ws).shape == (1, 3, 64, 64)
     assert after.finetuned("tiny").config == large.generator.config
     assert after.sampler("tiny").config.layout == large.layout

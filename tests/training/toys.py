@@ -197,6 +197,7 @@ def main() -> None:
     if arguments.interrupt_at is None:
         run(arguments.folder, **plan)
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     try:
         toy = impatient(arguments.interrupt_at)
         run(arguments.folder, **plan, trainable=toy, checkpoint_minutes=60.0)

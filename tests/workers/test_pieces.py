@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -108,14 +109,16 @@ def test_a_piece_whose_workers_are_all_replaced_goes_to_the_others(monkeypatch):
     from dsgcli.workers import cluster
 
     client, sent = ChangingClient(), []
-    monkeypatch.setattr(cluster, "_connect", lambda address: client)
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: client)
     workers = cluster.Cluster("tcp://here", lambda workers, new: new)
     backend = SimpleNamespace(
+        start_call=lambda: None,
         get_nested_backend=lambda: (None, 1),
         submit=lambda calls, callback: sent.append(Future()) or sent[-1],
         retrieve_result_callback=lambda result: result,
     )
-    monkeypatch.setattr(workers, "_open_backend", lambda: backend)
+    monkeypatch.setattr("joblib.parallel_config", lambda **_: nullcontext())
+    monkeypatch.setattr("joblib.parallel.get_active_backend", lambda: (backend, 1))
     outcome = workers.start(len, "piece")
     workers.check()
     assert len(sent) == 1 and workers.capacity == cluster.AHEAD

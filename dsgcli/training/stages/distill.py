@@ -33,12 +33,14 @@ from dsgcli.store.write import save_codes, save_translator
 from dsgcli.training.adversary import average_decay, to_device, update_average
 from dsgcli.training.losses import (
     NUM_COMPARED,
+    STROKE_PX,
     contrast_distance,
     discriminator_loss,
     face_importance,
     feature_l1,
     pyramid_l1,
     r1_penalty,
+    stroke_distance,
 )
 from dsgcli.training.perceptual import Features, load_features
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Pictures, Plan, RunContext, Scalars
@@ -48,13 +50,15 @@ LEVELS = 4
 """Levels of the pyramid on which pixels are compared."""
 FEATURE_WEIGHTS = (0.5, 1.0, 1.0)
 """Weights of the feature layers."""
-MATCH = 4.0
+MATCH = 1.0
 """Weight of the distance of the discriminator's own maps to the drawing's, against its verdict."""
 MOST_TURN, MOST_SHIFT = 12.0, 0.12
 """Largest rotation in degrees, largest shift in sides, of the random affine map."""
 SHIFT_PX = 9
 """Largest shift, in pixels, of the crops whose drawings are compared; odd ones fall between the
 samples of every inner resolution."""
+STROKE_LEVELS, STROKE_PATCHES, STROKE_DIRECTIONS = 4, 512, 32
+"""Levels of the Laplacian pyramid on which strokes are compared; patches and directions of each."""
 BATCH = 32
 """Exemplars that are encoded at once."""
 ADAM_BETAS, ADVERSARY_BETAS = (0.9, 0.99), (0.5, 0.99)
@@ -72,6 +76,8 @@ class Example:
     """(B, 1, S, S) of mean 1: what each pixel counts."""
     exemplars: Tensor
     """(B, 3, STYLE_PX, STYLE_PX)."""
+    reals: Tensor
+    """(B, 3, S, S): the exemplars, moved as the photographs are, the faces at the same place."""
     weights: Tensor
     """(B, L): degrees of the pairs, as weights of rows."""
     numbers: Tensor
@@ -154,18 +160,33 @@ class DistillTraining:
         exemplars = self.exemplars.get(numbers.tolist(), STYLE_PX).to(device)
         flip = draws.uniform(count) < 0.5
         importance = self.importance.to(device).expand(count, -1, -1, -1)
-        stacked = torch.cat([batch.images, drawn, importance], dim=1)  # (B, 7, 256, 256)
+        reals = self.exemplars.get(numbers.tolist(), batch.images.shape[-1]).to(device)
+        stacked = torch.cat([batch.images, drawn, reals, importance], dim=1)  # (B, 10, 256, 256)
         stacked = self._moved(stacked, flip, draws)
-        photos, drawn, importance = stacked.split([3, 3, 1], dim=1)
+        photos, drawn, reals, importance = stacked.split([3, 3, 3, 1], dim=1)
         exemplars = torch.where(flip[:, None, None, None], exemplars.flip(3), exemplars)
+        photos = self._noisy(photos.clamp(-1, 1), draws)
         return Example(
-            photos=photos.clamp(-1, 1).contiguous(memory_format=torch.channels_last),
+            photos=photos.contiguous(memory_format=torch.channels_last),
             drawn=drawn.clamp(-1, 1),
-            importance=importance / importance.mean(dim=(2, 3), keepdim=True),
+            reals=reals.clamp(-1, 1),
+            importance=importance.clamp(min=0) / importance.mean(dim=(2, 3), keepdim=True),
             exemplars=exemplars,
             weights=self._weights(batch.indices).to(device),
             numbers=numbers,
         )
+
+    def _noisy(self, photos: Tensor, draws: Draws) -> Tensor:
+        """Photographs (B, 3, S, S) with noise of a random strength, half of it in blocks of two
+        pixels, as compression makes it."""
+        if self.phase.noise == 0:
+            return photos
+        count, _, height, width = photos.shape
+        fine = draws.normal(count, 3, height, width)
+        coarse = draws.normal(count, 3, height // 2, width // 2)
+        noise = 0.7 * (fine + F.interpolate(coarse, scale_factor=2.0))
+        strength = self.phase.noise * draws.uniform(count)[:, None, None, None]
+        return photos + strength * noise.to(photos.device)
 
     def _weights(self, indices: Tensor) -> Tensor:
         degrees, layout = self.pairs.degrees[indices.cpu()], self.translator.layout
@@ -191,16 +212,11 @@ class DistillTraining:
         shrink = max(1, int(images.shape[-1] / (size * high)))
         if shrink > 1:
             images = F.avg_pool2d(images, shrink)
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        return F.grid_sample(
+            images, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+        )
 
     # ── the discriminator ────────────────────────────────────────────────────────────────────────
-
-    def _reals(self, example: Example, draws: Draws) -> Tensor:
-        """The pairs' own exemplars, moved as photographs are: (B, 3, S, S)."""
-        pixels = self.exemplars.get(example.numbers.tolist(), self.importance.shape[-1])
-        pixels = pixels.to(example.photos.device)
-        flip = draws.uniform(len(pixels)) < 0.5
-        return self._moved(pixels, flip, draws).clamp(-1, 1)
 
     def _discriminator_loss(
         self, batch: Batch, draws: Draws, across: Across
@@ -210,7 +226,7 @@ class DistillTraining:
             codes = self.translator.encode_style(example.exemplars)
             full = torch.ones_like(example.weights)
             fakes = self.translator(example.photos, codes, full).clamp(-1, 1)
-            reals = self._reals(example, draws)
+            reals = example.reals
         flat = codes.flatten(1).float()
         real, _ = self.discriminator(reals, flat)
         fake, _ = self.discriminator(fakes, flat)
@@ -221,7 +237,7 @@ class DistillTraining:
         with torch.no_grad():
             example = self.example(batch, draws)
             codes = self.translator.encode_style(example.exemplars).flatten(1).float()
-            reals = self._reals(example, draws)
+            reals = example.reals
         reals = reals.detach().requires_grad_()
         with torch.autocast(reals.device.type, enabled=False):
             scores, _ = self.discriminator(reals, codes)
@@ -235,7 +251,9 @@ class DistillTraining:
         phase, example = self.phase, self.example(batch, draws)
         codes = self.translator.encode_style(example.exemplars)
         portraits = self.translator(example.photos, codes, example.weights)
-        pixel, edge = pyramid_l1(portraits.float(), example.drawn, example.importance, LEVELS)
+        pixel, edge = pyramid_l1(
+            portraits.float(), example.drawn, example.importance, LEVELS, phase.fine_weight
+        )
         terms = {
             "pixel": (1.0, pixel),
             "edge": (self.recipe.edge_share, edge),
@@ -249,6 +267,8 @@ class DistillTraining:
         if phase.lambda_contrast > 0:
             contrast = contrast_distance(portraits.float(), example.drawn)
             terms["contrast"] = (phase.lambda_contrast, contrast)
+        if phase.lambda_strokes > 0:
+            terms["strokes"] = (phase.lambda_strokes, self._strokes(example, portraits, draws))
         if phase.lambda_adv > 0:
             terms |= self._verdict(example, portraits, codes)
         if phase.lambda_shift > 0:
@@ -276,6 +296,24 @@ class DistillTraining:
         weight = self.phase.lambda_adv
         return {"g": (weight, full), "match": (weight * MATCH, matched)}
 
+    def _strokes(self, example: Example, portraits: Tensor, draws: Draws) -> Tensor:
+        """Distance of the portraits' strokes to the exemplars', at the degree of the color."""
+        count = len(portraits)
+        places = draws.uniform(count, STROKE_LEVELS, STROKE_PATCHES).transpose(0, 1)
+        size = 3 * STROKE_PX**2
+        directions = draws.normal(1, STROKE_LEVELS, STROKE_DIRECTIONS, size)[0]
+        directions = F.normalize(directions, dim=2)
+        with torch.autocast(portraits.device.type, enabled=False):
+            return stroke_distance(
+                portraits.float(),
+                example.photos.float(),
+                example.reals.float(),
+                example.weights[:, -1],
+                example.importance,
+                places,
+                directions,
+            )
+
     def _shift_distance(
         self, example: Example, portraits: Tensor, codes: Tensor, draws: Draws
     ) -> Tensor:
@@ -285,7 +323,8 @@ class DistillTraining:
         side = self.phase.size_px - 32
         left, top = (draws.shared_integer(1, SHIFT_PX) for _ in range(2))
         window = (slice(None, count), slice(None), slice(top, top + side), slice(left, left + side))
-        again = self.translator(example.photos[window], codes[:count], example.weights[:count])
+        photos = self._noisy(example.photos[window], draws)
+        again = self.translator(photos, codes[:count], example.weights[:count])
         inner = (..., slice(16, -16), slice(16, -16))  # borders see less
         return F.l1_loss(again[inner], portraits[window][inner])
 

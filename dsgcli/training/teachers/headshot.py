@@ -133,6 +133,12 @@ class HeadshotLook:
     """How far its mean color does."""
     shading: float = 0.5
     """Share of the exemplar's own coarse light and shadow."""
+    ground: float = 0.5
+    """How far hair, clothes and ground follow the exemplar's, against skin. 1 follows wholly."""
+    lines: float = 0.0
+    """Darkness of ink lines along edges, 0 to 1."""
+    vivid: float = 1.0
+    """Gain of chroma in the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,13 +382,19 @@ def _mean_in(picture: Array, mask: Array) -> Array:
 
 
 def transfer_light(
-    photo: Array, exemplar: Array, inside: Array, exemplar_inside: Array, look: HeadshotLook
+    photo: Array,
+    exemplar: Array,
+    inside: Array,
+    exemplar_inside: Array,
+    look: HeadshotLook,
+    share: float = 1.0,
 ) -> Array:
     """A region of the photograph in the light and colors of the exemplar's (Shih et al., eq. 3).
 
     Args:
         photo, exemplar: (S, S, 3) Lab, landmarks over landmarks.
         inside, exemplar_inside: (S, S) in [0, 1], what belongs to the region in each.
+        share: how far means and coarse light go, 0 to 1, on top of what the look says.
     """
     # colors may vanish (a gray exemplar) and are not exaggerated as much as light
     least = np.array([look.least_contrast, 0.05, 0.05], np.float32)
@@ -402,10 +414,11 @@ def transfer_light(
         gain = np.sqrt(energy_b / (energy_a + 0.3))
         details.append(detail_a * np.clip(gain, least, most))
         a, b, mask_a, mask_b = a2, b2, small_a, small_b
-    follow = np.array([look.lightness, look.chroma, look.chroma], np.float32)
+    follow = share * np.array([look.lightness, look.chroma, look.chroma], np.float32)
     moved = a + (mean_b - mean_a) * follow
     shaded = b + (1 - follow) * (mean_a - mean_b)
-    result: Array = (1 - look.shading) * moved + look.shading * shaded
+    shading = look.shading * share
+    result: Array = (1 - shading) * moved + shading * shaded
     for detail in reversed(details):
         result = cv2.pyrUp(result, dstsize=(detail.shape[1], detail.shape[0])) + detail
     return result
@@ -423,6 +436,8 @@ def polygon_mask(points: Array, side: int, blur: float) -> Array:
     return cv2.GaussianBlur(mask, (0, 0), blur)
 
 
+HIGHLIGHT_TINT = 7.0
+"""How far, in Lab, a highlight may be off the line from skin to white."""
 FOREHEAD, NECK, EARS = 0.45, 0.5, 0.16
 """How far skin is looked for beyond the face's outline, in heights and widths of the face."""
 
@@ -444,6 +459,14 @@ def skin_mask(lab: Array, landmarks: Array, face: Array) -> Array:
     skin = np.median(patches, axis=0)
     delta = (lab - skin) * np.array([0.45, 1.0, 1.0], np.float32)
     distance = np.sqrt(cv2.transform(delta * delta, np.ones((1, 3), np.float32)))
+    # a highlight is brighter than skin and between it and white; the outline ends in the forehead
+    forehead = np.ones((round(0.16 * side) | 1, round(0.06 * side) | 1), np.uint8)
+    tone = skin[1:] / (np.hypot(*skin[1:]) + 1e-6)
+    across = np.abs(lab[..., 1] * tone[1] - lab[..., 2] * tone[0])
+    bright = (
+        (lab[..., 0] > skin[0]) & (across < HIGHLIGHT_TINT) & (cv2.dilate(face, forehead) > 0.5)
+    )
+    distance = np.where(bright, np.minimum(distance, 14.0), distance)
     other = np.clip((distance - 14.0) / 12.0, 0.0, 1.0)
     brows = landmarks[list(BROWS_Y), 1].mean()
     above = np.clip((brows - np.arange(side, dtype=np.float32)) / (0.03 * side), 0.0, 1.0)
@@ -454,8 +477,41 @@ def skin_mask(lab: Array, landmarks: Array, face: Array) -> Array:
     up = np.where(oval[:, 1] < middle[1], -FOREHEAD, NECK) * extent[1]
     reach[:, 1] += up * np.abs(oval[:, 1] - middle[1]) / (0.5 * extent[1])
     around = polygon_mask(reach, side, 0.012 * side) * (1.0 - other)
-    mask: Array = cv2.GaussianBlur(np.maximum(inside, around), (0, 0), 0.008 * side)
-    return mask
+    mask = np.maximum(inside, around)
+    mask = np.maximum(mask, _without_holes(mask))
+    result: Array = cv2.GaussianBlur(mask, (0, 0), 0.008 * side)
+    return result
+
+
+def _without_holes(mask: Array) -> Array:
+    """The mask (S, S) with its holes closed: highlights on a forehead are no hair."""
+    side = mask.shape[0]
+    size = 2 * round(0.03 * side) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    closed = cv2.morphologyEx((mask > 0.5).astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros_like(closed)
+    cv2.drawContours(filled, list(outlines), -1, (1.0,), cv2.FILLED)
+    return filled.astype(np.float32)
+
+
+def ink(picture: Array, edges: Array, strength: float) -> Array:
+    """A picture (S, S, 3) in Lab with dark lines along the edges of another: extended differences
+    of Gaussians (Winnemoeller et al., 2012, section 2.4)."""
+    sigma = picture.shape[0] / 256 * INK_SIGMA
+    light = np.ascontiguousarray(edges[..., 0]) / 100
+    fine, coarse = (cv2.GaussianBlur(light, (0, 0), sigma * k) for k in (1.0, 1.6))
+    response = (1 + INK_SHARPNESS) * fine - INK_SHARPNESS * coarse
+    level = response - cv2.GaussianBlur(light, (0, 0), 8 * sigma) * INK_LEVEL
+    white = np.where(level >= 0, 1.0, 1.0 + np.tanh(INK_SLOPE * level)).astype(np.float32)
+    inked = picture.copy()
+    inked[..., 0] *= 1 - strength * (1 - white)
+    return inked
+
+
+INK_SIGMA, INK_SHARPNESS, INK_LEVEL, INK_SLOPE = 1.0, 11.0, 0.72, 8.0
+"""Width of lines in pixels at 256 px; how much stronger than the picture edges are; darkness
+against its surroundings, below which a line is drawn; softness of its rims."""
 
 
 # ── the teacher ──────────────────────────────────────────────────────────────────────────────────
@@ -515,8 +571,11 @@ class Headshot:
         face = face_mask(landmarks, side, side * 0.024)
         skin_a, skin_b = skin_mask(a, landmarks, face), skin_mask(b, landmarks, face)
         inner = transfer_light(a, b, skin_a, skin_b, look)
-        outer = transfer_light(a, b, 1 - skin_a, 1 - skin_b, look)
+        outer = transfer_light(a, b, 1 - skin_a, 1 - skin_b, look, look.ground)
         result = outer + skin_a[..., None] * (inner - outer)
+        result = result * np.array([1.0, look.vivid, look.vivid], np.float32)
+        if look.lines:
+            result = ink(result, a, look.lines)
         # teeth and tongue keep their own color, in the new light
         mouth = polygon_mask(landmarks[list(INNER_LIPS)], side, side * 0.004)[..., None]
         kept = a * np.array([1.0, 0.8, 0.8], np.float32)

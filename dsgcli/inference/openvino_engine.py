@@ -14,8 +14,8 @@ import openvino as ov
 import torch
 from torch import Tensor
 
-from dsgcli.backends.batches import BySide
-from dsgcli.backends.openvino_graph import (
+from dsgcli.inference.base import BySide
+from dsgcli.inference.openvino_graph import (
     encoder_model,
     field_model,
     generator_model,
@@ -24,10 +24,10 @@ from dsgcli.backends.openvino_graph import (
 from dsgcli.models.translator import warp
 
 if TYPE_CHECKING:
-    from dsgcli.backends.base import Run
+    from dsgcli.inference.base import Run
+    from dsgcli.inference.dynamic_style import DynamicGenerator
+    from dsgcli.inference.encoder import FoldedEncoder
     from dsgcli.inference.translator import FoldedTranslator
-    from dsgcli.models.bound_encoder import BoundEncoder
-    from dsgcli.models.steered import SteeredGenerator
 
 
 _CAN = "OPTIMIZATION_CAPABILITIES"
@@ -49,10 +49,10 @@ class OpenVinoEngine:
         low = precision == torch.bfloat16 and "BF16" in self._core.get_property("CPU", _CAN)
         self._precision = "bf16" if low else "f32"
 
-    def generator(self, network: SteeredGenerator) -> Run:
+    def generator(self, network: DynamicGenerator) -> Run:
         return OneRequest(self._compiled(generator_model(network)))
 
-    def encoder(self, network: BoundEncoder) -> Run:
+    def encoder(self, network: FoldedEncoder) -> Run:
         return OneRequest(self._compiled(encoder_model(network)))
 
     def translator(self, network: FoldedTranslator) -> Run:

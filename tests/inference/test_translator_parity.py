@@ -6,9 +6,9 @@ import pytest
 import torch
 from small_models import small_translator
 
-from dsgcli.backends.choice import AutoTranslatorBackend, pick_translator_backend, problem_of
-from dsgcli.inference.translator import FoldedConv, fold
-from dsgcli.models import winograd
+from dsgcli.inference import winograd
+from dsgcli.inference.backend import AutoTranslatorBackend, pick_translator_backend, problem_of
+from dsgcli.inference.translator import FoldedConv, fold_translator
 from dsgcli.models.translator import Translator, TranslatorConfig
 
 CPU = torch.device("cpu")
@@ -38,7 +38,9 @@ def test_folding_changes_nothing(translator, weights, side):
     code, x = torch.randn(14, 8), crops(side)
     wanted = translator(x, code[None], torch.tensor(weights))
     assert not any(weights) or (wanted - x).abs().max() > 0.05
-    torch.testing.assert_close(fold(translator, code, weights)(x), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        fold_translator(translator, code, weights)(x), wanted, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_wide_layers_are_folded_into_winograds_form():
@@ -46,7 +48,7 @@ def test_wide_layers_are_folded_into_winograds_form():
     wide = Translator(config).eval().requires_grad_(False)
     wide.color[-1].conv.weight.mul_(100.0)
     code, x = torch.randn(14, 8), crops(128, 1)
-    folded = fold(wide, code, [1.0] * 14)
+    folded = fold_translator(wide, code, [1.0] * 14)
     assert any(m.quick is not None for m in folded.modules() if isinstance(m, FoldedConv))
     wanted = wide(x, code[None], torch.ones(14))
     torch.testing.assert_close(folded(x), wanted, atol=1e-4, rtol=1e-4)
@@ -58,12 +60,12 @@ def test_wide_layers_are_folded_into_winograds_form():
 
 def test_weights_of_zero_give_the_crop_itself(translator):
     x = crops()
-    assert fold(translator, torch.randn(14, 8), [0.0] * 14)(x).equal(x)
+    assert fold_translator(translator, torch.randn(14, 8), [0.0] * 14)(x).equal(x)
 
 
 def test_half_precision_keeps_the_photograph(translator):
     code, x = torch.randn(14, 8), crops()
-    low = fold(translator, code, [0.01] * 14, torch.bfloat16)(x)
+    low = fold_translator(translator, code, [0.01] * 14, torch.bfloat16)(x)
     assert low.dtype == torch.float32
     torch.testing.assert_close(low, translator(x, code[None], [0.01] * 14), atol=2e-2, rtol=0)
 

@@ -1,6 +1,6 @@
-"""An encoder made for speed: the same codes from the same faces, for inference only.
+"""An encoder folded for speed: the same codes from the same faces, for inference only.
 
-`Encoder.bind` makes it. Batch norms are folded into the convolution before them (the one before a
+Batch norms are folded into the convolution before them (the one before a
 zero-padded convolution cannot be: beyond the border it must not act), maps are channels_last, and
 the heads that look at one resolution run as one batch. Heads of rows that are not used are left
 out, with the maps that only they look at: in the published encoder those of the colors are half of
@@ -15,48 +15,43 @@ that of the maps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsgcli.models.encoder import HEAD_SLOPE, Encoder, Head, enlarge_to
 from dsgcli.models.irse import ResidualUnit, SqueezeExcite
 
-if TYPE_CHECKING:
-    from dsgcli.models.encoder import Encoder, Head
 
-
-class BoundEncoder(nn.Module):
+class FoldedEncoder(nn.Module):
     """Aligned faces to codes, with the weights that `encoder` has now.
 
     Args:
         dtype: of the feature maps; codes are float32.
-        head_slope: of the heads' leaky ReLUs.
         rows: how many rows of the codes are wanted, from the first; None is all.
     """
 
     latent_avg: Tensor
 
     def __init__(
-        self, encoder: Encoder, dtype: torch.dtype, head_slope: float, rows: int | None = None
+        self, encoder: Encoder, dtype: torch.dtype = torch.float32, rows: int | None = None
     ) -> None:
         super().__init__()
         self.config, self.dtype = encoder.config, dtype
         with torch.no_grad():
             conv, norm, relu = encoder.input_layer
-            self.stem = FoldedConv(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm), dtype)
+            self.stem = ConvNorm(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm), dtype)
             self.relu = FrozenPReLU(cast(nn.PReLU, relu), dtype)
             units = (cast(ResidualUnit, unit) for unit in encoder.body)
-            self.body = nn.ModuleList(BoundUnit(unit, dtype) for unit in units)
+            self.body = nn.ModuleList(FoldedUnit(unit, dtype) for unit in units)
             by_level = encoder.heads_by_level(rows)
             self.levels = list(by_level)
             finest = max(self.levels, default=0)
             pairs = (encoder.latlayer1, encoder.latlayer2)[:finest]
-            self.laterals = nn.ModuleList(FoldedConv(conv, None, dtype) for conv in pairs)
-            self.heads = nn.ModuleList(
-                HeadBatch(heads, dtype, head_slope) for heads in by_level.values()
-            )
+            self.laterals = nn.ModuleList(ConvNorm(conv, None, dtype) for conv in pairs)
+            self.heads = nn.ModuleList(HeadBatch(heads, dtype) for heads in by_level.values())
         self.missing = encoder.config.num_latents - sum(map(len, by_level.values()))
         """Rows at the end that are not computed."""
         average = encoder.latent_avg.clone() if encoder.config.latent_avg else torch.zeros(())
@@ -66,30 +61,24 @@ class BoundEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Faces (B, 3, P, P) in [-1, 1] -> codes (B, L, D) float32."""
         x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-        *larger, coarsest = self._taps(self.relu(self.stem(x)))
+        x = self.relu(self.stem(x))
+        taps = []  # c1 at P/4, c2 at P/8, c3 at P/16
+        for index, unit in enumerate(self.body):
+            x = unit(x)
+            if index in self.config.taps:
+                taps.append(x)
+        *larger, coarsest = taps
         pyramid = [coarsest]
         for lateral, tap in zip(self.laterals, reversed(larger), strict=False):
-            pyramid.append(_enlarge(pyramid[-1], tap).add_(lateral(tap)))
+            pyramid.append(enlarge_to(pyramid[-1], tap).add_(lateral(tap)))
         codes = [
             heads(pyramid[level]) for level, heads in zip(self.levels, self.heads, strict=True)
         ]
         found = F.pad(torch.cat(codes, dim=1).float(), (0, 0, 0, self.missing))
         return found + self.latent_avg
 
-    def _taps(self, x: Tensor) -> Sequence[Tensor]:
-        maps = []
-        for index, unit in enumerate(self.body):
-            x = unit(x)
-            if index in self.config.taps:
-                maps.append(x)
-        return maps
 
-
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
-
-
-class FoldedConv(nn.Module):
+class ConvNorm(nn.Module):
     """A convolution with the batch norm after it, if there is one, in its weights."""
 
     weight: Tensor
@@ -131,7 +120,7 @@ class FrozenPReLU(nn.Module):
         return F.prelu(x, self.slopes)
 
 
-class BoundUnit(nn.Module):
+class FoldedUnit(nn.Module):
     """A `ResidualUnit` with what can be folded folded."""
 
     scale: Tensor
@@ -143,15 +132,15 @@ class BoundUnit(nn.Module):
         scale, shift = _affine(cast(nn.BatchNorm2d, norm))
         self.register_buffer("scale", scale[None, :, None, None].to(dtype))
         self.register_buffer("shift", shift[None, :, None, None].to(dtype))
-        self.conv1 = FoldedConv(cast(nn.Conv2d, conv1), None, dtype)
+        self.conv1 = ConvNorm(cast(nn.Conv2d, conv1), None, dtype)
         self.relu = FrozenPReLU(cast(nn.PReLU, relu), dtype)
-        self.conv2 = FoldedConv(cast(nn.Conv2d, conv2), cast(nn.BatchNorm2d, norm2), dtype)
-        self.excite = BoundExcite(cast(SqueezeExcite, excite), dtype)
+        self.conv2 = ConvNorm(cast(nn.Conv2d, conv2), cast(nn.BatchNorm2d, norm2), dtype)
+        self.excite = FoldedExcite(cast(SqueezeExcite, excite), dtype)
         self.stride = self.conv2.stride[0]
         self.shortcut: nn.Module | None = None
         if isinstance(unit.shortcut_layer, nn.Sequential):
             conv, norm = unit.shortcut_layer
-            self.shortcut = FoldedConv(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm), dtype)
+            self.shortcut = ConvNorm(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H/stride, W/stride)."""
@@ -163,7 +152,7 @@ class BoundUnit(nn.Module):
         return torch.addcmul(kept, y, self.excite(y))
 
 
-class BoundExcite(nn.Module):
+class FoldedExcite(nn.Module):
     """The scales of a `SqueezeExcite`."""
 
     squeeze: Tensor
@@ -189,13 +178,13 @@ class HeadBatch(nn.Module):
     bias: Tensor
     linear: Tensor
 
-    def __init__(self, heads: Sequence[Head], dtype: torch.dtype, slope: float) -> None:
+    def __init__(self, heads: Sequence[Head], dtype: torch.dtype) -> None:
         super().__init__()
-        self.count, self.slope = len(heads), slope
+        self.count = len(heads)
         convs = [[cast(nn.Conv2d, c) for c in head.convs if hasattr(c, "weight")] for head in heads]
         firsts, laters = [c[0] for c in convs], list(zip(*(c[1:] for c in convs), strict=True))
-        self.first = FoldedConv(_side_by_side(firsts), None, dtype)
-        self.laters = nn.ModuleList(PatchProduct(layer, dtype, slope) for layer in laters)
+        self.first = ConvNorm(_side_by_side(firsts), None, dtype)
+        self.laters = nn.ModuleList(PatchProduct(layer, dtype) for layer in laters)
         linears = [head.linear for head in heads]
         weights = [(linear.weight * linear.scale).t() for linear in linears]
         self.register_buffer("linear", torch.stack(weights).to(dtype))
@@ -203,7 +192,7 @@ class HeadBatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, n, D)."""
-        y = F.leaky_relu_(self.first(x), self.slope)
+        y = F.leaky_relu_(self.first(x), HEAD_SLOPE)
         y = y.permute(0, 2, 3, 1).unflatten(3, (self.count, -1)).permute(3, 0, 1, 2, 4)
         for later in self.laters:
             y = later(y)  # (n, B, H, W, C)
@@ -229,9 +218,8 @@ class PatchProduct(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, convs: Sequence[nn.Conv2d], dtype: torch.dtype, slope: float) -> None:
+    def __init__(self, convs: Sequence[nn.Conv2d], dtype: torch.dtype) -> None:
         super().__init__()
-        self.slope = slope
         weights = [conv.weight.to(dtype).flatten(1) for conv in convs]  # (out, in * 9)
         biases = [cast(Tensor, conv.bias) for conv in convs]
         self.register_buffer("weight", torch.stack(weights))
@@ -244,5 +232,5 @@ class PatchProduct(nn.Module):
         heads, batch, height, width = patches.shape[:4]
         patches = patches.reshape(heads, batch * height * width, -1)
         y = torch.baddbmm(self.bias, patches, self.weight.transpose(1, 2))
-        y = F.leaky_relu_(y, self.slope)
+        y = F.leaky_relu_(y, HEAD_SLOPE)
         return y.view(heads, batch, height, width, -1)

@@ -1,25 +1,36 @@
-"""The layers of a generator that is bound to one style (`bound.py`): inference only, and exact.
+"""A generator folded for one style: the same function, as fast as this machine draws it.
 
-What can be known before the face is known is computed once, when a layer is made:
+The extrinsic path is computed once (T_s, the shifts and scales of its normalizations, T_c); rows
+that follow the exemplar wholly become plain convolutions; rows that do not follow it at all lose
+their extrinsic part; other rows are blended with the face's code when it comes. A picture smaller
+than the model's is drawn by stopping early.
 
     folded     the style is known, so modulation, demodulation and gains go into the weights
     modulated  the style comes with the face; scaled input, one shared convolution, scaled output
 
 Gains need no pass of their own: a leaky ReLU commutes with a positive factor, so sqrt(2) goes into
-weights, biases and noise. Maps are channels_last, which is what makes low precision fast on a CPU.
+weights, biases and noise. Maps are channels_last, which makes low precision fast on a CPU.
 
-Shapes: B batch, C channels, H and W feature map, D style width. `dtype` is that of the maps; styles
-and pictures are float32.
+Data flow: ws (B, L, D) -> (B, 3, S, S). For inference: nothing here can be differentiated.
+
+Shapes: B batch, C channels, H and W feature map, L rows of a code, D style width. `dtype` is the
+number format of the maps; styles and pictures are float32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsgcli.models import winograd
+from dsgcli.inference import winograd
+from dsgcli.models.dualstylegan import DualStyleGAN, ModRes, Weights, weights_by_row
+from dsgcli.models.layers import ToRGB
 from dsgcli.models.ops import EPSILON, LEAKY_GAIN, LEAKY_SLOPE, EqualLinear, ModulatedConv2d
+from dsgcli.models.stylegan2 import Generator
 
 WINOGRAD_CHANNELS, WINOGRAD_SIDE_PX = 128, 16
 """From here on Winograd's form wins on a CPU in float32: 2.2 times as fast for 512 channels, 1.7
@@ -102,7 +113,7 @@ class Modulation(nn.Module):
 # ── convolutions ─────────────────────────────────────────────────────────────────────────────────
 
 
-class BoundConv(nn.Module):
+class FoldedStyledConv(nn.Module):
     """A `StyledConv` with gains folded; its style is known (`style` given) or comes later (None).
 
     Args:
@@ -146,7 +157,9 @@ class BoundConv(nn.Module):
             return _activate(self._convolve(x, self.weight, self.bias), noise)
         assert style is not None, "the style of this layer comes with the face"
         scales, gains = self.modulation(style)
-        if self._cheaper_to_scale_weights(x):
+        # at high resolutions the weights are smaller than one map, so they are scaled instead
+        small = self.weight.numel() < x.shape[2] * x.shape[3] * len(self.bias)
+        if small and self.weight.ndim == 4 and x.device.type == "cpu":
             samples = zip(x.split(1), scales, gains, strict=True)
             y = torch.cat(
                 [self._convolve(one, self._scaled(s, g), self.bias) for one, s, g in samples]
@@ -155,11 +168,6 @@ class BoundConv(nn.Module):
         y = self._convolve(x * scales[:, :, None, None].to(self.dtype), self.weight, None)
         gains = gains[:, :, None, None].to(self.dtype)
         return _activate(torch.addcmul(self.bias[None, :, None, None], y, gains), noise)
-
-    def _cheaper_to_scale_weights(self, x: Tensor) -> bool:
-        """At high resolutions the weights are smaller than one map."""
-        small = self.weight.numel() < x.shape[2] * x.shape[3] * len(self.bias)
-        return small and self.weight.ndim == 4 and x.device.type == "cpu"
 
     def _scaled(self, scales: Tensor, gains: Tensor) -> Tensor:
         """Weights for one sample, from (in,) and (out,)."""
@@ -173,30 +181,25 @@ class BoundConv(nn.Module):
         return _convolve3x3(x, weight, bias)
 
 
-class BoundToRGB(nn.Module):
+class FoldedToRGB(nn.Module):
     """A `ToRGB` whose style is known or comes later; adds up pictures in float32."""
 
     weight: Tensor
     bias: Tensor
     fir: Tensor
 
-    def __init__(
-        self,
-        conv: ModulatedConv2d,
-        bias: Tensor,
-        kernel: Tensor | None,
-        style: Tensor | None,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, layer: ToRGB, style: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        conv, bias = layer.conv, layer.bias
         self.modulation = Modulation(conv, 1.0) if style is None else None
         weight = conv.weight[0, :, :, 0, 0]  # (3, in)
         if style is not None:
             weight = weight * Modulation(conv, 1.0)(style)[0]
         self.register_buffer("weight", weight.clone())
         self.register_buffer("bias", bias.flatten().clone())
-        if kernel is not None:
+        if hasattr(layer, "upsample"):
+            kernel = layer.upsample.kernel
             self.register_buffer("fir", _fir_weight(kernel, len(self.bias), torch.float32))
 
     def forward(self, x: Tensor, style: Tensor | None, skip: Tensor | None) -> Tensor:
@@ -221,26 +224,15 @@ class BoundToRGB(nn.Module):
 # ── structure ────────────────────────────────────────────────────────────────────────────────────
 
 
-class BoundModRes(nn.Module):
-    """A `ModRes` whose extrinsic code and weight are known.
-
-    Args:
-        convs: its two equalized convolutions, as (weight with its scale, bias).
-        norms: gamma and beta, (1, C, 1, 1) each, of its two normalizations.
-        strength: the weight of the residual.
-        side: of the map.
-    """
+class FoldedModRes(nn.Module):
+    """A `ModRes` whose extrinsic code (1, D) and weight are known, for maps of one side."""
 
     def __init__(
-        self,
-        convs: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
-        norms: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
-        strength: float,
-        *,
-        side: int,
-        dtype: torch.dtype,
+        self, block: ModRes, style: Tensor, strength: float, *, side: int, dtype: torch.dtype
     ) -> None:
         super().__init__()
+        convs = block.conv.scaled(), block.conv2.scaled()
+        norms = block.norm.affine(style), block.norm2.affine(style)
         self.sign = 1.0 if strength >= 0 else -1.0  # an activation commutes with |strength| only
         factors = (LEAKY_GAIN, LEAKY_GAIN * abs(strength))
         self.stages = nn.ModuleList(
@@ -249,7 +241,7 @@ class BoundModRes(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same, bent."""
+        """(B, C, H, W) -> (B, C, H, W), with the residual added."""
         first, second = self.stages
         return x.add(second(first(x)), alpha=self.sign)
 
@@ -283,3 +275,142 @@ class _NormConv(nn.Module):
         scale = self.gamma * torch.rsqrt(variance + INSTANCE_EPSILON)
         y = torch.addcmul(self.beta - mean * scale, wide, scale).to(self.dtype)
         return F.leaky_relu_(_convolve3x3(y, self.weight, self.bias), LEAKY_SLOPE)
+
+
+# ── the generator ────────────────────────────────────────────────────────────────────────────────
+
+
+class FoldedGenerator(nn.Module):
+    """Codes to pictures, for one style.
+
+    Args:
+        generator: the photographic generator; its weights are copied, so it can be dropped.
+        residuals: folded residual blocks, by the row of the convolution that they follow.
+        codes: by row, the exemplar's code in W (1, D), and how far the face's row moves there, not
+            0. Rows that are not named stay intrinsic.
+        dtype: number format of the feature maps; pictures are added up in float32.
+        size_px: side of the pictures; None is the generator's own.
+    """
+
+    start: Tensor
+
+    def __init__(
+        self,
+        generator: Generator,
+        residuals: Mapping[int, FoldedModRes] | None = None,
+        codes: Mapping[int, tuple[Tensor, float]] | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        size_px: int | None = None,
+    ) -> None:
+        super().__init__()
+        codes = codes or {}
+        self.layout, self.dtype = generator.layout, dtype
+        self.size_px = size_px or self.layout.size_px
+        assert self.size_px in self.layout.resolutions_px, self.size_px
+        self.num_blocks = self.layout.blocks_to(self.size_px)
+        known = {row: code for row, (code, share) in codes.items() if share == 1.0}
+        self._shares: dict[int, float] = {}
+        for row, (code, share) in codes.items():
+            if share != 1.0:  # blended with the face's row in `_styles`
+                self._shares[row] = share
+                self.register_buffer(f"code_{row}", code * share)
+        convs = generator.styled_convs[: 1 + 2 * self.num_blocks]
+        to_rgbs = generator.rgb_layers[: 1 + self.num_blocks]
+        self.convs = nn.ModuleList(
+            FoldedStyledConv(conv.conv, conv.activate.bias, known.get(row), side=side, dtype=dtype)
+            for row, (conv, side) in enumerate(zip(convs, self.layout.noise_sizes_px, strict=False))
+        )
+        self.to_rgbs = nn.ModuleList(
+            FoldedToRGB(layer, known.get(row), dtype)
+            for row, layer in zip(self.layout.rgb_rows, to_rgbs, strict=False)
+        )
+        self.residuals = nn.ModuleDict(
+            {str(row): block for row, block in (residuals or {}).items()}
+        )
+        self.register_buffer("start", generator.input.input.to(dtype, copy=True))  # (1, C, 4, 4)
+        # stored maps of noise and their strengths, with the activation's gain
+        self._strengths = [conv.noise.weight.item() * LEAKY_GAIN for conv in convs]
+        for row, strength in enumerate(self._strengths):
+            noise = generator.stored_noise()[row] * strength
+            self.register_buffer(f"noise_{row}", noise.to(dtype))
+
+    @torch.no_grad()
+    def forward(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """ws (B, L, D) -> (B, 3, S, S) float32, in channels_last memory.
+
+        Args:
+            noise: (B or 1, 1, s, s) for each convolution; None takes the stored maps.
+        """
+        styles = self._styles(ws)
+        x = self._convolve(0, self.start.expand(len(ws), -1, -1, -1), styles, noise)
+        rgb: Tensor = self.to_rgbs[0](x, styles[1], None)
+        for block in range(self.num_blocks):
+            first, second, last = self.layout.block_rows(block)
+            x = self._convolve(first, x, styles, noise)
+            x = self._convolve(second, x, styles, noise)
+            rgb = self.to_rgbs[block + 1](x, styles[last], rgb)
+        return rgb
+
+    def _styles(self, ws: Tensor) -> list[Tensor]:
+        """(B, D) for each row, as it drives its layers; unused where a layer knows its style."""
+        rows = list(ws.float().unbind(dim=1))
+        for row, share in self._shares.items():
+            rows[row] = self.get_buffer(f"code_{row}") + (1.0 - share) * rows[row]
+        return rows
+
+    def _convolve(
+        self, row: int, x: Tensor, styles: list[Tensor], noise: Sequence[Tensor] | None
+    ) -> Tensor:
+        strength, maps = self._strengths[row], None
+        if strength != 0.0:
+            maps = self.get_buffer(f"noise_{row}") if noise is None else noise[row] * strength
+            maps = maps.to(self.dtype)
+        x = self.convs[row](x, styles[row], maps)
+        residual = str(row)
+        y: Tensor = self.residuals[residual](x) if residual in self.residuals else x
+        return y
+
+
+@torch.no_grad()
+def fold(
+    network: Generator | DualStyleGAN,
+    exstyle_ws: Tensor | None = None,
+    weights: Weights | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    size_px: int | None = None,
+) -> FoldedGenerator:
+    """Fold a generator for one exemplar; its weights are copied, so it can be dropped.
+
+    Args:
+        exstyle_ws: (1, D) or (1, L, D), extrinsic code in W or W+; None for a plain `Generator`,
+            or for the photographic generator inside a `DualStyleGAN`.
+        weights: (L,), as in `DualStyleGAN.forward`. With color rows at 0, codes that were blended
+            by `blend` (colors that depend on the face) can be given as `ws`.
+        dtype: number format of the feature maps.
+        size_px: side of the pictures, where smaller than the network's; None is the network's.
+    """
+    if isinstance(network, Generator):
+        return FoldedGenerator(network, dtype=dtype, size_px=size_px)
+    if exstyle_ws is None:
+        return FoldedGenerator(network.generator, dtype=dtype, size_px=size_px)
+    assert len(exstyle_ws) == 1, "a generator is folded for one exemplar"
+    by_row = [float(weight) for weight in weights_by_row(weights, network.layout)]
+    structure = network.structure_codes(exstyle_ws)  # (1, L_structure, D)
+    residuals: dict[int, FoldedModRes] = {}
+    codes: dict[int, tuple[Tensor, float]] = {}
+    for row, weight in enumerate(by_row):
+        if weight == 0.0:
+            continue
+        if row < network.layout.num_structure:
+            residuals[row] = FoldedModRes(
+                cast(ModRes, network.res[row]),
+                structure[:, row],
+                weight,
+                side=network.layout.noise_sizes_px[row],
+                dtype=dtype,
+            )
+        else:
+            codes[row] = network.color_code(row, exstyle_ws), weight
+    return FoldedGenerator(network.generator, residuals, codes, dtype=dtype, size_px=size_px)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsgcli.backends import choice
-from dsgcli.backends.base import Recent, Style, TorchBackend
-from dsgcli.backends.batches import BySize, one_by_one
-from dsgcli.backends.choice import AutoBackend, choose, pick_backend
 from dsgcli.errors import UsageError
+from dsgcli.inference import backend as choice
+from dsgcli.inference.backend import AutoBackend, TorchBackend, choose, pick_backend
+from dsgcli.inference.base import BySize, ExtrinsicStyle, Recent, one_by_one
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FP32, BF16 = torch.float32, torch.bfloat16
@@ -67,7 +66,7 @@ def test_auto_makes_ready_what_repays_itself(tiny_generator, tiny_encoder, expec
     fast = Fake()
     backend = AutoBackend(TorchBackend(), lambda: fast)
     backend.expect(expected)
-    style = Style(exstyle_ws=torch.randn(1, 8, 16), weights=[1.0] * 8)
+    style = ExtrinsicStyle(exstyle_ws=torch.randn(1, 8, 16), weights=[1.0] * 8)
     backend.bind(tiny_generator, style)
     backend.bind_encoder(tiny_encoder)
     assert fast.bound == bound
@@ -85,7 +84,7 @@ def test_auto_binds_anew_only_when_more_pictures_change_its_mind():
 
 
 def test_unknown_backend_lists_those_there_are():
-    with pytest.raises(UsageError, match="auto, torch, compile, openvino, cuda-graph, got 'onnx'"):
+    with pytest.raises(UsageError, match="auto, torch, compile, openvino, got 'onnx'"):
         pick_backend("onnx", CPU, FP32)
 
 
@@ -99,11 +98,6 @@ def test_openvino_that_is_not_installed_says_how_to_install_it():
 def test_openvino_beside_a_gpu_asks_for_the_cpu():
     with pytest.raises(UsageError, match="--device cpu"):
         pick_backend("openvino", GPU, BF16)
-
-
-def test_cuda_graphs_want_an_nvidia_gpu():
-    with pytest.raises(UsageError, match="needs an NVIDIA GPU, and the device is cpu"):
-        pick_backend("cuda-graph", CPU, FP32)
 
 
 def test_compiling_without_a_compiler_says_what_is_missing(monkeypatch, tmp_path):

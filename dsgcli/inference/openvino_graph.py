@@ -1,9 +1,9 @@
 """Networks written as OpenVINO graphs, layer by layer, from weights where they lie.
 
 OpenVINO can also trace a torch module; that takes 10 to 20 seconds for these networks and a copy of
-their weights, where this takes none. `tests/backends` hold both networks to their torch form.
+their weights, where this takes none. `tests/inference` hold both networks to their torch form.
 
-Data flow: `SteeredGenerator`, `BoundEncoder` or `FoldedTranslator` -> Model, for one picture at a
+Data flow: `DynamicGenerator`, `FoldedEncoder` or `FoldedTranslator` -> Model, for one picture at a
 time: on a CPU a batch gains nothing, and each picture is the same to the bit whatever is drawn with
 it.
 """
@@ -18,19 +18,23 @@ import openvino.opset13 as op
 import torch
 from torch import Tensor
 
-from dsgcli.inference.translator import FoldedConv as FixedConv
-from dsgcli.inference.translator import FoldedTranslator
-from dsgcli.models.bound_encoder import (
-    BoundEncoder,
-    BoundExcite,
-    BoundUnit,
-    FoldedConv,
+from dsgcli.inference.dynamic_style import (
+    DynamicConv,
+    DynamicGenerator,
+    DynamicResidual,
+    DynamicToRGB,
+)
+from dsgcli.inference.encoder import (
+    ConvNorm,
+    FoldedEncoder,
+    FoldedUnit,
     HeadBatch,
     PatchProduct,
 )
-from dsgcli.models.bound_layers import INSTANCE_EPSILON
+from dsgcli.inference.generator import INSTANCE_EPSILON
+from dsgcli.inference.translator import FoldedConv, FoldedTranslator
+from dsgcli.models.encoder import HEAD_SLOPE
 from dsgcli.models.ops import LEAKY_SLOPE
-from dsgcli.models.steered import SteeredBend, SteeredConv, SteeredGenerator, SteeredToRGB
 from dsgcli.models.translator import SLOPE
 
 Node = Any
@@ -64,25 +68,25 @@ def per_channel(values: Tensor) -> Node:
 # ── the generator ────────────────────────────────────────────────────────────────────────────────
 
 
-def generator_model(network: SteeredGenerator) -> ov.Model:
-    """Numbers (1, N) -> picture (1, 3, S, S)."""
-    numbers = op.parameter([1, sum(network.sizes)], np.float32, name="numbers")
-    whole = op.reshape(numbers, op.constant(np.array([1, -1, 1, 1])), False)
+def generator_model(network: DynamicGenerator) -> ov.Model:
+    """Modulation (1, N) -> picture (1, 3, S, S)."""
+    modulation = op.parameter([1, sum(network.sizes)], np.float32, name="modulation")
+    whole = op.reshape(modulation, op.constant(np.array([1, -1, 1, 1])), False)
     lengths = op.constant(np.array(network.sizes))
     parts = iter(op.variadic_split(whole, op.constant(np.int64(1)), lengths).outputs())
     x, rgb = constant(network.start), None
     for layer in network.layers.values():
-        mine = [next(parts) for _ in cast(SteeredConv, layer).sizes]
-        if isinstance(layer, SteeredToRGB):
+        mine = [next(parts) for _ in cast(DynamicConv, layer).sizes]
+        if isinstance(layer, DynamicToRGB):
             rgb = _to_rgb(layer, x, rgb, *mine)
-        elif isinstance(layer, SteeredBend):
-            x = _bend(layer, x, *mine)
+        elif isinstance(layer, DynamicResidual):
+            x = _mod_res(layer, x, *mine)
         else:
-            x = _conv(cast(SteeredConv, layer), x, *mine)
-    return ov.Model([op.result(rgb)], [numbers], "generator")
+            x = _conv(cast(DynamicConv, layer), x, *mine)
+    return ov.Model([op.result(rgb)], [modulation], "generator")
 
 
-def _conv(layer: SteeredConv, x: Node, scales: Node, gains: Node) -> Node:
+def _conv(layer: DynamicConv, x: Node, scales: Node, gains: Node) -> Node:
     x = op.multiply(x, scales)
     if layer.up:
         y = op.convolution_backprop_data(x, constant(layer.weight), [2, 2])
@@ -96,18 +100,18 @@ def _conv(layer: SteeredConv, x: Node, scales: Node, gains: Node) -> Node:
     return leaky(y, LEAKY_SLOPE)
 
 
-def _bend(layer: SteeredBend, x: Node, *numbers: Node) -> Node:
+def _mod_res(layer: DynamicResidual, x: Node, *values: Node) -> Node:
     y = x
     for stage in range(2):
-        gamma, beta = numbers[2 * stage : 2 * stage + 2]
+        gamma, beta = values[2 * stage : 2 * stage + 2]
         y = op.mvn(y, op.constant(MAP_AXES), True, INSTANCE_EPSILON, "inside_sqrt")
         y = op.add(op.multiply(y, gamma), beta)
         y = convolve(y, layer.get_buffer(f"weight_{stage}"), padding=1)
         y = leaky(op.add(y, per_channel(layer.get_buffer(f"bias_{stage}"))), LEAKY_SLOPE)
-    return op.add(x, op.multiply(y, numbers[4]))
+    return op.add(x, op.multiply(y, values[4]))
 
 
-def _to_rgb(layer: SteeredToRGB, x: Node, rgb: Node | None, scales: Node) -> Node:
+def _to_rgb(layer: DynamicToRGB, x: Node, rgb: Node | None, scales: Node) -> Node:
     y = op.add(convolve(op.multiply(x, scales), layer.weight), constant(layer.bias))
     if rgb is None:
         return y
@@ -155,7 +159,7 @@ def translator_model(network: FoldedTranslator, size_px: int) -> ov.Model:
 
 
 def _fixed(layer: Any, x: Node) -> Node:
-    layer = cast(FixedConv, layer)
+    layer = cast(FoldedConv, layer)
     y = convolve(x, cast(Tensor, layer.kernel), layer.stride, layer.padding)
     y = op.add(y, per_channel(cast(Tensor, layer.bias)))
     return leaky(y, SLOPE) if layer.activate else y
@@ -177,20 +181,20 @@ _CENTERED = {"coordinate_transformation_mode": "half_pixel"}
 # ── the encoder ──────────────────────────────────────────────────────────────────────────────────
 
 
-def encoder_model(network: BoundEncoder) -> ov.Model:
+def encoder_model(network: FoldedEncoder) -> ov.Model:
     """Face (1, 3, P, P) -> codes (1, L, D)."""
     px = network.config.input_px
     face = op.parameter([1, 3, px, px], np.float32, name="face")
     x = _prelu(_folded(network.stem, face), network.relu.slopes)
     taps = []
     for index, unit in enumerate(network.body):
-        x = _unit(cast(BoundUnit, unit), x)
+        x = _unit(cast(FoldedUnit, unit), x)
         if index in network.config.taps:
             taps.append(x)
     *larger, coarsest = taps
     pyramid = [coarsest]
     for lateral, tap in zip(network.laterals, reversed(larger), strict=False):
-        pyramid.append(op.add(_enlarge(pyramid[-1], tap), _folded(cast(FoldedConv, lateral), tap)))
+        pyramid.append(op.add(_enlarge(pyramid[-1], tap), _folded(cast(ConvNorm, lateral), tap)))
     codes = [
         _heads(cast(HeadBatch, heads), pyramid[level])
         for level, heads in zip(network.levels, network.heads, strict=True)
@@ -201,7 +205,7 @@ def encoder_model(network: BoundEncoder) -> ov.Model:
     return ov.Model([op.result(whole)], [face], "encoder")
 
 
-def _folded(layer: FoldedConv, x: Node) -> Node:
+def _folded(layer: ConvNorm, x: Node) -> Node:
     stride, padding = layer.stride[0], layer.padding[0]
     return op.add(convolve(x, layer.weight, stride, padding), per_channel(layer.bias))
 
@@ -219,20 +223,16 @@ def _enlarge(x: Node, like: Node) -> Node:
 _ALIGNED = {"coordinate_transformation_mode": "align_corners"}
 
 
-def _unit(unit: BoundUnit, x: Node) -> Node:
+def _unit(unit: FoldedUnit, x: Node) -> Node:
     y = op.add(op.multiply(x, constant(unit.scale)), constant(unit.shift))
     y = _prelu(_folded(unit.conv1, y), unit.relu.slopes)
     y = _folded(unit.conv2, y)
-    y = op.multiply(y, _excite(unit.excite, y))
-    if isinstance(unit.shortcut, FoldedConv):
+    means = op.reduce_mean(y, op.constant(MAP_AXES), True)  # squeeze and excite
+    squeezed = op.relu(convolve(means, unit.excite.squeeze[:, :, None, None]))
+    y = op.multiply(y, op.sigmoid(convolve(squeezed, unit.excite.widen[:, :, None, None])))
+    if isinstance(unit.shortcut, ConvNorm):
         return op.add(y, _folded(unit.shortcut, x))
     return op.add(y, _every(x, unit.stride))
-
-
-def _excite(layer: BoundExcite, y: Node) -> Node:
-    means = op.reduce_mean(y, op.constant(MAP_AXES), True)
-    squeezed = op.relu(convolve(means, layer.squeeze[:, :, None, None]))
-    return op.sigmoid(convolve(squeezed, layer.widen[:, :, None, None]))
 
 
 def _every(x: Node, stride: int) -> Node:
@@ -245,16 +245,13 @@ def _every(x: Node, stride: int) -> Node:
 
 def _heads(heads: HeadBatch, x: Node) -> Node:
     """(1, C, H, W) -> (1, n, D): n heads, with weights of their own, are groups of one."""
-    y = leaky(_folded(heads.first, x), heads.slope)
-    for layer in heads.laters:
-        y = leaky(_patches(cast(PatchProduct, layer), y), heads.slope)
+    y = leaky(_folded(heads.first, x), HEAD_SLOPE)
+    for later in heads.laters:
+        layer = cast(PatchProduct, later)
+        kernels = constant(layer.weight.unflatten(2, (-1, 3, 3)))  # (n, out, in, 3, 3)
+        y = op.group_convolution(y, kernels, [2, 2], [1, 1], [1, 1], [1, 1])
+        y = leaky(op.add(y, per_channel(layer.bias.flatten())), HEAD_SLOPE)
     weight = heads.linear.transpose(1, 2)[..., None, None]  # (n, D, C, 1, 1)
     y = op.group_convolution(y, constant(weight), [1, 1], [0, 0], [0, 0], [1, 1])
     y = op.add(y, per_channel(heads.bias.flatten()))
     return op.reshape(y, op.constant(np.array([1, heads.count, -1])), False)
-
-
-def _patches(layer: PatchProduct, x: Node) -> Node:
-    weight = layer.weight.unflatten(2, (-1, 3, 3))  # (n, out, in, 3, 3)
-    y = op.group_convolution(x, constant(weight), [2, 2], [1, 1], [1, 1], [1, 1])
-    return op.add(y, per_channel(layer.bias.flatten()))

@@ -1,6 +1,6 @@
 """One segment of a video whose faces are known: shots without pictures -> its encoded frames.
 
-Flow: DrawPiece -> (any worker) the segment's file, and the state where it begins.
+Flow: SegmentWork -> (any worker) the segment's file, and the state where it begins.
 
 What smoothing and batches make of a frame depends on frames around it, so those are cut out and
 encoded too, by the same batches as in a run through the whole video. The nearest of them are drawn
@@ -9,72 +9,25 @@ as well where frames are graded, but not written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from dsgcli.errors import SourceError
 from dsgcli.media.base import abort_quietly
 from dsgcli.runtime import return_freed_memory
+from dsgcli.stylize.shots import Known
 
 if TYPE_CHECKING:
     from dsgcli.media.base import FrameSink
     from dsgcli.media.video_reader import VideoSource
     from dsgcli.stylize.cast import Cast
+    from dsgcli.stylize.checkpoint import Memory, Segments
     from dsgcli.stylize.flow import Crew
-    from dsgcli.stylize.memory import Memory
-    from dsgcli.stylize.segments import Segments
     from dsgcli.stylize.shots import Shot
     from dsgcli.types import Frame
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Known:
-    """Shots whose faces are known already, and what to do with each."""
-
-    shots: Sequence[Shot]
-    """In order, without pictures."""
-    coded: range
-    """Numbers of the frames to cut out and encode; those before that are encoded already, by an
-    earlier run, count too."""
-    graded: range
-    """Numbers of the frames to draw, in whole batches; those before that are drawn already, by an
-    earlier run, count too."""
-    drawn: range
-    """Numbers of the frames to write."""
-    past: list[Shot] = field(default_factory=list)
-    """Filled on the way: the encoded ones before those that are written."""
-
-    def with_pictures(self, frames: Iterable[Frame]) -> Iterator[Shot]:
-        """All shots, those to be encoded with their frames."""
-        pictures = iter(frames)
-        for shot in self.shots:
-            wanted = shot.index in self.coded and not shot.encoded
-            yield replace(shot, frame=next(pictures)) if wanted else shot
-
-    def placed(self, shots: Iterable[Shot]) -> Iterator[Shot]:
-        """Without those that only steadied the faces of others."""
-        return (shot for shot in shots if shot.frame is not None or shot.encoded)
-
-    def to_draw(self, shots: Iterable[Shot]) -> Iterator[Shot]:
-        """Those before the first one to draw without their frames; none after the last one."""
-        for shot in shots:
-            if shot.index in self.graded:
-                yield shot
-            elif shot.index < self.graded.start:
-                yield shot.without_pictures()
-
-    def to_write(self, drawn: Iterable[tuple[Shot, T]]) -> Iterator[tuple[Shot, T]]:
-        """Without those that only steadied the colors of others."""
-        for shot, rest in drawn:
-            if shot.index in self.drawn:
-                yield shot, rest
-            elif shot.index < self.drawn.start:
-                self.past.append(shot.without_pictures())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

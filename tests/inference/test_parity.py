@@ -19,9 +19,10 @@ from likeness import (
 )
 from torch.nn import functional as F
 
-from dsgcli.backends.base import Backend, Style
-from dsgcli.backends.choice import pick_backend, problem_of
-from dsgcli.models.bound import BoundGenerator
+from dsgcli.inference.backend import pick_backend, problem_of
+from dsgcli.inference.base import Backend, ExtrinsicStyle
+from dsgcli.inference.encoder import FoldedEncoder
+from dsgcli.inference.generator import FoldedGenerator
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.models.encoder import Encoder
 from dsgcli.models.stylegan2 import GeneratorConfig
@@ -30,16 +31,13 @@ from dsgcli.types import StyleRef, StyleWeights
 
 CPU = torch.device("cpu")
 HERE = dict.fromkeys(("torch", "openvino", "compile"), CPU)
-HERE["cuda-graph"] = torch.device("cuda")
-QUICK = ("torch", "openvino", "cuda-graph")
+QUICK = ("torch", "openvino")
 """Backends that are ready in no time; compiling is tried once for each format."""
 
 
 def backend_of(name: str, dtype: torch.dtype = torch.float32, size_px: int | None = None):
     """The backend, or a skipped test where it cannot be used."""
     device = HERE[name]
-    if device.type == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU here")
     if problem := problem_of(name, device):
         pytest.skip(problem)
     return pick_backend(name, device, dtype, size_px)
@@ -67,7 +65,7 @@ def encoder() -> Encoder:
 
 def draw(backend: Backend, network: DualStyleGAN, ws, exstyle_ws, weights):
     device = HERE[backend.name]
-    style = Style(exstyle_ws=exstyle_ws.to(device), weights=weights)
+    style = ExtrinsicStyle(exstyle_ws=exstyle_ws.to(device), weights=weights)
     return backend.bind(network.to(device), style)(ws.to(device)).cpu()
 
 
@@ -143,21 +141,21 @@ def test_backend_follows_the_layout(name):
     assert distance(draw(backend_of(name), network, ws, exstyle_ws, weights), expected) < 1e-4
 
 
-def test_openvino_makes_one_network_for_all_styles_that_bend_the_same_rows(narrow):
+def test_openvino_makes_one_network_for_all_styles_with_residuals_at_the_same_rows(narrow):
     backend, made = backend_of("openvino"), []
     compiled = backend.engine._compiled
     backend.engine._compiled = lambda model: made.append(model) or compiled(model)
     ws, _ = codes(narrow)
     for weights in ("published", "between", "ones", "color"):
         draw(backend, narrow, ws, codes(narrow)[1], WEIGHTS[weights])
-    assert len(made) == 2  # "color" bends nothing
+    assert len(made) == 2  # "color" has no residuals
 
 
 def test_openvino_draws_each_picture_by_itself_to_the_bit(narrow):
     ws, exstyle_ws = codes(narrow)
-    style = Style(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"])
+    style = ExtrinsicStyle(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"])
     run = backend_of("openvino").bind(narrow, style)
-    numbers = run.steering(ws, run.style)
+    numbers = run.modulator(ws, run.style)
     assert run.run(numbers).equal(torch.cat([run.run(one[None]) for one in numbers]))
 
 
@@ -165,7 +163,7 @@ def test_openvino_draws_each_picture_by_itself_to_the_bit(narrow):
 def test_backend_does_not_share_weights(narrow, encoder, name):
     ws, exstyle_ws = codes(narrow)
     backend = backend_of(name)
-    run = backend.bind(narrow, Style(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"]))
+    run = backend.bind(narrow, ExtrinsicStyle(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"]))
     encode, faces = backend.bind_encoder(encoder), torch.rand(1, 3, 64, 64)
     before = run(ws), encode(faces)
     for network in (narrow, encoder):
@@ -243,7 +241,7 @@ def test_many_looks_share_one_network_and_draw_the_same(only_tiny_store):
     weights, face = StyleWeights.of(portraits.layout), torch.randn(1, rows, width)
     looks = [Look(exstyle=torch.randn(rows, width), weights=weights) for _ in range(12)]
     pictures = [portraits.draw_images(face, look) for look in looks]
-    folded = [isinstance(portraits.bound(look), BoundGenerator) for look in looks]
+    folded = [isinstance(portraits.bound(look), FoldedGenerator) for look in looks]
     assert folded == [True] * MOST_FOLDED + [False] * (12 - MOST_FOLDED)
     for look, picture in list(zip(looks, pictures, strict=True))[-2:]:
         alone = Portraits(portraits.generator).draw_images(face, look)
@@ -255,7 +253,7 @@ def test_backend_binds_for_one_picture_what_it_binds_for_many(narrow, name):
     ws, exstyle_ws = codes(narrow, 1)
     expected, device = narrow(ws, exstyle_ws, WEIGHTS["between"]), HERE[name]
     backend = backend_of(name)
-    style = Style(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"]).to(device)
+    style = ExtrinsicStyle(exstyle_ws=exstyle_ws, weights=WEIGHTS["between"]).to(device)
     run = backend.bind(narrow.to(device), style, once=True)
     assert distance(run(ws.to(device)).cpu(), expected) < 1e-4
 
@@ -282,6 +280,24 @@ def test_compiled_network_draws_what_the_module_draws(tiny_generator, tmp_path, 
 @pytest.mark.parametrize("rows", [None, 5, 2])
 def test_encoder_is_compiled_in_one_piece(encoder, rows):
     """What torch.compile reads of it, without the compiler that takes its time."""
-    bound, faces = encoder.bind(rows=rows), torch.rand(1, 3, 64, 64)
+    bound, faces = FoldedEncoder(encoder, rows=rows), torch.rand(1, 3, 64, 64)
     read = torch.compile(bound, backend="eager", fullgraph=True, dynamic=False)
     assert read(faces).equal(bound(faces))
+
+
+# ── on a GPU ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+def test_torch_on_a_gpu_draws_and_encodes_what_the_modules_do(narrow, encoder):
+    ws, exstyle_ws = codes(narrow)
+    faces = torch.rand(2, 3, 64, 64) * 2 - 1
+    expected, wanted = narrow(ws, exstyle_ws, WEIGHTS["between"]), encoder(faces)
+    gpu = torch.device("cuda")
+    backend = pick_backend("auto", gpu, torch.float32)
+    style = ExtrinsicStyle(exstyle_ws=exstyle_ws.to(gpu), weights=WEIGHTS["between"])
+    picture = backend.bind(narrow.to(gpu), style)(ws.to(gpu)).cpu()
+    assert distance(picture, expected) < 1e-2
+    found = backend.bind_encoder(encoder.to(gpu))(faces.to(gpu)).cpu()
+    assert F.cosine_similarity(found.flatten(1), wanted.flatten(1)).min() > 0.999

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dsgcli.backends.choice import problem_of
 from dsgcli.generate.codes import seeded_normal
+from dsgcli.inference.backend import problem_of
 from dsgcli.pipeline import load_pipeline
 from dsgcli.portraits import Look, Portraits, load_portraits, pick_weights
 from dsgcli.store import ModelStore

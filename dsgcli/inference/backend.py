@@ -1,13 +1,18 @@
-"""`--backend` -> what runs the networks.
+"""What runs the networks of one style: plain torch, OpenVINO, compiled code.
+
+An engine may take seconds or a minute to make a network ready, so it gets one that serves all
+styles of a model (`dynamic_style.py`); to bind a style is then a matter of a few numbers.
 
 `auto` takes what was the fastest of the exact forms where it was measured (docs/performance.md):
 
     CPU, bf16    OpenVINO, once the pictures to come repay the second that it takes to get ready
-    CPU, fp32    plain torch, whose convolutions save multiplications (models/winograd.py)
-    GPU          plain torch: CUDA graphs are there, and have yet to be measured
+    CPU, fp32    plain torch, whose convolutions save multiplications (winograd.py)
+    GPU          plain torch
     torch.compile is never taken: it needs a minute, and a compiler on the user's machine
 
 For a translator it is OpenVINO on every CPU, in either precision, once it is repaid.
+
+Shapes: B pictures, L rows of a code, D style width, S side, N modulation values a picture.
 """
 
 from __future__ import annotations
@@ -15,17 +20,143 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from dsgcli.backends.base import Backend, Run, SteeredBackend, Style, TorchBackend
 from dsgcli.errors import UsageError
-from dsgcli.models.dualstylegan import DualStyleGAN
+from dsgcli.inference.base import Backend, Engine, ExtrinsicStyle, Recent, Run
+from dsgcli.inference.dynamic_style import (
+    DynamicGenerator,
+    StyleModulation,
+    StyleModulator,
+    style_modulation,
+)
+from dsgcli.inference.encoder import FoldedEncoder
+from dsgcli.inference.generator import fold
+from dsgcli.inference.translator import FoldedTranslator, fold_translator
+from dsgcli.models.dualstylegan import DualStyleGAN, ModRes
 from dsgcli.models.encoder import Encoder
 from dsgcli.models.translator import Translator
 from dsgcli.runtime import BackendName
 from dsgcli.store.places import cache_folder
+
+MOST_NETWORKS = 3
+"""Networks that a backend keeps: one for each set of rows with residuals. A run has one."""
+
+
+class TorchBackend:
+    """Plain torch: always there, ready at once; styles are folded into weights.
+
+    Args:
+        dtype: of the feature maps.
+        size_px: side of the pictures; None is the model's own.
+    """
+
+    name = "torch"
+
+    def __init__(self, dtype: torch.dtype = torch.float32, size_px: int | None = None) -> None:
+        self.dtype, self.size_px = dtype, size_px
+        self._unfolded = DynamicStyleBackend(PlainEngine(dtype), size_px)
+
+    def bind(self, model: DualStyleGAN, style: ExtrinsicStyle | None, *, once: bool = False) -> Run:
+        if once:
+            return self._unfolded.bind(model, style)
+        effect = () if style is None else (style.exstyle_ws, style.weights)
+        return fold(model, *effect, dtype=self.dtype, size_px=self.size_px)
+
+    def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
+        return FoldedEncoder(encoder, self.dtype, rows)
+
+    def bind_translator(
+        self, translator: Translator, code: Tensor, weights: Sequence[float], *, once: bool = False
+    ) -> Run:
+        return fold_translator(translator, code, weights, self.dtype)
+
+    def expect(self, num_pictures: int) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class PlainEngine:
+    """Leaves networks as they are."""
+
+    dtype: torch.dtype
+    name: str = "torch"
+
+    def generator(self, network: DynamicGenerator) -> Run:
+        return network
+
+    def encoder(self, network: FoldedEncoder) -> Run:
+        return network
+
+    def translator(self, network: FoldedTranslator) -> Run:
+        return network
+
+
+class DynamicStyleBackend:
+    """Networks made ready by an engine: one for all styles with residuals at the same rows.
+
+    Args:
+        size_px: side of the pictures; None is the model's own.
+    """
+
+    def __init__(self, engine: Engine, size_px: int | None = None) -> None:
+        self.engine, self.size_px = engine, size_px
+        self._networks: Recent[tuple[DualStyleGAN, StyleModulator, Run]] = Recent(MOST_NETWORKS)
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def bind(self, model: DualStyleGAN, style: ExtrinsicStyle | None, *, once: bool = False) -> Run:
+        effect = StyleModulation()
+        if style is not None:
+            effect = style_modulation(model, style.exstyle_ws, style.weights)
+        rows = tuple(effect.residuals)
+        _, modulator, run = self._networks.get((id(model), rows), lambda: self._make(model, rows))
+        return DynamicStyle(modulator, effect, run)
+
+    def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
+        return self.engine.encoder(FoldedEncoder(encoder, self.engine.dtype, rows))
+
+    def bind_translator(
+        self, translator: Translator, code: Tensor, weights: Sequence[float], *, once: bool = False
+    ) -> Run:
+        network = fold_translator(translator, code, weights, self.engine.dtype)
+        return network if once or network.is_identity else self.engine.translator(network)
+
+    def expect(self, num_pictures: int) -> bool:
+        return False
+
+    @torch.no_grad()
+    def _make(
+        self, model: DualStyleGAN, rows: Sequence[int]
+    ) -> tuple[DualStyleGAN, StyleModulator, Run]:
+        """The model is kept with what was made of it, so that no other takes its id."""
+        residuals = {row: cast(ModRes, model.res[row]) for row in rows}
+        network = DynamicGenerator(
+            model.generator, residuals, dtype=self.engine.dtype, size_px=self.size_px
+        ).eval()
+        modulator = StyleModulator(model.generator, rows, size_px=self.size_px)
+        return model, modulator, self.engine.generator(network)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DynamicStyle:
+    """One style of a network that serves all."""
+
+    modulator: StyleModulator
+    style: StyleModulation
+    run: Run
+
+    def __call__(self, ws: Tensor) -> Tensor:
+        """ws (B, L, D) -> (B, 3, S, S)."""
+        return self.run(self.modulator(ws, self.style))
+
+
+# ── the choice of --backend ───────────────────────────────────────────────────────────────────────
 
 PICTURES_TO_REPAY_GENERATOR = 16
 PICTURES_TO_REPAY_ENCODER = 32
@@ -37,20 +168,20 @@ crop of 256 px."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BackendChoice:
     """The choice of `auto` on this machine, for a long run."""
 
     name: BackendName
     reason: str
 
 
-def choose_for_translator(device: torch.device) -> Choice:
+def choose_for_translator(device: torch.device) -> BackendChoice:
     """The choice of `auto` for long runs of a translator on this device."""
     if device.type != "cpu":
-        return Choice("torch", "plain torch; CUDA graphs have yet to be measured")
+        return BackendChoice("torch", "plain torch runs on every device")
     if openvino_version() is None:
-        return Choice("torch", "OpenVINO is not installed (pip install 'dsgcli[openvino]')")
-    return Choice("openvino", "OpenVINO is the fastest, where a run is long")
+        return BackendChoice("torch", "OpenVINO is not installed (pip install 'dsgcli[openvino]')")
+    return BackendChoice("openvino", "OpenVINO is the fastest, where a run is long")
 
 
 def openvino_version() -> str | None:
@@ -61,15 +192,15 @@ def openvino_version() -> str | None:
         return None
 
 
-def choose(device: torch.device, dtype: torch.dtype) -> Choice:
+def choose(device: torch.device, dtype: torch.dtype) -> BackendChoice:
     """The choice of `auto` for long runs on this device."""
     if device.type != "cpu":
-        return Choice("torch", "plain torch; CUDA graphs have yet to be measured")
+        return BackendChoice("torch", "plain torch runs on every device")
     if dtype != torch.bfloat16:
-        return Choice("torch", "plain torch is the fastest in float32")
+        return BackendChoice("torch", "plain torch is the fastest in float32")
     if openvino_version() is None:
-        return Choice("torch", "OpenVINO is not installed (pip install 'dsgcli[openvino]')")
-    return Choice("openvino", "OpenVINO is the fastest in bfloat16, where a run is long")
+        return BackendChoice("torch", "OpenVINO is not installed (pip install 'dsgcli[openvino]')")
+    return BackendChoice("openvino", "OpenVINO is the fastest in bfloat16, where a run is long")
 
 
 def problem_of(name: BackendName, device: torch.device) -> str | None:
@@ -82,10 +213,8 @@ def problem_of(name: BackendName, device: torch.device) -> str | None:
                 "--backend openvino needs a package that is not installed; "
                 "pip install 'dsgcli[openvino]', or use --backend auto"
             )
-    if name == "cuda-graph" and device.type != "cuda":
-        return f"--backend cuda-graph needs an NVIDIA GPU, and the device is {device}; use auto"
     if name == "compile":
-        from dsgcli.backends.compiled import find_compiler, has_triton
+        from dsgcli.inference.compiled import find_compiler, has_triton
 
         if device.type == "cuda" and not has_triton():
             return "--backend compile needs Triton on a GPU; pip install triton, or use auto"
@@ -131,7 +260,7 @@ class AutoBackend:
     def name(self) -> str:
         return self._for(PICTURES_TO_REPAY_GENERATOR).name
 
-    def bind(self, model: DualStyleGAN, style: Style | None, *, once: bool = False) -> Run:
+    def bind(self, model: DualStyleGAN, style: ExtrinsicStyle | None, *, once: bool = False) -> Run:
         return self._for(PICTURES_TO_REPAY_GENERATOR).bind(model, style, once=once)
 
     def bind_encoder(self, encoder: Encoder, rows: int | None = None) -> Run:
@@ -189,26 +318,16 @@ def pick_translator_backend(name: BackendName, device: torch.device, dtype: torc
 # ── one maker each ───────────────────────────────────────────────────────────────────────────────
 
 
-def _torch(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
-    return TorchBackend(dtype, size_px)
-
-
 def _compile(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
-    from dsgcli.backends.compiled import CompileEngine
+    from dsgcli.inference.compiled import CompileEngine
 
-    return SteeredBackend(CompileEngine(dtype, device, cache_folder() / "compiled"), size_px)
+    return DynamicStyleBackend(CompileEngine(dtype, device, cache_folder() / "compiled"), size_px)
 
 
 def _openvino(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
-    from dsgcli.backends.openvino_engine import OpenVinoEngine
+    from dsgcli.inference.openvino_engine import OpenVinoEngine
 
-    return SteeredBackend(OpenVinoEngine(dtype), size_px)
-
-
-def _cuda_graph(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
-    from dsgcli.backends.cuda_graph import CudaGraphEngine
-
-    return SteeredBackend(CudaGraphEngine(dtype), size_px)
+    return DynamicStyleBackend(OpenVinoEngine(dtype), size_px)
 
 
 def _auto(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Backend:
@@ -221,8 +340,7 @@ def _auto(device: torch.device, dtype: torch.dtype, size_px: int | None) -> Back
 
 _MAKERS: dict[str, Callable[[torch.device, torch.dtype, int | None], Backend]] = {
     "auto": _auto,
-    "torch": _torch,
+    "torch": lambda device, dtype, size_px: TorchBackend(dtype, size_px),
     "compile": _compile,
     "openvino": _openvino,
-    "cuda-graph": _cuda_graph,
 }

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from dsgcli.backends.base import Run
-from dsgcli.backends.batches import BySide, BySize, one_by_one
+from dsgcli.inference.base import BySide, BySize, Run, one_by_one
 
 if TYPE_CHECKING:
+    from dsgcli.inference.dynamic_style import DynamicGenerator
+    from dsgcli.inference.encoder import FoldedEncoder
     from dsgcli.inference.translator import FoldedTranslator
-    from dsgcli.models.bound_encoder import BoundEncoder
-    from dsgcli.models.steered import SteeredGenerator
 
 COMPILERS = ("cl",) if os.name == "nt" else ("g++", "clang++", "c++")
 ENV_CACHE = "TORCHINDUCTOR_CACHE_DIR"
@@ -55,10 +54,10 @@ class CompileEngine:
         if cache is not None:
             os.environ.setdefault(ENV_CACHE, str(cache))
 
-    def generator(self, network: SteeredGenerator) -> Run:
+    def generator(self, network: DynamicGenerator) -> Run:
         return self._compiled(network)
 
-    def encoder(self, network: BoundEncoder) -> Run:
+    def encoder(self, network: FoldedEncoder) -> Run:
         return self._compiled(network)
 
     def translator(self, network: FoldedTranslator) -> Run:
