@@ -56,7 +56,7 @@ CROP_MEANS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What to export; the names are those of the flags."""
+    """Choices of the export; the names are those of the flags."""
 
     structure: float | None = None
     color: float | None = None
@@ -80,7 +80,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCard:
-    """What is known of an exported file; written beside it as JSON."""
+    """Facts about an exported file; written beside it as JSON."""
 
     style: str
     exemplars: tuple[str, ...]

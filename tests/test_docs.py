@@ -308,3 +308,55 @@ def test_every_known_bug_of_the_original_has_its_row():
     page = (DOCS / "differences.md").read_text("utf-8")
     rows = [int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
     assert rows == list(range(1, 24))
+
+
+# ── plain English ────────────────────────────────────────────────────────────────────────────────
+
+TURNS = {
+    "a person without a name": r"\b(some|any|no)body\b|\bwhoever\b|\bwhomever\b",
+    "a private idiom": r"\bat hand\b|\bin the making\b|\blags? by\b|\bin vain\b",
+    "going on": r"\b(go|goes|going|gone|went) on with\b|\bcomes? along\b",
+    "telling": r"\b(is|are|was|were|be|as|unless) (told|said)\b|\bsays otherwise\b|\bsay with\b",
+    "a place without a name": r"\b(is|are|was|were) (not )?here already\b|\bthere already\b",
+    "having": r"\bcan(not)? be had\b|\bstands? in (the|its) way\b",
+    "yours": r"\b(picture|photograph|exemplar|style|one)s? of (yours|one's own)\b",
+    "a chain of what": r"\bthe same without `?--|\bthe pull\b|\banew\b",
+}
+"""Turns that readers whose first language is not English stumble over, by kind."""
+STARTS = re.compile(r"(Of|What|Who|Whose|Whom|As|The same|Whether it)\b")
+"""Beginnings of docstrings that need the line above to be understood."""
+
+
+def strings() -> list[tuple[str, str]]:
+    """Each string of the package, docstrings, messages and help, with its place."""
+    return [
+        (f"{path.relative_to(ROOT).as_posix()}:{node.lineno}", node.value)
+        for path in sorted((ROOT / "dsgcli").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
+    ]
+
+
+def test_texts_have_no_private_turns():
+    """Who does what, in plain words."""
+    pages = [page for page in PAGES if page.name not in ("CHANGELOG.md", "CONTRIBUTING.md")]
+    texts = [(page.relative_to(ROOT).as_posix(), page.read_text("utf-8")) for page in pages]
+    bad = [
+        f"{place}: {kind}: {' '.join(text[max(0, m.start() - 30) : m.end() + 30].split())}"
+        for place, text in [*texts, *strings()]
+        for kind, turn in TURNS.items()
+        for m in re.finditer(turn, text, re.IGNORECASE)
+    ]
+    assert not bad, "\n".join(bad)
+
+
+def test_docstrings_stand_alone():
+    """A docstring names its subject: it is also read in a tooltip, without the line above it."""
+    bad = [
+        f"{path.relative_to(ROOT).as_posix()}:{node.lineno}: {node.value.value.splitlines()[0]}"
+        for path in sorted((ROOT / "dsgcli").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isinstance(node.value.value, str) and STARTS.match(node.value.value)
+    ]
+    assert not bad, "\n".join(bad)

@@ -126,7 +126,8 @@ def piped(sources: list[str], output: Path | None) -> Iterator[tuple[list[str], 
 def _parts(
     summary: Summary, *, chosen: bool = True, told: bool = False, verbose: bool = False
 ) -> list[Table | str]:
-    """What was written, then some lines about the whole: a screen of both, however many files.
+    """Tables of the written files, then some lines about the run: a screen of both, however many
+    files.
 
     Args:
         chosen: whether the style was named; else others are pointed to.

@@ -22,7 +22,7 @@ Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What is tried."""
+    """Flags for the styles to try."""
 
     style: Annotated[
         list[str] | None,

@@ -291,7 +291,7 @@ class Tracker:
 
     @property
     def num_tracks(self) -> int:
-        """How many faces were told apart so far; they are numbered from 0."""
+        """Number of different faces so far; they are numbered from 0."""
         return self._next_number
 
     @property

@@ -67,7 +67,7 @@ class StyleTrial:
 
     name: str
     references: list[str] = field(default_factory=list)
-    """What `--style` takes, such as `noir:3`, one for each picture."""
+    """Values for `--style`, such as `noir:3`, one for each picture."""
     pictures: list[Pixels] = field(default_factory=list)
 
 
@@ -103,7 +103,7 @@ def try_styles(options: TryOptions, progress: Progress = SILENT) -> dict[str, An
 
 
 def free_page(path: Path, *, overwrite: bool) -> Path:
-    """The path of a page; where one of `dsg try` is there already, a numbered neighbor."""
+    """The path of a page; where `dsg try` has written one before, a numbered neighbor."""
     if overwrite or not path.is_file() or GENERATOR.encode() not in path.read_bytes()[:400]:
         return path
     number = 2

@@ -1,4 +1,4 @@
-"""What runs the networks of one style: plain torch, OpenVINO, compiled code.
+"""Backends for the networks of one style: plain torch, OpenVINO, compiled code.
 
 An engine may take seconds or a minute to make a network ready, so it gets one that serves all
 styles of a model (`dynamic_style.py`); to bind a style is then a matter of a few numbers.

@@ -1,4 +1,4 @@
-"""What networks look like when they are ready to run, and what makes them so.
+"""Interfaces of networks that are ready to run, and of the engines that prepare them.
 
     Backend   binds a generator to a style, an encoder, a translator: functions of tensors come out
     Engine    makes one fixed network fast, however slowly

@@ -36,7 +36,7 @@ from dsgcli.types import LatentLayout
 
 @dataclass(frozen=True, slots=True)
 class StyleModulation:
-    """What an exemplar and weights change in a generator, before a face is known."""
+    """Effect of an exemplar and weights on a generator, before a face is known."""
 
     residuals: Mapping[int, Tensor] = field(default_factory=dict)
     """Values (1, 4C + 1) of a row's residual block, in the order of `DynamicResidual.forward`; rows
@@ -120,7 +120,7 @@ def _name(step: Step) -> str:
 def style_modulation(
     network: DualStyleGAN, exstyle_ws: Tensor, weights: Weights | None = None
 ) -> StyleModulation:
-    """What an exemplar (B, D) or (B, L, D) in W or W+ changes, for `StyleModulator`."""
+    """Effect of an exemplar (B, D) or (B, L, D) in W or W+, for `StyleModulator`."""
     by_row = [float(weight) for weight in weights_by_row(weights, network.layout)]
     structure = network.structure_codes(exstyle_ws)  # (B, L_structure, D)
     residuals, codes = {}, {}

@@ -7,7 +7,7 @@
                      (these three are all of Pillow)
     video_reader.py  decode, make timestamps usable, deinterlace (from here on: PyAV)
     video_writer.py  encoders, the muxer, GIF
-    remux.py         sound, subtitles, chapters and metadata of a video, copied or encoded anew
+    remux.py         sound, subtitles, chapters and metadata of a video, copied or encoded again
     color.py         YUV, HDR and wide gamuts to sRGB, and back
     segments.py      videos in parts, for runs that resume
     files.py         outputs that appear whole or not at all, locks

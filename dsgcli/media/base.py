@@ -68,7 +68,7 @@ class ColorFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoData:
-    """What a photograph says about itself, ready to be written into its drawing."""
+    """Metadata of a photograph, ready to be written into its drawing."""
 
     exif: bytes = b""
     """When, where and with what it was taken; without its orientation, which frames have had
@@ -81,7 +81,7 @@ class PhotoData:
 
 @dataclass(slots=True, kw_only=True)
 class SourceInfo:
-    """What is known of a source. `warnings` and `truncated` are complete after the last frame."""
+    """Facts about a source. `warnings` and `truncated` are complete after the last frame."""
 
     kind: Kind
     size_px: tuple[int, int]

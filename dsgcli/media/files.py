@@ -102,9 +102,9 @@ def no_empty_folders(outputs: Iterable[Path]) -> Iterator[None]:
 
 
 def place_of(path: Path) -> str:
-    """What tells two files apart. On a file system that ignores case, `A.png` and `a.png` are one
-    file, and so are the two ways to write an accent. A link that leads back to itself is a file of
-    its own, which cannot be written."""
+    """Key by which two files are compared. On a file system that ignores case, `A.png` and `a.png`
+    are one file, and so are the two ways to write an accent. A link that leads back to itself is a
+    file of its own, which cannot be written."""
     try:
         whole = path.resolve()
     except (RuntimeError, OSError):
@@ -136,7 +136,7 @@ def cut_name(name: str, max_bytes: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The same with what is no UTF-8 in a path escaped (`caf\\xe9.jpg`), as text has to be."""
+    """Escape bytes of a path that are no UTF-8 (`caf\\xe9.jpg`), so that it can be printed."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -145,7 +145,7 @@ def printable(text: str) -> str:
 
 
 def reason(error: OSError) -> str:
-    """What the operating system says, in its words: 'No space left on device'."""
+    """The operating system's own message: 'No space left on device'."""
     if error.errno:
         return os.strerror(error.errno)
     return error.strerror or str(error)
@@ -153,7 +153,7 @@ def reason(error: OSError) -> str:
 
 @contextlib.contextmanager
 def files_refused() -> Iterator[None]:
-    """What the operating system refuses for a file, as an error for the user.
+    """Turn errors of the operating system about a file into errors for the user.
 
     Raises:
         MediaError: with the file that it names.

@@ -36,10 +36,10 @@ FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF"),
     *("JPEG2000", "PCX", "QOI", "SGI", "PSD", "DDS"),
 )
-"""What Pillow may try; the rest of its plugins are obscure, run other programs, or are videos."""
+"""Formats that Pillow may try; its other plugins are rare, run other programs, or are videos."""
 
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
-"""What the first box of a HEIC file says it is compatible with (ISO/IEC 23008-12, annex B)."""
+"""Brands in the first box of a HEIC file (ISO/IEC 23008-12, annex B)."""
 UNREAD = {
     b"\xff\x0a": "JPEG XL picture",
     b"\0\0\0\x0cJXL ": "JPEG XL picture",
@@ -100,7 +100,7 @@ BROKEN = (
     OverflowError,
     AttributeError,
 )
-"""What Pillow's decoders raise on damaged files."""
+"""Exceptions of Pillow's decoders on damaged files."""
 _SRGB = ImageCms.createProfile("sRGB")
 _LAB = ImageCms.createProfile("LAB")
 _TEXT_KEY = "dsg"
@@ -241,7 +241,7 @@ def _lasting_exif(image: Image.Image) -> bytes:
 
 
 def without_location(photo: PhotoData) -> PhotoData:
-    """The same without GPS; XMP and IPTC, which may name places in any words, go as a whole."""
+    """Remove GPS data; XMP and IPTC, which may name places in any words, are removed completely."""
     if not photo.exif:
         return PhotoData()
     exif = Image.Exif()
@@ -277,7 +277,7 @@ def read_own_text(path: Path) -> bytes | str:
 
 
 def _last_comment(path: Path) -> bytes:
-    """Of a GIF: the text of a comment block at the very end, in parts of up to 255 bytes."""
+    """Text of a comment block at the very end of a GIF, in parts of up to 255 bytes."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _MAX_COMMENT_BYTES))
         tail = file.read()

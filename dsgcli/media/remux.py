@@ -238,8 +238,8 @@ def names_place(key: str) -> bool:
 
 
 def pick_layout(encoder: str, wanted: av.AudioLayout, rate: int) -> av.AudioLayout:
-    """The speakers for sound that is encoded anew: those of the source, else another arrangement of
-    as many, else 5.1 or stereo."""
+    """The speakers for sound that is encoded again: those of the source, else another arrangement
+    of as many, else 5.1 or stereo."""
     alike = SPEAKERS.get(wanted.nb_channels, ())
     fewer = ("5.1", "stereo") if wanted.nb_channels > 5 else ("stereo",)
     for name in (wanted.name, *alike, *fewer):
@@ -310,7 +310,7 @@ class Track:
 
 
 class CannotCopyError(Exception):
-    """A stream that has to be encoded anew: what it holds changes, or the muxer refuses it."""
+    """A stream that has to be encoded again: what it holds changes, or the muxer refuses it."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"stream {index} cannot be copied")
@@ -413,7 +413,7 @@ class CopiedTrack(Track):
 
 
 class EncodedAudio(Track):
-    """Sound, decoded and encoded anew, whose layout and rate may change in the middle."""
+    """Sound, decoded and encoded again, whose layout and rate may change in the middle."""
 
     stream: AudioStream
     target: AudioStream

@@ -1,6 +1,6 @@
 """Videos in parts, so that an interrupted run can go on: frames -> segments -> one video.
 
-A segment holds the encoded packets of some frames, from a key frame on (the encoder begins anew
+A segment holds the encoded packets of some frames, from a key frame on (the encoder starts again
 with every segment), exactly as they left the encoder. `join_segments` writes them into the final
 container one after the other, with the sound of the source: no frame is encoded twice, so a run
 that was interrupted gives the same video, bit for bit, as one that was not, as long as both cut at
@@ -74,12 +74,12 @@ LOSSLESS = "ffv1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentHead:
-    """What a segment says of itself before its packets."""
+    """Header of a segment, before its packets."""
 
     spec: EncoderSpec
     alpha: bool
     extradata: bytes
-    """What a decoder needs before the first packet."""
+    """Extra data that a decoder needs before the first packet."""
 
     def as_bytes(self) -> bytes:
         fields = {"spec": self.spec.as_json(), "alpha": self.alpha}
@@ -124,7 +124,9 @@ def join_segments(
     head = heads[0]
     for path, other in zip(segments, heads, strict=True):
         if other != head:
-            raise SinkError(f"{path} was made with other settings; delete the segments, start anew")
+            raise SinkError(
+                f"{path} was made with other settings; delete the segments, start again"
+            )
     if target.suffix.lower() not in CONTAINERS or target.is_dir():
         return _write_anew(segments, head, target, options, source)
     check_output(target, overwrite=options.overwrite)
@@ -145,7 +147,7 @@ def _join(
     source: SourceInfo | None,
     encode: Collection[int],
 ) -> list[str]:
-    """`join_segments`, encoding these streams of the source anew.
+    """`join_segments`, encoding these streams of the source again.
 
     Raises:
         CannotCopyError: another one has to be.

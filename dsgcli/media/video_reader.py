@@ -36,7 +36,7 @@ from dsgcli.types import Frame
 MAX_DAMAGED_IN_A_ROW = 250
 """Packets that may fail to decode one after the other: ten seconds at 25 frames a second. Scratches
 and lost network packets are far shorter; what lasts longer is a file of which nothing good follows,
-and a video that stands still for minutes helps nobody."""
+and a video that stands still for minutes helps no one."""
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these ignore the alpha that WebM keeps beside the picture."""
@@ -44,11 +44,11 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 MAX_REORDER = 16
 """Frames by which decoding and showing may differ in order: the most that H.264 and H.265 allow."""
 MAX_RATE = 1000
-"""What a header says above this is a clock, not a frame rate."""
+"""A rate in a header above this is a clock, not a frame rate."""
 MAX_ASPECT = 8
 """Sample aspect ratios beyond this are nonsense in the header."""
 TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
-"""What FFmpeg makes of text files: pictures of letters."""
+"""FFmpeg's formats for text files, which it shows as pictures of letters."""
 PICTURE_BRANDS = ("heic", "heix", "hevc", "mif1", "msf1", "avif", "avis")
 
 USUAL_RATE = Fraction(25)
@@ -82,7 +82,7 @@ nominal rate, so that memory stays bounded."""
 
 @dataclass(slots=True)
 class Damage:
-    """What went wrong while decoding."""
+    """Errors while decoding."""
 
     packets: int = 0
     """Packets that did not decode; their frames are missing."""
@@ -141,7 +141,7 @@ def stamp_of(frame: VideoFrame, time_base: Fraction) -> Fraction | None:
 
 
 def _in_display_order(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """The same frames, with the stamps that they have among them given out in rising order."""
+    """Yield the frames with their time stamps in rising order."""
     waiting: deque[VideoFrame] = deque()
     stamps: list[int] = []
 
@@ -213,7 +213,7 @@ class Decoder:
 
     @property
     def decoded_aspect(self) -> Fraction | None:
-        """The same for the pictures that are decoded now; recordings may change it."""
+        """Aspect of the pixels that are decoded now; recordings may change it."""
         return self._context.sample_aspect_ratio or None
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -595,7 +595,7 @@ class _Holes:
     """Watches for frames that are missing in the middle of a video whose frames come evenly.
 
     A file that lost a piece may decode without an error: the frames of that piece are just not
-    there. Videos whose frames come unevenly have gaps by nature, and nothing is said of those.
+    there. Videos whose frames come unevenly have gaps by nature, without a note.
     """
 
     def __init__(self) -> None:

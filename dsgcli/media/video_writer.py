@@ -66,7 +66,7 @@ ENCODERS = {
     "av1": "libsvtav1",
     "prores": "prores_ks",
 }
-"""What people call a codec -> the encoder that is used for it."""
+"""Common name of a codec -> name of its encoder."""
 
 REPEATABLE = {"x264-params": "cpu-independent=1"}
 """Without it, x264's AVX-512 code gives another bitstream in some runs (measured: 5 kinds in 120
@@ -101,11 +101,11 @@ USUAL_CS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
-    """All that an encoder is told; equal specs make packets that can be joined."""
+    """All settings of an encoder; equal specs make packets that can be joined."""
 
     codec: str
     size_px: tuple[int, int]
-    """Of the stored picture: even where the codec wants it."""
+    """Size of the stored picture: even, if the codec needs it."""
     pix_fmt: str
     options: dict[str, str]
     time_base: Fraction
@@ -308,7 +308,7 @@ class FrameEncoder:
         yield from self._timed(self._context.encode(picture))
 
     def flush(self) -> Iterator[Packet[VideoStream]]:
-        """What the encoder held back.
+        """Packets that the encoder still holds.
 
         Containers take the end of the film from the packet that comes last, which may be shown
         before others: it is given the duration of the frame that is shown last.
@@ -454,7 +454,7 @@ class VideoSink(FrameSink):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What PyAV and the disk raise while a file is written, as errors for the user."""
+    """Turn errors of PyAV and of the disk while writing into errors for the user."""
     try:
         yield
     except MediaError:
@@ -467,7 +467,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _copying(path: Path) -> Iterator[None]:
-    """What has been written cannot be encoded anew here; `join_segments` begins once more."""
+    """Packets that are written cannot be encoded again here; `join_segments` starts again."""
     try:
         yield
     except CannotCopyError as error:

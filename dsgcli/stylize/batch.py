@@ -48,7 +48,7 @@ def draw_jobs(
 
 
 def run_job(job: Job, studio: Studio, progress: Progress = SILENT) -> FileResult:
-    """One input, unless what is wanted of it is there already.
+    """Draw one input, unless its outputs are up to date.
 
     Raises:
         OutputBusyError: another run is writing an output.

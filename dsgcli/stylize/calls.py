@@ -55,7 +55,7 @@ def stylize(
         inputs: one, or several.
         output: a file for one output, a folder for several; None writes beside each input.
         style: `NAME`, `NAME:EXEMPLAR`, or several of them: each makes an output of its own.
-        progress: who is told how far the work is.
+        progress: receives reports on the work.
         choices: any other field of `StylizeOptions`.
 
     Returns:

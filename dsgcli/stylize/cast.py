@@ -1,4 +1,5 @@
-"""Who is drawn how: style references -> networks and looks, all of them found before work starts.
+"""Map faces to styles: style references -> networks and looks, all of them found before work
+starts.
 
 One output a style. Every output draws all faces in its style, except those that `--face-style`
 gives another one. Networks are loaded once however many outputs and faces use them, and a face is
@@ -53,7 +54,7 @@ class Cast:
     label: str
     """For file names: `arcane-Jinx_02`."""
     role: Role
-    """Of every face that has none of its own."""
+    """Style of every face that has none of its own."""
     own: Mapping[int, Role] = field(default_factory=dict)
     """By the number of the face."""
 
@@ -114,7 +115,7 @@ class Wardrobe:
         return style
 
     def _share_encoder(self, loaded: Portraits) -> None:
-        """Take the encoder of a style that is there already, if it is the same network: a face is
+        """Share the encoder of a loaded style, if it is the same network: a face is
         then encoded once for both."""
         for other in self._portraits.values():
             if isinstance(other, Portraits) and _same_weights(loaded.encoder, other.encoder):

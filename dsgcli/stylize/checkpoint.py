@@ -2,7 +2,7 @@
 
 Beside each output lies, until it is finished, a folder `.NAME.dsg-parts` with
 
-    job.json          what is being made: input, settings, segment length; another job starts anew
+    job.json          what is being made: input, settings, segment length; another job starts again
     00012.0.seg       the encoded frames of segment 12 of output 0 (media/segments.py)
     00012.state       what the loop knew where segment 12 begins: tracks, and the last moments of
                       faces and codes, so that the run goes on as if it had never stopped
@@ -52,7 +52,7 @@ class ResumePoint:
 
     segment: int = 0
     memory: Memory | None = None
-    """What the loop knew there; None at the beginning."""
+    """State of the loop at that segment; None at the beginning."""
 
     @property
     def frame(self) -> int:
@@ -230,7 +230,7 @@ def write_memory(path: Path, memory: Memory) -> None:
 
 
 def read_memory(path: Path) -> Memory:
-    """What `write_memory` wrote.
+    """Read the file of `write_memory`.
 
     Raises:
         SinkError: the file is damaged.

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 MANY_FILES = 32
 """So many, and `auto` starts processes at once: they pay however small the networks are."""
 WORTH_S = 8.0
-"""Of fewer, work that must be left for `auto` to start processes: they take three seconds to be
-ready, in which this one goes on."""
+"""Work that must be left, of fewer files, for `auto` to start processes: they take three seconds to
+be ready, in which this one goes on."""
 TRIED = 2
 """Inputs that `auto` draws itself first: the first one is slow, the next says how fast it goes."""
 USUAL_BYTES = 2_500_000_000
-"""What a process is taken to hold, before one has been measured: a 1024 px style does."""
+"""Assumed memory of a process before one has been measured: that of a 1024 px style."""
 SHARE_OF_MEMORY = 0.8
-"""Of what is free now; the rest is for the files that are read and written."""
+"""Share of the free memory to use; the rest is for the files that are read and written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,8 @@ def _start(crowd: Crowd, options: StylizeOptions, pictures: int) -> Called:
 
 
 def draw_all(jobs: Sequence[Job], desk: Desk, progress: Progress) -> tuple[list[FileResult], str]:
-    """What became of each input, and who did it, in words; "" for this process alone.
+    """Draw all inputs; returns the result of each, and a text about the workers, "" for this
+    process alone.
 
     Raises:
         DsgError: as `batch.draw_jobs` and `spread`; or workers that cannot be reached.

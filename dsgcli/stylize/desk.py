@@ -1,4 +1,4 @@
-"""What the process that a run begins in has at hand.
+"""The process in which a run begins.
 
 It finds the inputs, plans the outputs and hands out the work. Where other processes draw, they say
 what it needs to know (`Ready`), and it loads no networks, nor the libraries that run them; where it
@@ -32,7 +32,7 @@ class Called:
 
     workers: Processes
     answers: Sequence[Future[Ready | None]]
-    """Of each, once it has loaded what it needs."""
+    """Answer of each worker, once it has loaded its models."""
 
     @property
     def are_ready(self) -> bool:
@@ -69,7 +69,7 @@ class Desk:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of the casts, once somebody has loaded them.
+        """Labels of the styles, once a worker has loaded them.
 
         Raises:
             UsageError, ModelError: they cannot be.
@@ -83,7 +83,7 @@ class Desk:
 
     @cached_property
     def _ready(self) -> Ready:
-        """What the first helper says; what is wrong with the models is found out, and raised, by
+        """Answer of the first helper; problems of the models are found, and raised, by
         trying it here."""
         for answer in as_completed(self.helpers.answers if self.helpers else ()):
             if answer.exception() is None and (ready := answer.result()) is not None:

@@ -40,9 +40,9 @@ class SegmentWork:
     graded: range
     drawn: range
     times: Sequence[Fraction]
-    """Of the frames to read, exactly."""
+    """Exact times of the frames to read."""
     memory: Memory
-    """What was known where it begins, but for the recent shots."""
+    """State of the loop at its beginning, without the recent frames."""
     state: bool = True
     """Write the state where it begins, too."""
     faces: int = 0

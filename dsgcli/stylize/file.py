@@ -203,7 +203,7 @@ def nothing_drawn(result: FileResult, studio: Studio) -> NoFaceError:
 
 
 def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str:
-    """What to say after Ctrl-C: the same command goes on from this frame."""
+    """The message after Ctrl-C: the same command continues from this frame."""
     stopped = f"stopped after {result.frames} frames of {result.source}"
     if frame == 0:
         return f"{stopped}, nothing saved yet; the same command starts again"
@@ -213,7 +213,7 @@ def how_to_go_on(result: FileResult, frame: int, options: StylizeOptions) -> str
 
 @dataclass(slots=True)
 class _Video:
-    """A video in the making: its segments, and what the next one has to remember."""
+    """A video that is being drawn: its segments, and what the next one has to remember."""
 
     job: Job
     source: FrameSource
@@ -321,7 +321,7 @@ class _Video:
         return_freed_memory()
 
     def _stop(self) -> None:
-        """Drop the segment in the making."""
+        """Drop the unfinished segment."""
         for sink in self.sinks:
             abort_quietly(sink)
         self.sinks = []

@@ -72,7 +72,7 @@ class Crew:
     """Reach of the smoothing to both sides, in seconds; 0 for stills."""
     refine_steps: int = 0
     perceptual: PictureLoss | None = None
-    """For refining, where its weights are at hand."""
+    """For refining, if its weights are installed."""
     aligned: bool = False
     """Frames are FFHQ crops themselves: nothing is looked for."""
     one_side: float | None = None
@@ -137,7 +137,7 @@ class Crew:
             yield shot
 
     def watcher(self) -> Watcher:
-        """Who follows the faces of this source."""
+        """Make the tracker of the faces of this source."""
         return Watcher(
             self.options,
             aligned=self.aligned,
@@ -298,7 +298,7 @@ class Crew:
     def grade(
         self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]
     ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
-        """The same, each shot with what is to be done to the colors of its frame."""
+        """Yield the frames, each with the grade of its colors."""
         fitted = self._fitted(drawn) if self.grades else drawn
         return graded_shots(fitted, seconds=self.grade_s)
 

@@ -34,7 +34,7 @@ VIDEO_SUFFIXES = frozenset(
 """Endings that a folder is searched for; a file named outright may have any."""
 
 MANY_FRAMES = 1000
-"""What any video counts as, so that every stretch of it is drawn alike, by whomever."""
+"""Number of frames that any video counts as, so that every worker draws its part alike."""
 
 _PATTERN_FIELDS = frozenset({"stem", "style", "ext", "index", "parent"})
 
@@ -158,7 +158,7 @@ WRITABLE_AS = {
 }
 """Endings that can be written as they are, by what is inside; others become the first."""
 TRANSPARENT = {".jpg": ".png", ".jpeg": ".png", ".mp4": ".webm", ".m4v": ".webm", ".mkv": ".webm"}
-"""What takes the place of endings that hold no transparency."""
+"""Endings that replace those without transparency."""
 
 
 def plan_jobs(
@@ -234,7 +234,8 @@ def _ending(source: Source, preview: bool, alpha: bool) -> str:
 
 
 def _kind(path: Path) -> Literal["picture", "animation", "video"]:
-    """What is inside a file, whatever its ending says; by its ending if it cannot be read."""
+    """Recognize the content of a file, whatever its ending is; by its ending if it cannot be
+    read."""
     if is_sequence(path):
         return "video"
     try:
@@ -292,7 +293,7 @@ def _check_name(name: str, pattern: str) -> None:
 
 
 def parts_folder(output: Path) -> Path:
-    """Where the parts of a video in the making lie: beside its first output."""
+    """Folder for the parts of an unfinished video: beside its first output."""
     ending = ".dsg-parts"
     return output.with_name(f".{cut_name(output.name, MAX_NAME_BYTES - len(ending) - 1)}{ending}")
 

@@ -59,7 +59,7 @@ def needed_files(store: ModelStore, options: StylizeOptions) -> list[LentFile]:
 
 
 def _optional(store: ModelStore) -> dict[str, Path]:
-    """What refining uses if it is there."""
+    """Models that refining uses, if they are installed."""
     found = {}
     for kind in ("lpips", "vgg16"):
         try:
@@ -87,7 +87,7 @@ def bundle_folder(bundle: str) -> Path:
 
 
 def gather_models(bundle: str, files: Sequence[LentFile]) -> list[str]:
-    """Link what is here already; the places of what is missing."""
+    """Link existing files; the places of what is missing."""
     folder, missing = bundle_folder(bundle), []
     for file in files:
         target = folder / file.place

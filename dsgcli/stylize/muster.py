@@ -138,7 +138,7 @@ def _told(
     problem: Callable[[R], str],
     trying: str = "cannot report its files",
 ) -> dict[str, str]:
-    """What is wrong with each worker, by its answer; nothing for those that are well."""
+    """Problem of each worker, from its answer; workers without one are left out."""
     told = {}
     for worker, answer in answers.items():
         if isinstance(answer, Refusal):

@@ -1,4 +1,4 @@
-"""What `dsg stylize` was asked to do: one frozen value, checked before any work starts."""
+"""Options of `dsg stylize`: one frozen value, checked before any work starts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class StylizeOptions:
     face_style: tuple[str, ...] = ()
     """`NUMBER=STYLE` for single faces."""
     mask: MaskKind = "auto"
-    """What of the portrait replaces the frame."""
+    """Part of the portrait that replaces the frame."""
     blend: float = 0.08
     """Width of the soft edge, as a part of the crop's side."""
     match_color: float = 0.0
@@ -70,7 +70,7 @@ class StylizeOptions:
     smooth: float | None = None
     """Seconds over which the faces of a video are smoothed; 0 is off, None the default."""
     on_missing: OnMissing = "keep"
-    """What becomes of frames in which a tracked face is lost."""
+    """Treatment of frames in which a tracked face is lost."""
 
     # files
     output_pattern: str = "{stem}_{style}.{ext}"

@@ -1,4 +1,4 @@
-"""What a worker is told to do, and what it says of it.
+"""Tasks for workers, and their results.
 
 Flow: Order -> (in a worker process) Done. What a user can cause comes back in words, since errors
 do not survive the way between processes; what is our mistake is raised.
@@ -42,18 +42,18 @@ class Order:
     """Name of those that this worker was lent (`lent.py`), instead."""
     job: Job
     number: int
-    """Of the job in its batch."""
+    """Index of the job in its batch."""
     work: Part | SegmentWork | None = None
-    """Of a long video; None is the whole input."""
+    """Part of a long video; None is the whole input."""
     keys: tuple[str, ...] = ()
-    """Of the outputs of a long video."""
+    """Folders of the segments of a long video."""
     aligned: bool = False
     """Its frames are face crops."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Done:
-    """What became of an order."""
+    """Result of a task."""
 
     result: FileResult | Watched | Drew | None = None
     stages: dict[str, float]
@@ -63,7 +63,7 @@ class Done:
 
     @property
     def error(self) -> DsgError | None:
-        """What a user can do something about."""
+        """The error, if it is one that a user can solve."""
         if self.problem is None:
             return None
         error = DsgError(self.problem)
@@ -73,7 +73,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is said to workers before they are given orders."""
+    """The setup of workers, before their tasks."""
 
     options: StylizeOptions
     num_pictures: int
@@ -82,10 +82,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """What somebody who can draw has loaded."""
+    """Labels and device of a worker that has loaded its models."""
 
     labels: tuple[str, ...]
-    """Of the casts, for the names of outputs."""
+    """Labels of the styles, for the names of outputs."""
     machine: dict[str, str]
     """For the summary."""
 

@@ -30,9 +30,9 @@ class Paster:
     """Puts portraits back into frames of one stream."""
 
     mask: MaskKind
-    """As `pick_kind` answers."""
+    """The kind of mask, from `pick_kind`."""
     kept_mask: MaskKind
-    """The same for portraits that keep what their crop shows."""
+    """The kind of mask for portraits that keep the content of their crop."""
     segmenter: Segmenter | None
     blend: float
     color_match: float

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dsgcli.types import Face, Frame
 
 LEAD_S = Fraction(GAP_S) + Fraction(1, 2)
-"""Who is lost is looked for this long where they were; and half a second more, for the clock."""
+"""A lost face is looked for this long at its last place; and half a second more, for the clock."""
 Known = tuple[float, NDArray[np.float32] | None]
 """Time of a frame that was followed, and its thumbnail, if this run saw it."""
 FAR_S = Fraction(5)
@@ -51,9 +51,9 @@ class Note:
 
     time: Fraction
     thumbnail: NDArray[np.float32]
-    """Of the whole frame, see `cuts.thumbnail_of`."""
+    """Thumbnail of the whole frame, see `track.thumbnail_of`."""
     answers: dict[bytes, FrameDetections] = field(default_factory=dict)
-    """By a digest of where it was told to look, and how hard; empty if it was not asked."""
+    """By a digest of the hints and the effort; empty if no detection was needed."""
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ def _noted(
 
 
 def _digest(hints: Sequence[Face], effort: Effort) -> bytes:
-    """What a detector's answer depends on besides the picture."""
+    """Digest of the inputs of a detector besides the picture."""
     digest = hashlib.blake2b(repr(effort).encode(), digest_size=16)
     for hint in hints:
         digest.update(np.ascontiguousarray(hint.landmarks).tobytes())

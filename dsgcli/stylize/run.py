@@ -1,4 +1,4 @@
-"""A batch of inputs: found, planned, and given to whoever draws them.
+"""A batch of inputs: found, planned, and given to workers or this process.
 
 What is imported here is little: networks and detectors are loaded where something is drawn, which
 may be in other processes (`desk.py`).

@@ -1,4 +1,4 @@
-"""What an output was made from and how, as one key: so that what is there need not be made again.
+"""The fingerprint of an output: one key of its input and settings, so that it is not made twice.
 
 The key is stored in the output's own metadata, so it moves with the file.
 """
@@ -84,7 +84,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def metadata(key: str, cast: Cast) -> dict[str, str]:
-    """What is written into an output."""
+    """Metadata that is written into an output."""
     return {KEY: key, VERSION: __version__, STYLE: cast.label}
 
 

@@ -32,7 +32,7 @@ class Shot:
     scene: int = 0
     """Grows by one at every cut."""
     tracker: dict[str, Any] | None = None
-    """What was known of the tracks before this frame, where a segment begins."""
+    """State of the tracks before this frame, where a segment begins."""
     found: int = 0
     """Number of faces that were found, whether they are to be drawn or not."""
     num_tracks: int = 0
@@ -45,14 +45,14 @@ class Shot:
     """One a face: about the side of its crop in frame pixels, the same over most of a track; what
     the size of its portrait is chosen by."""
     faces: list[Face] = field(default_factory=list)
-    """The same as `seen`, steadied."""
+    """The faces of `seen`, smoothed."""
     crops: list[Crop] = field(default_factory=list)
     """One a face; one without a face where the frame is a crop itself."""
     encoded: list[list[Tensor]] = field(default_factory=list)
     """By encoder, then one a crop: codes (L, D) as they were encoded; (0, D) without an encoder,
     where the crops themselves are the content."""
     codes: list[list[Tensor]] = field(default_factory=list)
-    """The same, steadied."""
+    """The codes, smoothed."""
     fits: list[Values | None] = field(default_factory=list)
     """By cast: what drawing did to the colors of the crops (`faces/grade.py`), as it was found;
     None where that is not asked for. Empty without a face."""
@@ -69,7 +69,7 @@ class Shot:
         return [face.track for face in self.seen] or list(range(len(self.encoded[0])))
 
     def without_pictures(self) -> Shot:
-        """What later frames need of this one."""
+        """The parts of this frame that later frames need."""
         return Shot(
             frame=None,
             index=self.index,

@@ -3,7 +3,7 @@
     parts ──look over──▶ follow ──▶ segments ──draw──▶ join
             workers      here, in order        workers  here
 
-Segments are those that `--resume` uses, so an interrupted run goes on with however many workers.
+Segments are those that `--resume` uses, so an interrupted run continues with any number of workers.
 The frames are those of a run in one process, bit for bit, if the workers compute as it would (the
 same hardware, and the same number of threads).
 """
@@ -56,7 +56,7 @@ class Part:
 
 
 class SplitVideo:
-    """A video in the making by several workers: what is to be done next, and what was done.
+    """A video that several workers draw: what is to be done next, and what was done.
 
     Args:
         source: of the whole video; `held` closes it, and lets go of the locks on the outputs.
@@ -130,7 +130,7 @@ class SplitVideo:
     # ── what is to be done, and what was done ────────────────────────────────────────────────────
 
     def next_work(self) -> Part | SegmentWork | None:
-        """What a worker can do now; drawing first, so that little is kept waiting."""
+        """The next task for a worker; drawing first, so that little is kept in memory."""
         if self._to_draw:
             work = self._to_draw.popleft()
             self.drawing.add(work.number)

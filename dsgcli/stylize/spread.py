@@ -52,7 +52,7 @@ def spread(
         models: name of the models that the workers of a cluster were lent.
 
     Raises:
-        DsgError: what went wrong with the only input, or nobody is left to do the work.
+        DsgError: what went wrong with the only input, or no worker is left.
         InterruptedRunError: Ctrl-C; what is finished stays, and the same command goes on.
     """
     batch = _Batch(jobs, desk, workers, progress)
@@ -89,7 +89,7 @@ class _Batch:
     # ── what is handed out ───────────────────────────────────────────────────────────────────────
 
     def next_order(self) -> Order | None:
-        """What a worker can do now."""
+        """The next task for a worker."""
         while True:
             if (order := self._of_begun()) is not None:
                 return order
@@ -210,7 +210,7 @@ class _Batch:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
     def how_to_go_on(self) -> str:
-        """What to say after Ctrl-C."""
+        """The message after Ctrl-C."""
         told = f"stopped after {len(self.results)} files; the same command does the others"
         for job in list(self._split):
             from dsgcli.stylize.file import how_to_go_on
@@ -245,7 +245,7 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
 
 
 def for_workers(options: StylizeOptions) -> StylizeOptions:
-    """What workers are told: all paths whole, as they may work in another folder."""
+    """The options for workers: all paths absolute, as they may run in another folder."""
     exemplar = options.exemplar and options.exemplar.absolute()
     pretrained = options.pretrained and options.pretrained.absolute()
     return replace(options, exemplar=exemplar, pretrained=pretrained, workers=1, cluster=None)

@@ -9,7 +9,7 @@ Memory is bounded: a shot waits until the stream is `seconds` ahead of it, or ha
 The grade of a frame, which is what drawing did to its colors, must neither flicker nor jump when a
 second face comes or the only one is lost for a moment. It is the mean of the fits around the
 frame, by a bell of both sides and by the area of the faces, and never reaches across a scene cut.
-Where nobody was drawn for longer, it fades out, and in again before the next face.
+Where no face was drawn for longer, it fades out, and in again before the next face.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def steadied(
     seconds: float,
     guessed: Callable[[Shot], frozenset[int]] = lambda shot: frozenset(),
 ) -> Iterator[Shot]:
-    """The same shots in the same order, each written to once its surroundings are known.
+    """Yield the frames in order, each smoothed once its neighbors in time are known.
 
     Args:
         seconds: of the past and of the future that count; 0 only copies.
@@ -101,10 +101,10 @@ def _steady(key: int, time_s: float, around: Iterable[_Moment], seconds: float) 
 
 
 GRADE_REACH_S = 0.5
-"""Of the past and of the future that count. So much more is drawn at both ends of a segment where
-several workers share a video."""
+"""Seconds of the past and of the future that count. So much more is drawn at both ends of a segment
+if several workers share a video."""
 FACE_WEIGHT = 0.1
-"""Of the face itself in a fit: what lies around it is what goes on outside of the square."""
+"""Weight of the face itself in a fit: its surroundings continue outside of the square."""
 SEEN = 0.05
 """A face that has faded below this opacity says nothing about colors any more."""
 
@@ -112,7 +112,7 @@ SEEN = 0.05
 def fit_frame(
     portraits: Sequence[Portrait], wanted: bool | None, color_match: float
 ) -> Values | None:
-    """What drawing did to the colors of one frame's crops: the mean of its faces by their area.
+    """Change of the colors of one frame's crops by drawing: the mean of its faces by their area.
 
     Args:
         wanted: whether to fit; None fits those portraits that keep what their crop shows.
@@ -139,7 +139,7 @@ def _fit(portrait: Portrait) -> Values:
 
 
 def graded_shots(drawn: Iterable[tuple[Shot, T]], *, seconds: float) -> Iterator[tuple[Shot, T]]:
-    """The same in the same order, each once the grades of its shot are known.
+    """Yield the frames in order, each once its grade is known.
 
     Args:
         seconds: reach to both sides; 0 takes each frame's own fit.

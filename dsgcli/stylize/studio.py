@@ -41,20 +41,20 @@ LEAST_HEAD_PX = 512
 shows: they replace the face alone, unless a mask is asked for."""
 
 SMALL_WEIGHTS = 16_000_000
-"""Of a generator and its encoder: below this, drawing a face takes no longer than finding it, which
-has one thread anyway, and layers are so short that threads mostly wait for each other."""
+"""Weights of a generator and its encoder: below this, drawing a face takes no longer than finding
+it, which has one thread anyway, and layers are so short that threads mostly wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Studio:
-    """What all inputs of a run share."""
+    """Models that all inputs of a run share."""
 
     detector: FaceDetector
     segmenter: Segmenter | None
     mask: MaskKind
-    """What of portraits is taken that redraw the head."""
+    """The kind of mask for portraits that redraw the head."""
     kept_mask: MaskKind
-    """What of portraits that keep all that their crop shows."""
+    """The kind of mask for portraits that keep the content of their crop."""
     casts: Sequence[Cast]
     options: StylizeOptions
     clock: Stopwatch
@@ -120,8 +120,8 @@ class Studio:
         )
 
     def _one_side(self, info: SourceInfo, aligned: bool) -> float | None:
-        """What the size of all portraits of a moving input is chosen by, if they are its frames and
-        must be of one size: faces in a large picture are taken to be large."""
+        """Side of a face by which the size of all portraits of a moving input is chosen, if they
+        are its frames and must be of one size: faces in a large picture are taken to be large."""
         if aligned:
             return float(min(info.size_px))
         return float(min(info.size_px)) / 2 if self.options.crop else None
@@ -158,7 +158,7 @@ class Studio:
             role.portraits.expect(num_pictures)
 
     def is_aligned(self, source: FrameSource) -> bool:
-        """Whether an input is an FFHQ crop already: as told, or by its first frame."""
+        """Whether an input is an FFHQ crop already: by the option, or by its first frame."""
         if self.options.aligned != "auto":
             return self.options.aligned == "yes"
         width, height = source.info.size_px
@@ -246,7 +246,7 @@ def _kept_mask(options: StylizeOptions, mask: MaskKind, segmenter: Segmenter | N
 
 def _drawn_px(options: StylizeOptions, store: ModelStore) -> int:
     """Side of the first style's portraits, for which a translator's, which are as sharp as the
-    photograph, count as large; a style that is not there is told by who loads it."""
+    photograph, count as large; a missing style is reported when it is loaded."""
     with suppress(DsgError):
         info = store.info(store.parse(options.style[0]).style)
         layout = info.layout
@@ -261,7 +261,7 @@ def _casts(
     detector: Callable[[], FaceDetector],
     progress: Progress,
 ) -> list[Cast]:
-    """Who is drawn how; a picture given as exemplar is encoded here, and refined if asked."""
+    """Map faces to styles; a picture given as exemplar is encoded here, and refined on request."""
     wardrobe = Wardrobe(store, options)
     if options.exemplar is None:
         return make_casts(wardrobe, options.style, options.face_style)

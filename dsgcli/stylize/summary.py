@@ -1,4 +1,4 @@
-"""What a run of `dsg stylize` did: for the table at its end, and for `--json`."""
+"""Results of a run of `dsg stylize`: for the table at its end, and for `--json`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class FileResult:
 
 
 def failed(source: Path, error: DsgError, progress: Progress) -> FileResult:
-    """What to say of one input of many that went wrong."""
+    """The message about one failed input of many."""
     told, path = str(error), str(source)
     progress.warn(told if path in told else f"{path}: {told}")
     return FileResult(source=source, status="failed", error=str(error), exit_code=error.exit_code)

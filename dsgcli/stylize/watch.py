@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dsgcli.types import Face, Frame
 
     Look = Callable[[Sequence[Face], Effort], FrameDetections]
-    """Hints, and how hard to look -> what is seen of the frame at hand; may be called twice."""
+    """Hints, and how hard to look -> what is seen of the current frame; may be called twice."""
 
 SEARCHES_PER_S = 2
 """How often a video without a face is searched thoroughly; between, frames get a glance. Where
@@ -30,8 +30,8 @@ faces are followed, each frame is searched a little (`search.Sweep`)."""
 
 
 GROWN = 2.0
-"""A track's size is chosen anew when its face is so many times as large as when it was chosen last:
-so the sharpness of a face jumps rarely, and never back and forth."""
+"""A track's size is chosen again when its face is so many times as large as when it was chosen
+last: so the sharpness of a face jumps rarely, and never back and forth."""
 
 
 class Watcher:
