@@ -132,8 +132,8 @@ def return_freed_memory() -> None:
     """Give free pages in the middle of glibc's heap back to the system.
 
     `keep_freed_memory` keeps large blocks in the heap, between small ones that live longer; over a
-    long video the gaps between these add up. Called once a segment, this costs some milliseconds.
-    Elsewhere than on glibc it does nothing.
+    long video the gaps between these add up. Called once in some dozens of frames, this costs some
+    milliseconds. Elsewhere than on glibc it does nothing.
     """
     if platform.libc_ver()[0] == "glibc":
         import ctypes

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import string
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -124,6 +126,37 @@ def one_writer(target: Path) -> Iterator[None]:
                 f"another dsg is writing {target}; run this again when it has ended"
             ) from error
         yield
+
+
+def add_to_table(target: Path, additions: Mapping[str, object]) -> None:
+    """Add entries to a JSON file that holds one object; a file that is missing or damaged starts
+    empty. Runs that add at the same time take turns, so that no entry is lost.
+
+    Raises:
+        UsageError: another run has held the file for `TURN_S` seconds.
+        DsgError: the folder cannot be made or written to.
+    """
+    give_up = time.monotonic() + TURN_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(one_writer(target))
+                break
+            except UsageError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+        try:
+            table = dict(json.loads(target.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            table = {}
+        with written_whole(target) as temporary:
+            text = json.dumps(table | dict(additions), indent=1, sort_keys=True)
+            temporary.write_text(text, "utf-8")
+
+
+TURN_S = 10.0
+"""How long to wait for a turn at a small file that several runs add to."""
 
 
 @contextlib.contextmanager

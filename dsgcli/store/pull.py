@@ -20,7 +20,14 @@ from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError, UsageE
 from dsgcli.names import place_below
 from dsgcli.progress import SILENT, Progress
 from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
-from dsgcli.store.files import file_format, one_writer, require_file, sha256_of, written_whole
+from dsgcli.store.files import (
+    add_to_table,
+    file_format,
+    one_writer,
+    require_file,
+    sha256_of,
+    written_whole,
+)
 from dsgcli.store.manifest import Entry, License, Manifest, read_manifest, url_of
 from dsgcli.store.places import search_roots, user_folder
 from dsgcli.store.verify import record_hash
@@ -237,9 +244,8 @@ def accept(licenses: Sequence[License]) -> None:
     if not licenses:
         return
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    table = {**_accepted(), **{item.id: {"title": item.title, "on": when} for item in licenses}}
-    with written_whole(user_folder() / ACCEPTED) as temporary:
-        temporary.write_text(json.dumps(table, indent=1, sort_keys=True), "utf-8")
+    accepted = {item.id: {"title": item.title, "on": when} for item in licenses}
+    add_to_table(user_folder() / ACCEPTED, accepted)
 
 
 def _accepted() -> dict[str, object]:

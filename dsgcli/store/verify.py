@@ -18,7 +18,7 @@ from dsgcli.progress import SILENT, Progress
 from dsgcli.store.catalog import FileKind, ModelFile
 from dsgcli.store.convert import entry_of
 from dsgcli.store.fetch import MB
-from dsgcli.store.files import sha256_of, written_whole
+from dsgcli.store.files import add_to_table, sha256_of
 from dsgcli.store.places import user_folder
 
 SEEN = "hashes.json"
@@ -161,15 +161,9 @@ def seen_hashes() -> dict[str, str]:
 
 def record_hash(path: Path, sha256: str, source: str) -> None:
     """Keep the hash of what was fetched, and from where."""
-    target = user_folder() / SEEN
-    try:
-        table = json.loads(target.read_text("utf-8"))
-    except (OSError, ValueError):
-        table = {}
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    table[_place(path)] = {"sha256": sha256, "source": source, "seen": when}
-    with written_whole(target) as temporary:
-        temporary.write_text(json.dumps(table, indent=1, sort_keys=True), "utf-8")
+    entry = {"sha256": sha256, "source": source, "seen": when}
+    add_to_table(user_folder() / SEEN, {_place(path): entry})
 
 
 def _place(path: Path) -> str:

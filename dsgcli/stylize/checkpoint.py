@@ -12,7 +12,7 @@ begin at fixed frame numbers, and batches never cross them, so an interrupted ru
 uninterrupted one draw and encode the same pictures in the same company.
 
 The state is everything that a frame owes to the frames before it: the tracks, and the last moments
-of faces, codes and colors as they were found, before they were steadied. A run that goes on feeds
+of faces and codes as they were found, before they were steadied. A run that goes on feeds
 these moments through the loop again, without drawing them, and is then where the interrupted one
 was, to the bit. The file is safetensors with a JSON header; nothing in it is ever executed.
 """
@@ -273,13 +273,9 @@ def _shot_header(shot: Shot, arrays: Arrays, name: str) -> dict[str, Any]:
     for encoder, codes in enumerate(shot.encoded):
         if codes:
             arrays[f"{name}.codes{encoder}"] = torch.stack(list(codes)).float().cpu().numpy()
-    for cast, fit in enumerate(shot.fits):
-        if fit is not None:
-            arrays[f"{name}.fit{cast}"] = np.ascontiguousarray(fit)
     return {
         "index": shot.index,
         "scene": shot.scene,
-        "casts": len(shot.fits),
         "time_s": shot.time_s.hex(),
         "faces": [[face.score.hex(), face.track, face.held] for face in shot.seen],
         "encoders": len(shot.encoded),
@@ -303,7 +299,6 @@ def _shot(values: dict[str, Any], arrays: Arrays, name: str) -> Shot:
         scene=values["scene"],
         seen=faces,
         encoded=encoded,
-        fits=[arrays.get(f"{name}.fit{cast}") for cast in range(values["casts"])],
     )
 
 

@@ -3,8 +3,7 @@
 Flow: SegmentWork -> (any worker) the segment's file, and the state where it begins.
 
 What smoothing and batches make of a frame depends on frames around it, so those are cut out and
-encoded too, by the same batches as in a run through the whole video. The nearest of them are drawn
-as well where frames are graded, but not written.
+encoded too, by the same batches as in a run through the whole video.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import SourceError
 from dsgcli.media.base import abort_quietly
-from dsgcli.runtime import return_freed_memory
 from dsgcli.stylize.shots import Known
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ class SegmentWork:
     number: int
     shots: Sequence[Shot]
     coded: range
-    graded: range
     drawn: range
     times: Sequence[Fraction]
     """Exact times of the frames to read."""
@@ -65,8 +62,9 @@ def draw_segment(
     Raises:
         SourceError, SinkError: it cannot be read or written.
     """
-    known, drew = Known(work.shots, work.coded, work.graded, work.drawn), Drew()
+    known, drew = Known(work.shots, work.coded, work.drawn), Drew()
     crew.paster.place = work.memory.place
+    crew.read_frame = lambda reference: next(source.stretch(reference.time, None))
     sinks: list[FrameSink] = []
     try:
         with closing(crew.run(frames_at(source, work), casts, known)) as drawn_frames:
@@ -82,7 +80,6 @@ def draw_segment(
         while sinks:
             sinks[0].close()
             sinks.pop(0)
-        return_freed_memory()
     except BaseException:
         for sink in sinks:
             abort_quietly(sink)

@@ -20,7 +20,6 @@ from dsgcli.faces.track import FaceChoice
 from dsgcli.media.base import FrameSink, FrameSource, SinkOptions, SourceInfo, abort_quietly
 from dsgcli.media.read import open_source
 from dsgcli.media.write import PictureSink, holds_alpha, open_sink
-from dsgcli.runtime import return_freed_memory
 from dsgcli.stylize.cast import parse_face_style
 from dsgcli.stylize.checkpoint import Memory, ResumePoint, Segments
 from dsgcli.stylize.flow import Crew, Drawn
@@ -35,8 +34,9 @@ if TYPE_CHECKING:
     from dsgcli.progress import Progress, Task
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions
-    from dsgcli.stylize.shots import Shot
+    from dsgcli.stylize.shots import GradeReference, Shot
     from dsgcli.stylize.studio import Studio
+    from dsgcli.types import Frame
 
 
 def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progress) -> FileResult:
@@ -273,12 +273,23 @@ class _Video:
     def _go_on(self, point: ResumePoint) -> None:
         if point.memory is None:
             return
-        self.crew.memory = point.memory
+        self.crew.memory, self.crew.read_frame = point.memory, self._read_again
         self.crew.paster.place = point.memory.place
         self.recent.extend(point.memory.recent)
         self.result.frames, self.result.faces = point.frame, int(point.memory.faces)
         self.result.notes.append(f"went on from frame {point.frame} of an interrupted run")
         self.task.advance(point.frame)
+
+    def _read_again(self, reference: GradeReference) -> Frame:
+        options = self.studio.options
+        with open_source(
+            self.job.source.path,
+            start=options.start,
+            end=options.end,
+            skip=reference.index,
+            rate=options.rate,
+        ) as again:
+            return next(iter(again))
 
     def _write(self, segments: Segments, point: ResumePoint, frames: FrameSource) -> int:
         """Draw and write all frames that are left; the number of segments that they fill."""
@@ -318,7 +329,6 @@ class _Video:
         for sink in self.sinks:
             sink.close()
         self.sinks = []
-        return_freed_memory()
 
     def _stop(self) -> None:
         """Drop the unfinished segment."""

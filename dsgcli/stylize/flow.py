@@ -1,9 +1,9 @@
-"""The loop: frames -> faces -> crops -> latents -> portraits -> grades -> frames.
+"""The loop: frames -> faces -> crops -> latents -> portraits -> frames.
 
 Each step is a generator: it takes shots and gives them on with one thing more known. Steps that
-look ahead (steadying, grading) give them on later, in the same order. `prefetch` puts a thread
-between two steps, so that decoding, finding, cutting out, drawing and pasting overlap; it changes
-nothing else.
+look ahead (steadying faces, codes and grades) give them on later, in the same order. `prefetch`
+puts a thread between two steps, so that decoding, finding, cutting out, drawing and pasting
+overlap; it changes nothing else.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ import torch
 from torch import Tensor
 
 from dsgcli.faces.align import crop_face, crop_whole
+from dsgcli.faces.grade import IDENTITY
 from dsgcli.faces.track import FrameDetections, describe
 from dsgcli.pipeline import by_group
 from dsgcli.portraits import Portraits
-from dsgcli.runtime import Prefetch, prefetch
+from dsgcli.runtime import Prefetch, prefetch, return_freed_memory
 from dsgcli.stylize.backoff import Batches
 from dsgcli.stylize.checkpoint import Memory
 from dsgcli.stylize.refine import PictureLoss, refine_codes
 from dsgcli.stylize.shots import Shot, batched_shots
-from dsgcli.stylize.steady import GRADE_REACH_S, fit_frame, graded_shots, steadied
+from dsgcli.stylize.steady import (
+    GRADE_REACH_S,
+    PortraitAverages,
+    fit_frame,
+    graded_by_nearest_face,
+    steadied,
+)
 from dsgcli.stylize.watch import Watcher
 from dsgcli.types import Frame, Portrait
 
@@ -38,12 +45,15 @@ if TYPE_CHECKING:
     from dsgcli.stylize.cast import Cast, Role
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.paste import Paster
-    from dsgcli.stylize.shots import Known
+    from dsgcli.stylize.shots import GradeReference, Known
     from dsgcli.stylize.summary import Stopwatch
     from dsgcli.types import Face, Pixels
 
 T = TypeVar("T")
 
+FRAMES_BETWEEN_TRIMS = 50
+"""Frames after which free memory is given back: frames of all ages lie between one another in the
+heap, and its gaps add up."""
 AHEAD = 8
 """Frames that a step may be ahead of the next one. Cutting out is one batch ahead: frames may be
 large, and it is quick."""
@@ -84,6 +94,13 @@ class Crew:
     """The past of a run that goes on."""
     source: str = ""
     """For messages."""
+    still: bool = False
+    """The source is one picture."""
+    read_frame: Callable[[GradeReference], Frame] | None = None
+    """Reads a frame of the past once more: for a run that goes on, or a worker that draws a part of
+    a video."""
+    _scene_grades: tuple[int, list[Values | None]] | None = None
+    """Frame that the grades were fitted to, and the grades by cast."""
 
     def run(
         self, frames: Iterable[Frame], casts: Sequence[Cast], known: Known | None = None
@@ -109,14 +126,16 @@ class Crew:
 
             if known is None:
                 found = self.watch(ahead(frames))
-                placed = self.steady_faces(ahead(found))
-                coded = self.steady_codes(self.encode(cut(placed)))
+                placed = self.fade_grades(self.steady_faces(ahead(found)))
+                coded = _with_frames(self.steady_codes(self.encode(cut(placed))))
             else:
                 found = known.with_pictures(ahead(frames))
-                placed = known.placed(self.steady_faces(ahead(found)))
+                placed = known.placed(self.fade_grades(self.steady_faces(ahead(found))))
                 coded = known.to_draw(self.steady_codes(self.encode(cut(placed))))
-            graded = self.grade(ahead(self.draw(coded, casts)))
-            written = _with_frames(graded) if known is None else known.to_write(graded)
+            written = self.draw(coded, casts)
+            if self.smooth_s > 0.0:
+                written = self.average(ahead(written, self.batches.size))
+            written = ahead(written, self.batches.size)
             try:
                 yield from self.paste(written)
             finally:
@@ -133,7 +152,7 @@ class Crew:
         for frame in frames:
             with self.clock.stage("find"):
                 look = partial(self._look, frame)
-                shot = watcher.shot(frame.index, float(frame.time), look, frame)
+                shot = watcher.shot(frame.index, frame.time, look, frame)
             yield shot
 
     def watcher(self) -> Watcher:
@@ -237,20 +256,21 @@ class Crew:
     def draw(
         self, shots: Iterable[Shot], casts: Sequence[Cast]
     ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
-        """Each shot with its portraits, by cast, then one a crop; a shot without its frame, which
-        an earlier run has drawn, has none."""
+        """Each shot with its portraits, by cast, then one a crop; and with its grades."""
         for batch in batched_shots(shots, self.batches.size):
             with self.clock.stage("draw"):
                 by_cast = [self._draw_cast(batch, cast) for cast in casts]
             for number, shot in enumerate(batch):
-                yield shot, [portraits[number] for portraits in by_cast]
+                portraits = [by_shot[number] for by_shot in by_cast]
+                shot.grades = self._grades(shot, portraits, casts)
+                yield shot, portraits
 
     def _draw_cast(self, batch: Sequence[Shot], cast: Cast) -> list[list[Portrait]]:
         """Portraits of one cast, by shot: all faces of one role, and of one size, go through the
         network together."""
         places: dict[tuple[Role, int, int], list[tuple[int, int]]] = defaultdict(list)
         for number, shot in enumerate(batch):
-            for crop, track in enumerate(shot.tracks if shot.frame is not None else ()):
+            for crop, track in enumerate(shot.tracks):
                 role = cast.role_of(track)
                 size_px = role.portraits.crop_size(self._side(shot, crop))
                 places[role, size_px, len(shot.crops[crop].pixels)].append((number, crop))
@@ -284,52 +304,92 @@ class Crew:
     # ── grades ───────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def grade_s(self) -> float:
-        """Reach of the grade to both sides, in seconds; 0 where moments owe each other nothing."""
-        return GRADE_REACH_S if self.grades and self.smooth_s > 0.0 else 0.0
-
-    @property
-    def grades(self) -> bool:
+    def grades_frames(self) -> bool:
         """Whether there are frames to grade."""
         kept = any(portraits.keeps_content for portraits in self.encoders)
         wanted = kept if self.options.grade is None else self.options.grade
         return wanted and self.paster.shows_frame
 
-    def grade(
-        self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]
-    ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
-        """Yield the frames, each with the grade of its colors."""
-        fitted = self._fitted(drawn) if self.grades else drawn
-        return graded_shots(fitted, seconds=self.grade_s)
+    @property
+    def grade_s(self) -> float:
+        """How far from a face frames are graded, in seconds; 0 for frames with a face alone."""
+        return GRADE_REACH_S if self.grades_frames and self.smooth_s > 0.0 else 0.0
 
-    def _fitted(
+    def fade_grades(self, shots: Iterator[Shot]) -> Iterator[Shot]:
+        """Find out how far each frame is graded."""
+        return graded_by_nearest_face(shots, seconds=self.grade_s) if self.grades_frames else shots
+
+    def _grades(
+        self, shot: Shot, by_cast: Sequence[Sequence[Portrait]], casts: Sequence[Cast]
+    ) -> list[Values | None]:
+        """By cast: what is done to the colors of this frame; [] if nothing is."""
+        if not self.grades_frames or shot.reference is None or shot.strength == 0.0:
+            return []
+        if self.still:
+            return self._fits(by_cast)
+        if self._scene_grades is None or self._scene_grades[0] != shot.reference.index:
+            self._scene_grades = shot.reference.index, self._fits_of(shot.reference, casts)
+        full = self._scene_grades[1]
+        if shot.strength == 1.0:
+            return full
+        return [None if v is None else IDENTITY + shot.strength * (v - IDENTITY) for v in full]
+
+    def _fits_of(self, reference: GradeReference, casts: Sequence[Cast]) -> list[Values | None]:
+        """What drawing does to the colors of a frame, drawn by itself: so the grade of a scene does
+        not depend on where a run, or the segment of a worker, begins."""
+        frame = reference.frame
+        if frame is None:
+            assert self.read_frame is not None, "frames of the past can be read again"
+            frame = self.read_frame(reference)
+        alone = Shot(
+            frame=frame,
+            index=reference.index,
+            time_s=float(reference.time),
+            seen=list(reference.faces),
+            faces=list(reference.faces),
+            sides=list(reference.sides),
+        )
+        (alone,) = self.encode(self.align([alone]))
+        alone.codes = alone.encoded
+        reference.frame = None
+        return self._fits([self._draw_cast([alone], cast)[0] for cast in casts])
+
+    def _fits(self, by_cast: Sequence[Sequence[Portrait]]) -> list[Values | None]:
+        with self.clock.stage("grade"):
+            return [
+                fit_frame(portraits, self.options.grade, self.options.match_color)
+                for portraits in by_cast
+            ]
+
+    def average(
         self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]
     ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
-        wanted, match = self.options.grade, self.options.match_color
+        """Average portraits over the last frames, against noise that the style makes stronger."""
+        averages = PortraitAverages()
         for shot, by_cast in drawn:
-            if shot.frame is not None:
-                with self.clock.stage("grade"):
-                    fits = [fit_frame(portraits, wanted, match) for portraits in by_cast]
-                shot.fits = fits if any(fit is not None for fit in fits) else []
-            yield shot, by_cast
+            with self.clock.stage("average"):
+                averaged = averages.add(shot, by_cast)
+            yield shot, averaged
 
     def paste(self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]) -> Generator[Drawn]:
         """Put the portraits back into their frames."""
-        for shot, by_cast in drawn:
+        for number, (shot, by_cast) in enumerate(drawn):
             assert shot.frame is not None, "only what is to be written is drawn"
+            if number % FRAMES_BETWEEN_TRIMS == FRAMES_BETWEEN_TRIMS - 1:
+                return_freed_memory()
             with self.clock.stage("paste"):
                 pictures = [
                     self.paster.paste(
-                        shot.frame, portraits, number, shot.grades[number] if shot.grades else None
+                        shot.frame, portraits, cast, shot.grades[cast] if shot.grades else None
                     )
-                    for number, portraits in enumerate(by_cast)
+                    for cast, portraits in enumerate(by_cast)
                 ]
             yield Drawn(shot, pictures)
 
 
-def _with_frames(drawn: Iterable[tuple[Shot, T]]) -> Iterator[tuple[Shot, T]]:
+def _with_frames(shots: Iterable[Shot]) -> Iterator[Shot]:
     """Without what an earlier run drew."""
-    return ((shot, rest) for shot, rest in drawn if shot.frame is not None)
+    return (shot for shot in shots if shot.frame is not None)
 
 
 def _drawing(

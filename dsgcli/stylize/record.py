@@ -95,7 +95,7 @@ def look_over(source: VideoSource, crew: Crew, begin: Fraction, end: Fraction | 
         for frame in ahead:
             note = Note(frame.time, thumbnail_of(frame.pixels))
             with crew.clock.stage("find"):
-                watcher.shot(frame.index, float(frame.time), partial(_noted, note, crew, frame))
+                watcher.shot(frame.index, frame.time, partial(_noted, note, crew, frame))
             watched.notes.append(note)
     watched.irregular = source.irregular
     watched.warnings, watched.truncated = source.info.warnings, source.info.truncated
@@ -151,7 +151,7 @@ class Follower:
         shots = []
         for note in watched.notes[len(lead) :]:
             look = partial(self._answer, note)
-            shots.append((note.time, self.watcher.shot(self.index, float(note.time), look)))
+            shots.append((note.time, self.watcher.shot(self.index, note.time, look)))
             self.index += 1
             self._remember(note)
         return shots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -18,6 +19,24 @@ SEGMENT_FRAMES = 250
 """Frames of a segment: x264's own distance between key frames, so that segments cost no size; at
 ten frames a second an interruption loses less than half a minute. Read through the module, so that
 tests can make it small."""
+
+
+@dataclass(slots=True, kw_only=True)
+class GradeReference:
+    """The first frame of a scene in which a face is drawn. What drawing does to its colors is what
+    all frames of the scene are graded by: as a film is graded shot by shot, so that no wall
+    changes its color while nobody moves."""
+
+    index: int
+    """Position of the frame in the stream."""
+    time: Fraction
+    scene: int
+    faces: Sequence[Face]
+    """As they were found."""
+    sides: Sequence[float]
+    """One a face, as in `Shot`."""
+    frame: Frame | None = None
+    """Let go once the grade is known; a run that goes on, or another worker, reads it again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,11 +72,13 @@ class Shot:
     where the crops themselves are the content."""
     codes: list[list[Tensor]] = field(default_factory=list)
     """The codes, smoothed."""
-    fits: list[Values | None] = field(default_factory=list)
-    """By cast: what drawing did to the colors of the crops (`faces/grade.py`), as it was found;
-    None where that is not asked for. Empty without a face."""
+    reference: GradeReference | None = None
+    """What the colors of the rest of the frame are graded by; None where no face is near."""
+    strength: float = 0.0
+    """How far the frame is graded, 0 to 1."""
     grades: list[Values | None] = field(default_factory=list)
-    """By cast: what is to be done to the colors of the frame, steadied; None leaves them."""
+    """By cast: what is to be done to the colors of the frame (`faces/grade.py`); None leaves
+    them."""
 
     @property
     def begins_segment(self) -> bool:
@@ -77,7 +98,7 @@ class Shot:
             scene=self.scene,
             seen=self.seen,
             encoded=self.encoded,
-            fits=self.fits,
+            reference=self.reference,
         )
 
 
@@ -103,9 +124,6 @@ class Known:
     coded: range
     """Numbers of the frames to cut out and encode; those before that are encoded already, by an
     earlier run, count too."""
-    graded: range
-    """Numbers of the frames to draw, in whole batches; those before that are drawn already, by an
-    earlier run, count too."""
     drawn: range
     """Numbers of the frames to write."""
     past: list[Shot] = field(default_factory=list)
@@ -123,17 +141,9 @@ class Known:
         return (shot for shot in shots if shot.frame is not None or shot.encoded)
 
     def to_draw(self, shots: Iterable[Shot]) -> Iterator[Shot]:
-        """Those before the first one to draw without their frames; none after the last one."""
+        """Those to write; those before them are put aside, for the state of the loop."""
         for shot in shots:
-            if shot.index in self.graded:
-                yield shot
-            elif shot.index < self.graded.start:
-                yield shot.without_pictures()
-
-    def to_write(self, drawn: Iterable[tuple[Shot, T]]) -> Iterator[tuple[Shot, T]]:
-        """Without those that only steadied the colors of others."""
-        for shot, rest in drawn:
             if shot.index in self.drawn:
-                yield shot, rest
+                yield shot
             elif shot.index < self.drawn.start:
                 self.past.append(shot.without_pictures())

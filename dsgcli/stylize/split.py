@@ -215,11 +215,7 @@ class SplitVideo:
         stop = min(first + sizes.SEGMENT_FRAMES, shots.stop)
         if stop <= first or (stop < first + sizes.SEGMENT_FRAMES and not self.ended):
             return None
-        graded = range(first, stop)
-        if self.crew.grade_s > 0.0:
-            graded = self._around(first, stop, self.crew.grade_s + EDGE_S)
-        graded = range(graded.start, min(graded.stop, shots.stop))
-        coded = self._around(graded.start, graded.stop, reach_s)
+        coded = self._around(first, stop, max(reach_s, self.crew.grade_s + EDGE_S))
         last_s = shots.at(min(coded.stop, shots.stop) - 1).time_s + reach_s
         if not self.ended and (coded.stop > shots.stop or shots.last_s <= last_s):
             return None
@@ -231,7 +227,6 @@ class SplitVideo:
             number=number,
             shots=around,
             coded=coded,
-            graded=graded,
             drawn=range(first, stop),
             times=shots.times(max(coded.start, self.point.frame), coded.stop),
             memory=Memory(

@@ -1,4 +1,5 @@
-"""Steady what trembles: shots -> shots, a moment later, with faces or codes smoothed over time.
+"""Steady what trembles: shots -> shots, a moment later, with faces or codes smoothed over time,
+portraits averaged, and colors that do not jump.
 
 Each track is smoothed by itself, over the moments on both sides of a frame (zero phase: no lag), as
 far as the track reaches and never across its beginning or end; so a scene cut, which begins new
@@ -7,23 +8,23 @@ tracks, is never smoothed over. Work is done in seconds, so a variable frame rat
 Memory is bounded: a shot waits until the stream is `seconds` ahead of it, or has ended.
 
 The grade of a frame, which is what drawing did to its colors, must neither flicker nor jump when a
-second face comes or the only one is lost for a moment. It is the mean of the fits around the
-frame, by a bell of both sides and by the area of the faces, and never reaches across a scene cut.
-Where no face was drawn for longer, it fades out, and in again before the next face.
+second face comes or the only one is lost for a moment. It is the same throughout a scene (see
+`GradeReference`); where no face is near in time, it fades out, and in again before the next face.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from dsgcli.faces.grade import IDENTITY, Values, fit_grade
 from dsgcli.faces.masks import face_share
-from dsgcli.faces.smooth import DEVIATIONS, zero_phase
+from dsgcli.faces.smooth import zero_phase
+from dsgcli.faces.temporal import MotionAverage
 from dsgcli.faces.warp import scale_of
 from dsgcli.stylize.shots import Shot
 
@@ -100,13 +101,43 @@ def _steady(key: int, time_s: float, around: Iterable[_Moment], seconds: float) 
     )
 
 
+class PortraitAverages:
+    """Averages the portraits of each track over the last frames (`faces/temporal.py`); those that
+    keep what their crop shows, since others do not move as the photograph does.
+
+    An average begins anew with a track, a cut, and a segment: so a run that goes on, or a worker
+    that draws one segment, owes nothing to the frames before.
+    """
+
+    def __init__(self) -> None:
+        self._averages: dict[tuple[int, int], MotionAverage] = {}
+        self._scene = 0
+
+    def add(self, shot: Shot, by_cast: Sequence[Sequence[Portrait]]) -> list[list[Portrait]]:
+        """The next frame's portraits, averaged; by cast, then one a crop."""
+        before = self._averages
+        if shot.begins_segment or shot.scene != self._scene:
+            before, self._scene = {}, shot.scene
+        self._averages = {}  # of this frame: who is not in it begins anew
+
+        def averaged(cast: int, track: int, portrait: Portrait) -> Portrait:
+            if not portrait.keeps_content:
+                return portrait
+            average = before.get((cast, track)) or MotionAverage()
+            self._averages[cast, track] = average
+            pixels = average.add(portrait.crop.pixels, portrait.pixels)
+            return replace(portrait, pixels=pixels)
+
+        return [
+            [averaged(cast, *pair) for pair in zip(shot.tracks, portraits, strict=True)]
+            for cast, portraits in enumerate(by_cast)
+        ]
+
+
 GRADE_REACH_S = 0.5
-"""Seconds of the past and of the future that count. So much more is drawn at both ends of a segment
-if several workers share a video."""
+"""How far from a frame with a face, in seconds, frames are graded."""
 FACE_WEIGHT = 0.1
 """Weight of the face itself in a fit: its surroundings continue outside of the square."""
-SEEN = 0.05
-"""A face that has faded below this opacity says nothing about colors any more."""
 
 
 def fit_frame(
@@ -121,11 +152,11 @@ def fit_frame(
     fits, weights = [], []
     for portrait in portraits:
         asked = portrait.keeps_content if wanted is None else wanted
-        if asked and portrait.opacity >= SEEN:
+        if asked:
             transform = portrait.crop.transform
             side_px = scale_of(transform.matrix()) * transform.size_px
             fits.append(_fit(portrait))
-            weights.append(portrait.opacity * side_px**2)
+            weights.append(side_px**2)
     if not fits:
         return None
     mean: Values = np.average(fits, axis=0, weights=weights)
@@ -138,52 +169,36 @@ def _fit(portrait: Portrait) -> Values:
     return fit_grade(portrait.crop.pixels, portrait.pixels, weights)
 
 
-def graded_shots(drawn: Iterable[tuple[Shot, T]], *, seconds: float) -> Iterator[tuple[Shot, T]]:
-    """Yield the frames in order, each once its grade is known.
+def graded_by_nearest_face(shots: Iterable[Shot], *, seconds: float) -> Iterator[Shot]:
+    """Yield the frames in order, each with how far it is graded, and by what.
 
     Args:
-        seconds: reach to both sides; 0 takes each frame's own fit.
+        seconds: a frame this far from all frames with a face is not graded, one within half of it
+            wholly; 0 grades frames with a face alone.
     """
     around: deque[Shot] = deque()
-    waiting: deque[tuple[Shot, T]] = deque()
-    for shot, rest in drawn:
+    waiting: deque[Shot] = deque()
+    for shot in shots:
         around.append(shot.without_pictures())
-        waiting.append((shot, rest))
-        while waiting and waiting[0][0].time_s <= shot.time_s - seconds + EDGE_S:
-            yield _graded(waiting.popleft(), around, seconds)
+        waiting.append(shot)
+        while waiting and waiting[0].time_s <= shot.time_s - seconds + EDGE_S:
+            yield _with_strength(waiting.popleft(), around, seconds)
     while waiting:
-        yield _graded(waiting.popleft(), around, seconds)
+        yield _with_strength(waiting.popleft(), around, seconds)
 
 
-def _graded(item: tuple[Shot, T], around: deque[Shot], seconds: float) -> tuple[Shot, T]:
-    shot = item[0]
-    while around[0].time_s < shot.time_s - seconds - EDGE_S:
+def _with_strength(now: Shot, around: deque[Shot], seconds: float) -> Shot:
+    while around[0].time_s < now.time_s - seconds - EDGE_S:
         around.popleft()
-    shot.grades = shot.fits if seconds <= 0.0 else steady_grades(shot, around, seconds)
-    return item
-
-
-def steady_grades(now: Shot, around: Iterable[Shot], seconds: float) -> list[Values | None]:
-    """The grades of one moment, by cast; [] if nothing around it in its scene was fitted."""
     near = [
         shot
         for shot in around
-        if shot.fits
+        if shot.seen
         and shot.scene == now.scene
         and abs(shot.time_s - now.time_s) <= seconds + EDGE_S
     ]
-    casts = range(len(near[0].fits)) if near else range(0)
-    return [_mean([(s.time_s - now.time_s, s.fits[cast]) for s in near], seconds) for cast in casts]
-
-
-def _mean(fits: Sequence[tuple[float, Values | None]], seconds: float) -> Values | None:
-    """The mean of fits by how near in time they are; as good as none if all are far."""
-    found = [(offset_s, fit) for offset_s, fit in fits if fit is not None]
-    if not found:
-        return None
-    offset = np.array([offset_s for offset_s, _ in found])
-    weight = np.exp(-0.5 * (offset * DEVIATIONS / seconds) ** 2)
-    mean = np.average([fit for _, fit in found], axis=0, weights=weight)
-    strength = np.clip(2.0 - 2.0 * np.abs(offset).min() / seconds, 0.0, 1.0)
-    steadied: Values = IDENTITY + strength * (mean - IDENTITY)
-    return steadied
+    if near:
+        offset_s = min(abs(shot.time_s - now.time_s) for shot in near)
+        now.strength = min(1.0, max(0.0, 2.0 - 2.0 * offset_s / seconds)) if seconds > 0.0 else 1.0
+        now.reference = now.reference or near[0].reference  # before the first face: what comes
+    return now

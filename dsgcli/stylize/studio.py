@@ -117,6 +117,7 @@ class Studio:
             batches=self.batches,
             clock=self.clock,
             source=str(job.source.path),
+            still=still,
         )
 
     def _one_side(self, info: SourceInfo, aligned: bool) -> float | None:

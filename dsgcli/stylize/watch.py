@@ -6,20 +6,24 @@ one `Watcher` follows all frames in their order (`record.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import crop_side
 from dsgcli.faces.detect import Sweep
 from dsgcli.faces.track import FaceChoice, FrameDetections, Tracker
-from dsgcli.stylize.shots import Shot
+from dsgcli.stylize.shots import GradeReference, Shot
+from dsgcli.types import Face
 
 if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort
     from dsgcli.stylize.checkpoint import Memory
     from dsgcli.stylize.options import StylizeOptions
-    from dsgcli.types import Face, Frame
+    from dsgcli.types import Frame
 
     Look = Callable[[Sequence[Face], Effort], FrameDetections]
     """Hints, and how hard to look -> what is seen of the current frame; may be called twice."""
@@ -59,22 +63,28 @@ class Watcher:
         self.last: Shot | None = None
         self.sides: dict[str, float] = {}
         """By track: side of the crop, when it was last chosen."""
+        self.reference: GradeReference | None = None
+        """That of the scene, or of one before it."""
         if memory is not None:
-            self.tracker.restore({k: v for k, v in memory.tracker.items() if k != "sides"})
-            self.sides = dict(memory.tracker.get("sides", {}))
+            ours = ("sides", "reference")
+            self.tracker.restore({k: v for k, v in memory.tracker.items() if k not in ours})
+            self.sides = dict(memory.tracker["sides"])
+            self.reference = restored_reference(memory.tracker["reference"])
             self.last = memory.recent[-1] if memory.recent else None
 
-    def shot(self, index: int, time_s: float, look: Look, frame: Frame | None = None) -> Shot:
+    def shot(self, index: int, time: Fraction, look: Look, frame: Frame | None = None) -> Shot:
         """The next frame, with the faces to draw.
 
         Raises:
             NoFaceError: a face is lost that may not be.
         """
-        shot = Shot(frame=frame, index=index, time_s=time_s)
+        shot = Shot(frame=frame, index=index, time_s=float(time))
         if shot.begins_segment:
-            shot.tracker = self.tracker.state() | {"sides": dict(self.sides)}
+            state = {"sides": dict(self.sides), "reference": reference_state(self.reference)}
+            shot.tracker = self.tracker.state() | state
         if not self.aligned:
             self._follow(shot, look)
+            shot.reference = self._reference_of(shot, time)
         self.last = shot
         return shot
 
@@ -92,6 +102,20 @@ class Watcher:
         if self.options.on_missing == "fail" and lost.difference(face.track for face in faces):
             raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector)
 
+    def _reference_of(self, shot: Shot, time: Fraction) -> GradeReference | None:
+        """What the frame is graded by, as far as this is known yet."""
+        if shot.seen and (self.reference is None or self.reference.scene != shot.scene):
+            self.reference = GradeReference(
+                index=shot.index,
+                time=time,
+                scene=shot.scene,
+                faces=shot.seen,
+                sides=shot.sides,
+                frame=shot.frame,
+            )
+        known = self.reference is not None and self.reference.scene == shot.scene
+        return self.reference if known else None
+
     def _side(self, face: Face) -> float:
         """Side of a face's crop in the frame, held while it has not grown much."""
         side, track = crop_side(face), str(face.track)
@@ -108,6 +132,37 @@ class Watcher:
         begin_s = shot.time_s if last is None else last.time_s
         sight = look(hints, Sweep(begin_s, shot.time_s))
         return look((), "search") if self.tracker.begins_scene(sight) else sight
+
+
+def reference_state(reference: GradeReference | None) -> dict[str, Any] | None:
+    """Plain values and arrays of a reference, without its frame."""
+    if reference is None:
+        return None
+    return {
+        "index": reference.index,
+        "time": str(reference.time),
+        "scene": reference.scene,
+        "sides": list(reference.sides),
+        "landmarks": np.stack([face.landmarks for face in reference.faces]),
+        "faces": [[face.score, face.track, face.held] for face in reference.faces],
+    }
+
+
+def restored_reference(state: Mapping[str, Any] | None) -> GradeReference | None:
+    """The reference of `reference_state`."""
+    if state is None:
+        return None
+    pairs = zip(state["landmarks"], state["faces"], strict=True)
+    return GradeReference(
+        index=state["index"],
+        time=Fraction(state["time"]),
+        scene=state["scene"],
+        sides=state["sides"],
+        faces=[
+            Face(landmarks=landmarks, score=score, track=track, held=held)
+            for landmarks, (score, track, held) in pairs
+        ],
+    )
 
 
 def _is_due(last: Shot | None, now: Shot) -> bool:

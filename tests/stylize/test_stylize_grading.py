@@ -1,4 +1,4 @@
-"""Grading a stream: steady, without a lag, never across a cut, and only where it is wanted."""
+"""Grading a stream: the same throughout a scene, faded where nobody is, and only where wanted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from dsgcli.faces.align import crop_face
 from dsgcli.faces.grade import IDENTITY
 from dsgcli.portraits import Portraits
 from dsgcli.stylize.shots import Shot
-from dsgcli.stylize.steady import fit_frame, graded_shots
-from dsgcli.types import Frame, Portrait
+from dsgcli.stylize.steady import fit_frame, graded_by_nearest_face
+from dsgcli.types import Face, Frame, Portrait
 
 RATE = 25
 REACH_S = 0.5
+FACE = Face(landmarks=np.zeros((478, 2)), score=1.0)
 
 
-def shots_of(values, scenes=None):
-    """One shot a value: a fit of so much, None without a face."""
+def shots_of(seen, scenes=None):
+    """One shot for each value: whether there is a face."""
     frame = Frame(pixels=np.zeros((2, 2, 3), np.uint8))
     return [
         Shot(
@@ -28,53 +29,38 @@ def shots_of(values, scenes=None):
             index=index,
             time_s=index / RATE,
             scene=0 if scenes is None else scenes[index],
-            fits=[] if value is None else [IDENTITY + value],
+            seen=[FACE] if there else [],
         )
-        for index, value in enumerate(values)
+        for index, there in enumerate(seen)
     ]
 
 
-def steadied(values, scenes=None, seconds=REACH_S):
-    """What is added to the identity, one a shot."""
-    items = [(shot, None) for shot in shots_of(values, scenes)]
-    graded = [shot.grades for shot, _ in graded_shots(items, seconds=seconds)]
-    return np.array([0.0 if not found else (found[0] - IDENTITY)[0, 0] for found in graded])
+def strengths(seen, scenes=None, seconds=REACH_S):
+    graded = graded_by_nearest_face(shots_of(seen, scenes), seconds=seconds)
+    return np.array([shot.strength for shot in graded])
 
 
-def test_a_steady_grade_stays_as_it_is():
-    np.testing.assert_allclose(steadied([0.2] * 40), 0.2)
-
-
-def test_noise_is_smoothed_to_a_third():
-    noise = 0.2 + np.random.default_rng(0).normal(0, 0.02, 100)
-    assert np.diff(steadied(noise)).std() < np.diff(noise).std() / 3
-
-
-def test_a_change_is_neither_delayed_nor_early():
-    step = steadied([0.0] * 30 + [0.2] * 30)
-    np.testing.assert_allclose(step + step[::-1], 0.2, atol=1e-9)
-    assert np.abs(np.diff(step)).max() < 0.05
+def test_frames_with_a_face_are_graded_wholly():
+    assert (strengths([True] * 40) == 1.0).all()
 
 
 def test_nothing_goes_across_a_cut():
-    values, scenes = [0.1] * 20 + [0.3] * 20 + [None] * 20, [1] * 20 + [2] * 20 + [3] * 20
-    np.testing.assert_allclose(steadied(values, scenes), [0.1] * 20 + [0.3] * 20 + [0.0] * 20)
+    seen, scenes = [True] * 20 + [False] * 20, [1] * 20 + [2] * 20
+    assert strengths(seen, scenes).tolist() == [1.0] * 20 + [0.0] * 20
 
 
 def test_a_face_that_is_lost_for_a_moment_changes_nothing():
-    values = [0.2] * 20 + [None] * 10 + [0.2] * 20
-    np.testing.assert_allclose(steadied(values), 0.2)
+    assert (strengths([True] * 20 + [False] * 10 + [True] * 20) == 1.0).all()
 
 
 def test_a_grade_fades_where_nobody_is_drawn():
-    grades = steadied([0.2] * 20 + [None] * 60 + [0.2] * 20)
-    assert (grades[40:60] == 0).all()
-    assert np.abs(np.diff(grades)).max() < 0.05
+    found = strengths([True] * 20 + [False] * 60 + [True] * 20)
+    assert (found[40:60] == 0).all()
+    assert np.abs(np.diff(found)).max() < 0.17
 
 
-def test_without_a_reach_each_frame_has_its_own():
-    values = [0.1, None, 0.3]
-    np.testing.assert_allclose(steadied(values, seconds=0.0), [0.1, 0.0, 0.3])
+def test_without_a_reach_only_frames_with_a_face_are_graded():
+    assert strengths([True, False, True], seconds=0.0).tolist() == [1.0, 0.0, 1.0]
 
 
 def test_frames_are_let_go_once_they_are_out_of_reach():
@@ -84,11 +70,11 @@ def test_frames_are_let_go_once_they_are_out_of_reach():
         for index in range(200):
             frame = Frame(pixels=np.zeros((2, 2, 3), np.uint8))
             frames.append(weakref.ref(frame.pixels))
-            yield Shot(frame=frame, index=index, time_s=index / RATE, fits=[IDENTITY]), None
+            yield Shot(frame=frame, index=index, time_s=index / RATE, seen=[FACE])
             del frame
             assert sum(ref() is not None for ref in frames) <= RATE * REACH_S + 3
 
-    for _ in graded_shots(stream(), seconds=REACH_S):
+    for _ in graded_by_nearest_face(stream(), seconds=REACH_S):
         pass
 
 
@@ -123,7 +109,6 @@ def test_only_what_keeps_its_crop_is_fitted_unless_asked():
     kept, other = portrait(LARGE, 0.6, keeps_content=True), portrait(LARGE, 0.6)
     assert fit_frame([other], None, 0.0) is None
     assert fit_frame([kept], False, 0.0) is None
-    assert fit_frame([portrait(LARGE, 0.6, keeps_content=True, opacity=0.0)], None, 0.0) is None
     assert white(fit_frame([other], True, 0.0)) == pytest.approx(white(IDENTITY) * 0.6, abs=0.1)
     assert white(fit_frame([kept], None, 0.0)) == pytest.approx(white(IDENTITY) * 0.6, abs=0.1)
 
@@ -164,8 +149,18 @@ def test_a_style_that_keeps_its_crop_grades_unasked(tiny_store, monkeypatch):
 @pytest.mark.parametrize("options", [{"crop": True}, {"alpha": True}, {"grade": False}])
 def test_nothing_waits_for_grades_that_do_not_show(tiny_store, options):
     crew = make_crew(make_studio(tiny_store, PLAY.detector, **{"grade": True, **options}))
-    assert not crew.grades
+    assert not crew.grades_frames
     assert crew.grade_s == 0.0
+
+
+def test_the_grade_is_the_same_throughout_a_scene(tiny_store, monkeypatch):
+    """The light on the face changes, and what is far from it keeps its colors."""
+    monkeypatch.setattr(Portraits, "keeps_content", True)
+    brighter = Play(30, lambda i: [Actor(110, 70, color=(180 + i, 120 + i, 90 + i))])
+    drawn = perform(tiny_store, brighter)
+    corners = np.stack([one.pictures[0].pixels[CORNER] for one in drawn])
+    assert difference(corners[0], drawn[0].shot.frame.pixels[CORNER]) > 2.0
+    assert (corners == corners[0]).all()
 
 
 def test_stills_take_their_own_grade(tiny_store):

@@ -29,7 +29,6 @@ def drawn_shot(index, faces=2, encoders=2):
         for number in range(faces)
     ]
     codes = [[torch.from_numpy(dice.normal(size=(10, 32))).float() for _ in seen]] * encoders
-    fits = [dice.normal(size=(11, 3)), None] if faces else []
     return Shot(
         frame=None,
         index=index,
@@ -37,7 +36,6 @@ def drawn_shot(index, faces=2, encoders=2):
         scene=3,
         seen=seen,
         encoded=codes,
-        fits=fits,
     )
 
 
@@ -69,7 +67,6 @@ def same_shot(one, other):
     return (
         (one.index, one.time_s, one.frame) == (other.index, other.time_s, other.frame)
         and one.scene == other.scene
-        and same_value(one.fits, other.fits)
         and len(one.seen) == len(other.seen)
         and all(
             (a.score, a.track, a.held) == (b.score, b.track, b.held)

@@ -17,6 +17,7 @@ from stylize.staging import RED, Actor, Listener, Play, read_clip, same_clip, wr
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.segments import SegmentSink
+from dsgcli.portraits import Portraits
 from dsgcli.stylize import checkpoint as parts
 from dsgcli.stylize.paste import Paster
 from dsgcli.training.drawn_clip import draw_clip
@@ -168,6 +169,17 @@ def test_every_kind_of_video_goes_on(stage, clip, whole, tmp_path, ending, optio
     (tmp_path / f"again.{ending}").write_bytes(whole(clip, ending, **options))
     assert len(read_clip(tmp_path / output)) == (11 if "start" in options else COUNT)
     assert same_clip(tmp_path / output, tmp_path / f"again.{ending}")
+
+
+@pytest.mark.parametrize("script", [pair, comes_and_goes])
+def test_a_style_that_keeps_the_crop_goes_on(stage, film, whole, tmp_path, monkeypatch, script):
+    """The frame by which the scene is graded is read again."""
+    monkeypatch.setattr(Portraits, "keeps_content", True)
+    clip = film(f"graded {script.__name__}", script)
+    for after in (6, 10):
+        interrupt(stage, clip, after, output=f"{after}.mp4")
+        stage.run(clip, output=f"{after}.mp4")
+        assert (tmp_path / f"{after}.mp4").read_bytes() == whole(clip)
 
 
 def test_a_crop_without_a_face_goes_on_at_the_same_place(stage, film, whole, tmp_path):

@@ -11,6 +11,7 @@ from stylize.staging import RED, Actor, Listener, Play, ScriptedDetector, same_c
 
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.video_reader import VideoSource
+from dsgcli.portraits import Portraits
 from dsgcli.stylize import crowd, orders
 from dsgcli.stylize.record import Follower
 from dsgcli.workers.pieces import Here
@@ -106,6 +107,18 @@ def film(stage, short_segments, tmp_path, monkeypatch):
             return stage.run(clip, output=output, **options)
 
     return Film()
+
+
+@pytest.mark.parametrize("script", [pair, comes_and_goes])
+def test_a_split_video_whose_style_keeps_the_crop_is_the_same_file(
+    film, tmp_path, monkeypatch, script
+):
+    """Frames are graded by one frame of each scene, and portraits averaged over the last frames."""
+    monkeypatch.setattr(Portraits, "keeps_content", True)
+    clip = film(script)
+    film.alone(clip, "a.mp4")
+    film.run(clip, "s.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "s.mp4").read_bytes()
 
 
 @pytest.mark.parametrize(
