@@ -24,8 +24,8 @@ tests can make it small."""
 @dataclass(slots=True, kw_only=True)
 class GradeReference:
     """The first frame of a scene in which a face is drawn. What drawing does to its colors is what
-    all frames of the scene are graded by: as a film is graded shot by shot, so that no wall
-    changes its color while nobody moves."""
+    all frames of the scene are graded by: as a film is graded shot by shot, so that a wall
+    does not change its color when the person before it moves."""
 
     index: int
     """Position of the frame in the stream."""

@@ -105,8 +105,8 @@ class PortraitAverages:
     """Averages the portraits of each track over the last frames (`faces/temporal.py`); those that
     keep what their crop shows, since others do not move as the photograph does.
 
-    An average begins anew with a track, a cut, and a segment: so a run that goes on, or a worker
-    that draws one segment, owes nothing to the frames before.
+    Each track, scene and segment begins an average of its own: a run that goes on, or a worker
+    that draws one segment, needs none of the frames before.
     """
 
     def __init__(self) -> None:
