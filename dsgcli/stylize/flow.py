@@ -335,8 +335,8 @@ class Crew:
         return [None if v is None else IDENTITY + shot.strength * (v - IDENTITY) for v in full]
 
     def _fits_of(self, reference: GradeReference, casts: Sequence[Cast]) -> list[Values | None]:
-        """What drawing does to the colors of a frame, drawn by itself: so the grade of a scene does
-        not depend on where a run, or the segment of a worker, begins."""
+        """By cast: the change of colors by drawing, fitted to a frame that is drawn by itself: the
+        grade of a scene so does not depend on where a run, or the segment of a worker, begins."""
         frame = reference.frame
         if frame is None:
             assert self.read_frame is not None, "frames of the past can be read again"

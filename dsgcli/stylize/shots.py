@@ -32,7 +32,7 @@ class GradeReference:
     time: Fraction
     scene: int
     faces: Sequence[Face]
-    """As they were found."""
+    """Faces to draw in that frame, as they were found."""
     sides: Sequence[float]
     """One a face, as in `Shot`."""
     frame: Frame | None = None
@@ -73,7 +73,7 @@ class Shot:
     codes: list[list[Tensor]] = field(default_factory=list)
     """The codes, smoothed."""
     reference: GradeReference | None = None
-    """What the colors of the rest of the frame are graded by; None where no face is near."""
+    """The frame by which the rest of this one is graded; None where no face is near."""
     strength: float = 0.0
     """How far the frame is graded, 0 to 1."""
     grades: list[Values | None] = field(default_factory=list)

@@ -103,7 +103,7 @@ class Watcher:
             raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector)
 
     def _reference_of(self, shot: Shot, time: Fraction) -> GradeReference | None:
-        """What the frame is graded by, as far as this is known yet."""
+        """The reference of the frame's scene, as far as it is known yet."""
         if shot.seen and (self.reference is None or self.reference.scene != shot.scene):
             self.reference = GradeReference(
                 index=shot.index,
