@@ -8,6 +8,8 @@ import importlib
 import inspect
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +205,71 @@ def test_a_stream_that_is_left_early_ends_cleanly(toon):
     stream = toon.stream(photograph() for _ in range(50))
     assert next(stream).shape == (240, 320, 3)
     stream.close()
+
+
+def test_a_camera_that_is_too_fast_loses_frames_and_keeps_the_order(toon):
+    total = 60
+
+    def camera():
+        for number in range(total):
+            picture = photograph()
+            picture[:8, :8] = number
+            yield picture
+            time.sleep(0.002)
+
+    with toon.stream(camera(), live=True) as stream:
+        numbers = []
+        for drawn in stream:
+            numbers.append(int(drawn[0, 0, 0]))
+            assert 0 < stream.latency_s < 60
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == total - 1  # the newest frame is always drawn
+    assert len(numbers) + stream.dropped == total
+    assert stream.dropped > 0
+
+
+def test_a_camera_that_is_slow_loses_nothing(toon):
+    def camera():
+        for _ in range(3):
+            yield photograph()
+            taken.acquire(timeout=30)
+
+    taken = threading.Semaphore(0)
+    with toon.stream(camera(), live=True) as stream:
+        for drawn in stream:
+            assert drawn.shape == (240, 320, 3)
+            taken.release()
+    assert stream.dropped == 0
+
+
+def test_an_error_of_the_camera_is_raised_where_its_frames_are_taken(toon):
+    def camera():
+        yield photograph()
+        raise OSError("the camera was unplugged")
+
+    with toon.stream(camera(), live=True) as stream, pytest.raises(OSError, match="unplugged"):
+        list(stream)
+
+
+def test_a_camera_that_is_left_is_read_no_more(toon):
+    read = []
+
+    def camera():
+        while True:
+            read.append(1)
+            yield photograph()
+            time.sleep(0.001)
+
+    with toon.stream(camera(), live=True) as stream:
+        next(stream)
+    time.sleep(0.2)
+    count = len(read)
+    time.sleep(0.1)
+    assert len(read) == count
+
+
+def test_a_camera_without_frames_gives_none(toon):
+    assert list(toon.stream([], live=True)) == []
 
 
 def test_one_level_down_are_codes_and_looks(toon):

@@ -7,19 +7,21 @@ the whole list. Expected failures are `DsgError`s; their messages are those of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
 from dsgcli.errors import NoFaceError, UsageError
 from dsgcli.media.base import HeldFrames, Kind, SourceInfo
 from dsgcli.progress import SILENT, Progress
-from dsgcli.stylize.flow import Crew
+from dsgcli.stylize.backoff import Batches
+from dsgcli.stylize.flow import Crew, Drawn
 from dsgcli.stylize.jobs import Job, Source
+from dsgcli.stylize.live import LiveStream
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.run import run
 from dsgcli.stylize.studio import open_studio
@@ -132,7 +134,17 @@ class Stylizer:
             raise NoFaceError("the picture", detector=self._studio.detector.name)
         return _pixels(drawn.pictures[0])
 
-    def stream(self, frames: Iterable[Pixels], rate: float = USUAL_RATE) -> Iterator[Pixels]:
+    @overload
+    def stream(
+        self, frames: Iterable[Pixels], rate: float = ..., *, live: Literal[False] = ...
+    ) -> Iterator[Pixels]: ...
+    @overload
+    def stream(
+        self, frames: Iterable[Pixels], rate: float = ..., *, live: Literal[True]
+    ) -> LiveStream: ...
+    def stream(
+        self, frames: Iterable[Pixels], rate: float = USUAL_RATE, *, live: bool = False
+    ) -> Iterator[Pixels] | LiveStream:
         """Frames of one video, redrawn: faces are followed and steadied over time.
 
         >>> with Stylizer("toon") as toon:
@@ -142,13 +154,37 @@ class Stylizer:
         Each comes back, in order and some frames late: steadying looks ahead. Frames without a face
         come back as they are.
 
+        With `live=True` the frames are a camera's: those that come while others are drawn are left
+        out, steadying looks back only, and the stream tells its `latency_s` and how many frames it
+        has `dropped`.
+
+        >>> with Stylizer("toon") as toon, toon.stream([photo], live=True) as drawn_frames:
+        ...     shapes = [drawn.shape for drawn in drawn_frames]
+        >>> shapes, drawn_frames.dropped
+        ([(240, 320, 3)], 0)
+
         Args:
             frames: (H, W, 3) uint8 RGB each, all of one size.
-            rate: frames per second.
+            rate: frames per second; of no account with `live`, where the clock counts.
         """
         if rate <= 0:
             raise UsageError(f"rate must be above 0 frames per second, got {rate:g}")
         numbered = (_frame(pixels, index, rate) for index, pixels in enumerate(frames))
+        if live:
+            return LiveStream(numbered, self._draw_live, lambda drawn: _pixels(drawn.pictures[0]))
+        return self._draw_all(numbered)
+
+    def _draw_live(self, frames: Iterable[Frame]) -> Generator[Drawn]:
+        taken = iter(frames)
+        first = next(taken, None)
+        if first is None:
+            return
+        crew = self._crew("memory", first, aligned=self._studio.options.aligned == "yes")
+        crew.live, crew.batches = True, Batches(1)
+        with closing(crew.run(_chain(first, taken), self._studio.casts)) as drawn_frames:
+            yield from drawn_frames
+
+    def _draw_all(self, numbered: Iterator[Frame]) -> Iterator[Pixels]:
         first = next(numbered, None)
         if first is None:
             return

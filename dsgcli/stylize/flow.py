@@ -96,6 +96,8 @@ class Crew:
     """For messages."""
     still: bool = False
     """The source is one picture."""
+    live: bool = False
+    """The source is a camera: nothing looks ahead, and frames do not wait for one another."""
     read_frame: Callable[[GradeReference], Frame] | None = None
     """Reads a frame of the past once more: for a run that goes on, or a worker that draws a part of
     a video."""
@@ -116,8 +118,12 @@ class Crew:
         with ExitStack() as stack:
             threads: list[Prefetch[Any]] = []
 
-            def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-                thread = prefetch(items, depth)
+            def ahead(
+                items: Iterable[T], depth: int = AHEAD, *, always: bool = False
+            ) -> Iterator[T]:
+                if self.live and not always:  # each thread would hold three frames
+                    return iter(items)
+                thread = prefetch(items, 1 if self.live else depth)
                 threads.append(stack.enter_context(closing(thread)))
                 return thread
 
@@ -126,7 +132,7 @@ class Crew:
 
             if known is None:
                 found = self.watch(ahead(frames))
-                placed = self.fade_grades(self.steady_faces(ahead(found)))
+                placed = self.fade_grades(self.steady_faces(ahead(found, always=True)))
                 coded = _with_frames(self.steady_codes(self.encode(cut(placed))))
             else:
                 found = known.with_pictures(ahead(frames))
@@ -175,6 +181,7 @@ class Crew:
             lambda shot: {face.track: face.landmarks for face in shot.seen},
             _put_faces,
             seconds=self.smooth_s,
+            ahead=not self.live,
             guessed=lambda shot: frozenset(face.track for face in shot.seen if face.held),
         )
 
@@ -242,6 +249,7 @@ class Crew:
             _codes_by_track,
             _put_codes,
             seconds=self.codes_smooth_s,
+            ahead=not self.live,
             guessed=_guessed_codes,
         )
 
@@ -317,7 +325,9 @@ class Crew:
 
     def fade_grades(self, shots: Iterator[Shot]) -> Iterator[Shot]:
         """Find out how far each frame is graded."""
-        return graded_by_nearest_face(shots, seconds=self.grade_s) if self.grades_frames else shots
+        if not self.grades_frames:
+            return shots
+        return graded_by_nearest_face(shots, seconds=self.grade_s, ahead=not self.live)
 
     def _grades(
         self, shot: Shot, by_cast: Sequence[Sequence[Portrait]], casts: Sequence[Cast]

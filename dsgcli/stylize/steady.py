@@ -57,12 +57,14 @@ def steadied(
     write: Writer,
     *,
     seconds: float,
+    ahead: bool = True,
     guessed: Callable[[Shot], frozenset[int]] = lambda shot: frozenset(),
 ) -> Iterator[Shot]:
     """Yield the frames in order, each smoothed once its neighbors in time are known.
 
     Args:
         seconds: of the past and of the future that count; 0 only copies.
+        ahead: wait for the future; else the past alone counts.
         guessed: keys whose values were carried over from the past.
     """
     around: deque[_Moment] = deque()
@@ -71,7 +73,8 @@ def steadied(
         moment = _Moment(shot, read(shot), guessed(shot))
         around.append(moment)
         waiting.append(moment)
-        while waiting and waiting[0].shot.time_s <= shot.time_s - seconds + EDGE_S:
+        wait_s = seconds if ahead else 0.0
+        while waiting and waiting[0].shot.time_s <= shot.time_s - wait_s + EDGE_S:
             yield _written(waiting.popleft(), around, write, seconds)
     while waiting:
         yield _written(waiting.popleft(), around, write, seconds)
@@ -169,19 +172,23 @@ def _fit(portrait: Portrait) -> Values:
     return fit_grade(portrait.crop.pixels, portrait.pixels, weights)
 
 
-def graded_by_nearest_face(shots: Iterable[Shot], *, seconds: float) -> Iterator[Shot]:
+def graded_by_nearest_face(
+    shots: Iterable[Shot], *, seconds: float, ahead: bool = True
+) -> Iterator[Shot]:
     """Yield the frames in order, each with how far it is graded, and by what.
 
     Args:
         seconds: a frame this far from all frames with a face is not graded, one within half of it
             wholly; 0 grades frames with a face alone.
+        ahead: wait for faces to come; else those of the past alone count.
     """
     around: deque[Shot] = deque()
     waiting: deque[Shot] = deque()
     for shot in shots:
         around.append(shot.without_pictures())
         waiting.append(shot)
-        while waiting and waiting[0].time_s <= shot.time_s - seconds + EDGE_S:
+        wait_s = seconds if ahead else 0.0
+        while waiting and waiting[0].time_s <= shot.time_s - wait_s + EDGE_S:
             yield _with_strength(waiting.popleft(), around, seconds)
     while waiting:
         yield _with_strength(waiting.popleft(), around, seconds)
