@@ -53,6 +53,10 @@ class Report:
     version: str
     python: str = ""
     system: str = ""
+    installed: str = ""
+    """How dsg was installed."""
+    extras_by: str = ""
+    """The command that adds an optional part here, such as openvino."""
     packages: dict[str, str | None] = field(default_factory=dict)
     device: str | None = None
     gpu: str | None = None
@@ -90,6 +94,7 @@ def examine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
     )
+    report.installed, report.extras_by = installation()
     for check in (_packages, _memory_and_disk, _codecs):
         check(report)
     _face_detector(report, pretrained)
@@ -117,6 +122,32 @@ def _attempt(report: Report, what: str, advice: str) -> Iterator[None]:
 
 
 # ── one check each ───────────────────────────────────────────────────────────────────────────────
+
+
+def installation(
+    prefix: Path | None = None, system_prefix: Path | None = None, container: Path | None = None
+) -> tuple[str, str]:
+    """How dsg was installed, and the command that adds an optional part there.
+
+    Args:
+        prefix: folder of the environment; None takes that of this process.
+        system_prefix: that of the Python which it was made with.
+        container: a file that is there in a container.
+    """
+    prefix, system = prefix or Path(sys.prefix), system_prefix or Path(sys.base_prefix)
+    extra = "'dsgcli[openvino]'"
+    if (prefix / "pipx_metadata.json").exists():
+        return "with pipx", f"pipx install --force {extra}"
+    if (prefix / "uv-receipt.toml").exists():
+        return "with uv tool", f"uv tool install --force {extra}"
+    if (prefix / "conda-meta").is_dir():
+        return f"in the conda environment {prefix}", f"python -m pip install {extra}"
+    if prefix != system:
+        python = prefix / ("Scripts/python" if os.name == "nt" else "bin/python")
+        return f"in the environment {prefix}", f"{python} -m pip install {extra}"
+    if (container or Path("/.dockerenv")).exists():
+        return "in a container", f"add to the Dockerfile: RUN pip install {extra}"
+    return f"into the system's Python {prefix}", f"python -m pip install {extra}"
 
 
 def _packages(report: Report) -> None:

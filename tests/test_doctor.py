@@ -73,6 +73,30 @@ def poor_machine():
         return examine(device="tpu", speed_test_s=0)
 
 
+@pytest.mark.parametrize(
+    ("marker", "how", "command"),
+    [
+        ("pipx_metadata.json", "with pipx", "pipx install --force 'dsgcli[openvino]'"),
+        ("uv-receipt.toml", "with uv tool", "uv tool install --force 'dsgcli[openvino]'"),
+        ("conda-meta/", "in the conda environment", "python -m pip install 'dsgcli[openvino]'"),
+        ("pyvenv.cfg", "in the environment", "python -m pip install 'dsgcli[openvino]'"),
+    ],
+)
+def test_how_dsg_was_installed_is_known_with_the_command_for_more(tmp_path, marker, how, command):
+    place = tmp_path / marker
+    place.mkdir() if marker.endswith("/") else place.touch()
+    found, extras_by = doctor.installation(tmp_path, tmp_path / "system", tmp_path / "none")
+    assert found.startswith(how)
+    assert extras_by.endswith(command)
+
+
+def test_an_installation_without_an_environment_is_the_systems_or_a_containers(tmp_path):
+    sign = tmp_path / "sign"
+    assert doctor.installation(tmp_path, tmp_path, sign)[0].startswith("into the system's Python")
+    sign.touch()
+    assert doctor.installation(tmp_path, tmp_path, sign)[0] == "in a container"
+
+
 def test_low_memory_is_a_problem(poor_machine):
     assert "only 0.5 GB of memory are free" in [p.what for p in poor_machine.problems]
 

@@ -83,6 +83,7 @@ def _facts(report: Report) -> dict[str, str]:
     packages = [f"{name} {number or 'missing'}" for name, number in report.packages.items()]
     return {
         "dsg": f"{report.version}, Python {report.python}, {report.system}",
+        "installed": f"{report.installed}; to add openvino: {report.extras_by}",
         "packages": ", ".join(packages),
         "device": f"{report.device}{f' ({report.gpu})' if report.gpu else ''}",
         "precision": f"{report.precision}: {report.precision_reason}",
