@@ -315,11 +315,11 @@ def test_whoever_named_no_style_is_told_which_it_was_and_where_others_are():
 
 def test_one_picture_is_one_line():
     done = FileResult(source=Path("me.jpg"), outputs=[Path("me_noir-3.jpg")], frames=1, faces=1)
-    summary = Summary(files=[done], seconds=2.0, styles=("noir-3",), stages={"draw": 1.0})
-    assert _parts(summary) == ["Wrote me_noir-3.jpg (1 face, noir-3)"]
+    summary = Summary(files=[done], seconds=2.0, styles=("noir:3",), stages={"draw": 1.0})
+    assert _parts(summary) == ["Wrote me_noir-3.jpg (1 face, noir:3)"]
     assert "draw 1.0 s" in _parts(summary, verbose=True)[0]
     done.frames, done.seconds = 240, 10.0
-    assert _parts(summary) == ["Wrote me_noir-3.jpg (240 frames, 24.0 a second, noir-3)"]
+    assert _parts(summary) == ["Wrote me_noir-3.jpg (240 frames, 24.0 a second, noir:3)"]
 
 
 @pytest.mark.parametrize(

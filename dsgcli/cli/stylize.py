@@ -156,7 +156,7 @@ def _parts(
 
 
 def _written(result: FileResult, summary: Summary) -> list[str]:
-    """`Wrote me_noir-3.jpg (1 face, noir-3)`, a line for each output."""
+    """`Wrote me_noir-3.jpg (1 face, noir:3)`, a line for each output."""
     found = []
     for path, style in zip(result.outputs, summary.styles, strict=False):
         if result.frames > 1:

@@ -176,6 +176,8 @@ class ResolvedStyle:
     """Name of the style, as `ModelStore.generator` takes it."""
     label: str
     """For names of output files: letters, digits, `-`, `_`, `.` only."""
+    reference: str
+    """As `--style` takes it, and as it is shown: `noir:3`."""
     exemplars: tuple[str, ...]
     """Full names of the exemplars."""
     instyle: Tensor | None = None
@@ -195,10 +197,12 @@ def blend(codes: Codes, ref: StyleRef, name: str) -> ResolvedStyle:
     shares = torch.tensor([term.share for term in ref.terms])[:, None, None]
     names = tuple(codes.names[i] for i in indices)
     instyle = None if codes.instyle is None else (shares * codes.instyle[indices]).sum(dim=0)
+    short = [short_name(codes.names[i], i) for i in indices]
     return ResolvedStyle(
         exstyle=(shares * codes.default[indices]).sum(dim=0),
         style=ref.style,
-        label=_label(name, ref, [short_name(codes.names[i], i) for i in indices]),
+        label=_label(name, ref, short),
+        reference=_reference(name, ref, short),
         exemplars=names,
         instyle=instyle,
     )
@@ -211,6 +215,14 @@ def _label(name: str, ref: StyleRef, names: Sequence[str]) -> str:
         return f"{_safe(name)}-{stems[0]}"
     shares = [f"{stem}-{term.share * 100:.0f}" for stem, term in zip(stems, ref.terms, strict=True)]
     return "-".join([_safe(name), *shares])
+
+
+def _reference(name: str, ref: StyleRef, names: Sequence[str]) -> str:
+    """`noir:3`, or `noir:3*0.6+noir:4*0.4`."""
+    if len(names) == 1:
+        return f"{name}:{names[0]}"
+    pairs = zip(names, ref.terms, strict=True)
+    return "+".join(f"{name}:{exemplar}*{term.share:g}" for exemplar, term in pairs)
 
 
 def _safe(text: str) -> str:

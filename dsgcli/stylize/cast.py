@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dsgcli.pipeline import StylePipeline
     from dsgcli.progress import Progress
     from dsgcli.store import ModelStore
+    from dsgcli.store.codes import ResolvedStyle
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.types import Pixels
 
@@ -53,6 +54,8 @@ class Cast:
 
     label: str
     """For file names: `arcane-Jinx_02`."""
+    reference: str
+    """As it is shown, and as `--style` takes it: `arcane:Jinx_02`."""
     role: Role
     """Style of every face that has none of its own."""
     own: Mapping[int, Role] = field(default_factory=dict)
@@ -125,8 +128,10 @@ class Wardrobe:
         """The style that a reference names, by the name it has in the store."""
         return self.store.info(self.store.parse(text).style).name
 
-    def role(self, text: str, exstyle: Tensor | None = None, label: str = "") -> tuple[Role, str]:
-        """The role that a style reference stands for, and its label.
+    def role(
+        self, text: str, exstyle: Tensor | None = None, label: str = ""
+    ) -> tuple[Role, ResolvedStyle]:
+        """The role that a style reference stands for, and what the store has of it.
 
         Args:
             exstyle: (L, D) of a picture of the user's, instead of the style's exemplar.
@@ -148,7 +153,7 @@ class Wardrobe:
             truncation=options.truncation,
             label=label or resolved.label,
         )
-        return Role(portraits, look), look.label
+        return Role(portraits, look), resolved
 
 
 def make_casts(wardrobe: Wardrobe, styles: Sequence[str], face_styles: Sequence[str]) -> list[Cast]:
@@ -165,8 +170,8 @@ def make_casts(wardrobe: Wardrobe, styles: Sequence[str], face_styles: Sequence[
         own[number] = wardrobe.role(reference)[0]
     casts = []
     for style in styles:
-        role, label = wardrobe.role(style)
-        casts.append(Cast(label=label, role=role, own=own))
+        role, found = wardrobe.role(style)
+        casts.append(Cast(label=found.label, reference=found.reference, role=role, own=own))
     labels = [cast.label for cast in casts]
     if len(set(labels)) < len(labels):
         raise StyleRefError("two --style are the same; name each once")

@@ -77,6 +77,11 @@ class Desk:
         return self._ready.labels
 
     @property
+    def references(self) -> tuple[str, ...]:
+        """The styles as they are shown: `noir:3`."""
+        return self._ready.references
+
+    @property
     def machine(self) -> dict[str, str]:
         """Device, precision and so on of those who draw."""
         return Ready.of(self.studio).machine if "studio" in vars(self) else self._ready.machine

@@ -86,12 +86,18 @@ class Ready:
 
     labels: tuple[str, ...]
     """Labels of the styles, for the names of outputs."""
+    references: tuple[str, ...]
+    """The styles as they are shown."""
     machine: dict[str, str]
     """For the summary."""
 
     @classmethod
     def of(cls, studio: Studio) -> Ready:
-        return cls(labels=tuple(cast.label for cast in studio.casts), machine=studio.machine)
+        return cls(
+            labels=tuple(cast.label for cast in studio.casts),
+            references=tuple(cast.reference for cast in studio.casts),
+            machine=studio.machine,
+        )
 
 
 _one_at_a_time = threading.Lock()

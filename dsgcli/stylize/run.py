@@ -61,7 +61,7 @@ def run(
             stages=desk.clock.seconds(),
             seconds=time.monotonic() - started,
             machine=desk.machine | ({"workers": workers} if workers else {}),
-            styles=desk.labels,
+            styles=desk.references,
         )
 
 

@@ -273,5 +273,5 @@ def _casts(
         options.exemplar, name, wardrobe.portraits(name), store, options, detector(), progress
     )
     label = f"{name}-{options.exemplar.stem}"
-    role, label = wardrobe.role(options.style[0], exstyle=code, label=label)
-    return [Cast(label=label, role=role)]
+    role, _ = wardrobe.role(options.style[0], exstyle=code, label=label)
+    return [Cast(label=label, reference=f"{name} after {options.exemplar.name}", role=role)]

@@ -101,7 +101,7 @@ class Summary:
     machine: dict[str, str] = field(default_factory=dict)
     """Device, precision and so on, as chosen."""
     styles: tuple[str, ...] = ()
-    """Labels of the styles and their exemplars, as in the names of outputs."""
+    """The styles and their exemplars, as `--style` takes them: `noir:3`."""
 
     @property
     def frames(self) -> int:

@@ -51,7 +51,7 @@ def answer(result=None, error=None):
 
 
 def test_what_the_first_helper_says_is_taken():
-    ready = Ready(labels=("toon-ada",), machine={"device": "cpu"})
+    ready = Ready(labels=("toon-ada",), references=("toon:ada",), machine={"device": "cpu"})
     died = answer(error=WorkerLostError("killed"))
     with Desk(StylizeOptions(), Called(None, [died, answer(ready)]), SILENT) as desk:
         assert (desk.labels, desk.machine) == (("toon-ada",), {"device": "cpu"})
