@@ -175,6 +175,16 @@ class Paste:
             rich_help_panel=PASTE_GROUP,
         ),
     ] = False
+    compare: Annotated[
+        Literal["side", "split", "page"] | None,
+        typer.Option(
+            metavar="side|split|page",
+            help="Show before and after: side by side, in two halves, or (photographs) on a page "
+            "with a slider.",
+            show_default="off",
+            rich_help_panel=PASTE_GROUP,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from dsgcli.types import Pixels
+    from dsgcli.types import Pixels, Points
 
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 LABEL_SHARE = 20
@@ -27,6 +27,7 @@ def make_sheet(
     row_labels: Sequence[str] | None = None,
     cell_px: int | None = None,
     gap_px: int = 4,
+    title: str = "",
 ) -> Pixels:
     """Arrange pictures row by row.
 
@@ -37,6 +38,7 @@ def make_sheet(
         row_labels: left of each row.
         cell_px: longer side of a cell; of the largest picture if None.
         gap_px: between cells, and around the sheet.
+        title: above all of them.
 
     Returns:
         (H, W, 3) uint8.
@@ -53,11 +55,15 @@ def make_sheet(
     below = round(1.5 * text_px) if labels else 0
     left = _widest(row_labels or (), text_px) + (2 * gap_px if row_labels else 0)
     across, down = width + gap_px, height + below + gap_px
-    size = (left + gap_px + columns * across, gap_px + rows * down)
+    top = 2 * text_px if title else 0
+    size = (left + gap_px + columns * across, top + gap_px + rows * down)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
+    if title:
+        shown = _shorten(title, size[0] - 2 * gap_px, text_px)
+        draw.text((gap_px, (top + gap_px) // 2), shown, INK, _font(text_px), "lm")
     for number, picture in enumerate(pictures):
-        x, y = left + gap_px + number % columns * across, gap_px + number // columns * down
+        x, y = left + gap_px + number % columns * across, top + gap_px + number // columns * down
         fitted = Image.fromarray(np.ascontiguousarray(picture))
         scale = min(width / fitted.width, height / fitted.height)
         fits = (max(1, round(fitted.width * scale)), max(1, round(fitted.height * scale)))
@@ -68,9 +74,20 @@ def make_sheet(
             text = _shorten(labels[number], width, text_px)
             draw.text((x + width // 2, y + height + below // 2), text, INK, _font(text_px), "mm")
     for row, text in enumerate(list(row_labels or ())[:rows]):
-        y = gap_px + row * down + height // 2
+        y = top + gap_px + row * down + height // 2
         draw.text((gap_px, y), text, INK, _font(text_px), "lm")
     return np.array(sheet)
+
+
+def marked(picture: Pixels, marks: Sequence[tuple[Points, str]]) -> Pixels:
+    """A picture (H, W, 3) with short texts at places (x, y), readable on any ground."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    draw, text_px = ImageDraw.Draw(image), max(SMALLEST_LABEL_PX, max(image.size) // LABEL_SHARE)
+    for (x, y), text in marks:
+        place = (min(max(float(x), text_px), image.width - text_px), max(float(y), 1.2 * text_px))
+        font, edge = _font(text_px), max(1, text_px // 8)
+        draw.text(place, text, PAPER, font, "mb", stroke_width=edge, stroke_fill=INK)
+    return np.array(image)
 
 
 @lru_cache(maxsize=8)

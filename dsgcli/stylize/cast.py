@@ -164,14 +164,18 @@ def make_casts(wardrobe: Wardrobe, styles: Sequence[str], face_styles: Sequence[
         ModelError, StyleRefError: styles or exemplars that are not there.
     """
     own: dict[int, Role] = {}
+    labels, references = [], []
     for number, reference in map(parse_face_style, face_styles):
         if number in own:
             raise UsageError(f"--face-style names face {number} twice")
-        own[number] = wardrobe.role(reference)[0]
+        own[number], found = wardrobe.role(reference)
+        labels.append(f"_{number}-{found.label}")
+        references.append(f", face {number} {found.reference}")
     casts = []
     for style in styles:
         role, found = wardrobe.role(style)
-        casts.append(Cast(label=found.label, reference=found.reference, role=role, own=own))
+        label, shown = found.label + "".join(labels), found.reference + "".join(references)
+        casts.append(Cast(label=label, reference=shown, role=role, own=own))
     labels = [cast.label for cast in casts]
     if len(set(labels)) < len(labels):
         raise StyleRefError("two --style are the same; name each once")

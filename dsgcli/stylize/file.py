@@ -14,6 +14,7 @@ from dsgcli.errors import (
     InterruptedRunError,
     NoFaceError,
     SinkError,
+    UsageError,
     no_such_faces,
 )
 from dsgcli.faces.track import FaceChoice
@@ -22,6 +23,7 @@ from dsgcli.media.read import open_source
 from dsgcli.media.write import PictureSink, holds_alpha, open_sink
 from dsgcli.stylize.cast import parse_face_style
 from dsgcli.stylize.checkpoint import Memory, ResumePoint, Segments
+from dsgcli.stylize.compare import check_page, page_beside, write_page
 from dsgcli.stylize.flow import Crew, Drawn
 from dsgcli.stylize.jobs import WRITABLE_AS
 from dsgcli.stylize.refine import loss_note
@@ -58,6 +60,11 @@ def stylize_file(job: Job, keys: Sequence[str], studio: Studio, progress: Progre
         sinks = sink_options(studio, keys, job.outputs, source.info)
         for path, sink in zip(job.outputs, sinks, strict=True):
             check_target(path, sink, source.info)
+        if options.compare == "page" and source.info.kind != "picture":
+            raise UsageError(
+                f"--compare page is for photographs, and {job.source.path} is a video or an "
+                f"animation; take --compare side or --compare split"
+            )
         crew = studio.crew(job, source.info, aligned=studio.is_aligned(source))
         result = FileResult(source=job.source.path, outputs=list(job.outputs))
         if not options.crop:
@@ -151,6 +158,9 @@ def _draw_still(
     result: FileResult,
     task: Task,
 ) -> None:
+    pages = [page_beside(path) for path in job.outputs] if crew.options.compare == "page" else []
+    for page in pages:
+        check_page(page, overwrite=crew.options.overwrite)
     (drawn,) = crew.run(source, studio.casts)
     if not drawn.shot.crops:
         result.num_tracks = drawn.shot.num_tracks
@@ -159,6 +169,12 @@ def _draw_still(
         for path, options, picture in zip(job.outputs, sinks, drawn.pictures, strict=True):
             sink = stack.enter_context(open_sink(path, options, source.info))
             sink.write(picture)
+    assert drawn.shot.frame is not None, "a picture is drawn whole"
+    for number, page in enumerate(pages):
+        title = f"{job.source.path.name}, {studio.casts[number].reference}"
+        before = crew.paster.before(drawn.shot.frame, number)
+        write_page(page, before, drawn.pictures[number].pixels, title)
+        result.notes.append(f"before and after with a slider: {page}")
     _count(result, drawn, task)
 
 

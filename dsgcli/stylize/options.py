@@ -11,6 +11,9 @@ from dsgcli.errors import RecipeError
 
 Aligned = Literal["auto", "yes", "no"]
 MaskKind = Literal["auto", "feather", "face", "head", "person"]
+Compare = Literal["side", "split", "page"]
+"""`side`: the source to the left of the drawing. `split`: its left half, and the drawing's right
+one. `page`: the drawing alone, and a page with a slider beside it; for photographs."""
 OnMissing = Literal["keep", "hold", "fail"]
 EncoderSpace = Literal["auto", "z+", "w+"]
 
@@ -67,6 +70,8 @@ class StylizeOptions:
     what is around the face."""
     alpha: bool = False
     """Write only the stylized head, on a transparent background."""
+    compare: Compare | None = None
+    """Show before and after: side by side, in two halves, or on a page beside the drawing."""
     smooth: float | None = None
     """Seconds over which the faces of a video are smoothed; 0 is off, None the default."""
     on_missing: OnMissing = "keep"
@@ -121,6 +126,10 @@ class StylizeOptions:
         ]
         if self.workers != "auto" and self.workers < 1:
             problems.append(f"workers must be auto or at least 1, got {self.workers}")
+        if self.compare and self.alpha:
+            problems.append("compare needs the whole picture; drop alpha")
+        if self.compare and self.preview:
+            problems.append("preview shows before and after by itself; drop compare")
         if not self.style:
             problems.append("style needs at least one reference")
         if self.start is not None and self.end is not None and self.end <= self.start:

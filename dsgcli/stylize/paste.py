@@ -17,11 +17,13 @@ from dsgcli.faces.align import crop_whole, cut
 from dsgcli.faces.composite import composite, cut_out
 from dsgcli.faces.grade import graded
 from dsgcli.faces.masks import MaskKind, make_cutout, make_mask
+from dsgcli.stylize.compare import compared
 from dsgcli.types import CropTransform, Frame, Portrait
 
 if TYPE_CHECKING:
     from dsgcli.faces.grade import Values
     from dsgcli.faces.masks import Segmenter
+    from dsgcli.stylize.options import Compare
     from dsgcli.types import Mask, Pixels
 
 
@@ -42,6 +44,8 @@ class Paster:
     """The portrait itself, instead of the frame."""
     size_px: Sequence[int]
     """Side of the portraits, one a cast."""
+    compare: Compare | None = None
+    """How before and after are shown together."""
     place: CropTransform | None = None
     """Where the last portrait was: what a frame without a face is cut to."""
 
@@ -51,6 +55,28 @@ class Paster:
         return not (self.crop or self.alpha)
 
     def paste(
+        self,
+        frame: Frame,
+        portraits: Sequence[Portrait],
+        cast: int,
+        grade: Values | None = None,
+    ) -> Frame:
+        """The output's frame, as `draw`; beside the source where that is asked for."""
+        drawn = self.draw(frame, portraits, cast, grade)
+        if self.compare in (None, "page"):
+            return drawn
+        return compared(self.before(frame, cast), drawn, self.compare)
+
+    def before(self, frame: Frame, cast: int) -> Pixels:
+        """The part of a frame that `draw` has just drawn, as it was."""
+        if not self.crop:
+            return frame.pixels
+        size_px = self.size_px[cast]
+        if self.place is None:
+            return crop_whole(frame, size_px).pixels
+        return cut(frame.pixels, self.place.with_size(size_px))
+
+    def draw(
         self,
         frame: Frame,
         portraits: Sequence[Portrait],

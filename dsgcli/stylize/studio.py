@@ -106,6 +106,7 @@ class Studio:
                 color_match=options.match_color,
                 alpha=options.alpha,
                 crop=options.crop or aligned,
+                compare=options.compare,
                 size_px=[self._portrait_px(cast, info, aligned) for cast in self.casts],
             ),
             options=options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsgcli.media.sheets import make_sheet
+from dsgcli.media.sheets import make_sheet, marked
 
 
 def tile(value, height=20, width=30):
@@ -29,6 +29,25 @@ def test_labels_change_only_the_strip_below_each_picture():
     sheet = make_sheet([tile(90)] * 2, columns=2, gap_px=3, labels=["one", "a very long label"])
     np.testing.assert_array_equal(sheet[: 3 + 20], plain[: 3 + 20])
     assert (sheet[23:, :30] < 128).any() and (sheet[23:, 36:] < 128).any()
+
+
+def test_a_title_is_written_above_and_moves_all_the_rest_down():
+    pictures = [np.full((40, 60, 3), 90, np.uint8)] * 4
+    plain, titled = make_sheet(pictures), make_sheet(pictures, title="before and after")
+    extra = titled.shape[0] - plain.shape[0]
+    assert extra > 10
+    np.testing.assert_array_equal(titled[extra:], plain)
+    assert titled[:extra].min() < 100
+
+
+def test_marks_are_written_at_their_places_and_stay_inside():
+    picture = np.full((200, 300, 3), 90, np.uint8)
+    places = [((150.0, 100.0), "0"), ((-50.0, -9.0), "1")]
+    changed = (marked(picture, places) != picture).any(axis=2)
+    assert changed[80:101, 140:161].any()
+    assert changed[:30, :30].any()
+    assert not changed[110:].any()
+    assert (picture == 90).all()
 
 
 def test_row_labels_stand_left_of_their_rows():

@@ -386,6 +386,7 @@ CHANGED = {
     "crop": True,
     "faces": "largest",
     "grade": False,
+    "compare": "side",
     "mask": "face",
     "blend": 0.2,
     "match_color": 1.0,
@@ -734,6 +735,28 @@ def test_a_preview_replaces_no_file_of_somebody_else(stage, folder):
     with pytest.raises(OutputExistsError):
         stage.run(folder / "0.png", preview=2)
     assert states(stage.run(folder, preview=1))["0.png"] == "failed"
+
+
+def test_a_preview_is_bounded_whatever_is_asked_for(stage, tmp_path):
+    play = stage(Play(40, still(HERE)))
+    source = write_clip(tmp_path / "long.mkv", play.frames)
+    result = stage.run(source, output="s.png", preview=39).files[0]
+    assert result.frames == 24
+    assert "the sheet shows 24 frames of 39" in result.notes
+
+
+def test_a_preview_stops_after_a_while(stage, folder, monkeypatch):
+    monkeypatch.setattr("dsgcli.stylize.preview.LIMIT_S", 0.0)
+    result = stage.run(folder / "clip.mp4", output="s.png", preview=3).files[0]
+    assert (result.frames, result.faces) == (1, 1)
+
+
+def test_a_face_with_a_style_of_its_own_is_in_the_name_and_the_summary(stage, folder):
+    summary = stage.run(folder / "clip.mp4", preview=2, face_style=("0=ink:2",))
+    (name,) = [name for name in visible(folder) if "preview" in name]
+    assert name.startswith("clip_toon-ada_0-ink-") and name.endswith(".preview.png")
+    (shown,) = summary.styles
+    assert shown.startswith("toon:ada, face 0 ink:")
 
 
 def test_every_style_has_its_preview(stage, folder):
