@@ -45,7 +45,7 @@ def page_beside(output: Path) -> Path:
 
 
 def check_page(path: Path, *, overwrite: bool) -> None:
-    """Make sure that no file of somebody else's lies where the page goes.
+    """Make sure that nothing but an older page of ours lies where the page goes.
 
     Raises:
         OutputExistsError: one does.
