@@ -177,7 +177,7 @@ class ResolvedStyle:
     label: str
     """For names of output files: letters, digits, `-`, `_`, `.` only."""
     reference: str
-    """As `--style` takes it, and as it is shown: `noir:3`."""
+    """The exemplar as `--style` takes it and messages show it: `noir:3`."""
     exemplars: tuple[str, ...]
     """Full names of the exemplars."""
     instyle: Tensor | None = None

@@ -55,7 +55,7 @@ class Cast:
     label: str
     """For file names: `arcane-Jinx_02`."""
     reference: str
-    """As it is shown, and as `--style` takes it: `arcane:Jinx_02`."""
+    """The exemplar as messages show it and `--style` takes it: `arcane:Jinx_02`."""
     role: Role
     """Style of every face that has none of its own."""
     own: Mapping[int, Role] = field(default_factory=dict)
