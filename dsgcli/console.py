@@ -381,7 +381,7 @@ def _fail(error: BaseException, message: str, exit_code: int, as_json: bool) -> 
         write_json({"error": described, "exit_code": exit_code})
     _say(message, "error")
     if isinstance(error, DsgError) and error.see:
-        _say(f"({error.see} has more help)")
+        _say(f"(`dsg help {error.see}` has more)")
     return exit_code
 
 

@@ -40,7 +40,7 @@ class DsgError(Exception):
 
     exit_code = 1
     see = ""
-    """Page of the documentation that has more, where there is more to try."""
+    """Topic of `dsg help` that has more, where there is more to try."""
 
 
 class UsageError(DsgError):
@@ -90,7 +90,7 @@ class OutputBusyError(UsageError):
 class MediaError(DsgError):
     """A file that cannot be read or written as picture or video."""
 
-    see = "docs/troubleshooting.md#files"
+    see = "files"
 
 
 class SourceError(MediaError):
@@ -105,7 +105,7 @@ class NoFaceError(DsgError):
     """No face in the input, so nothing to stylize."""
 
     exit_code = 3
-    see = "docs/troubleshooting.md#no-face-found"
+    see = "no-face-found"
 
     def __init__(self, source: str, *, detector: str) -> None:
         super().__init__(
@@ -132,7 +132,7 @@ class ModelError(DsgError):
     """A model that cannot be used."""
 
     exit_code = 4
-    see = "docs/troubleshooting.md#styles-and-models"
+    see = "styles-and-models"
 
 
 class ModelMissingError(ModelError):
@@ -162,13 +162,13 @@ class WorkerLostError(WorkerError):
 class MemoryShortError(DsgError):
     """The system gives no more memory to this process, or to its device."""
 
-    see = "docs/troubleshooting.md#memory-and-time"
+    see = "memory-and-time"
 
 
 class StalledError(DsgError):
     """A run in which nothing has moved for minutes."""
 
-    see = "docs/troubleshooting.md#a-run-hangs"
+    see = "a-run-hangs"
 
 
 class PartialBatchError(DsgError):

@@ -78,6 +78,9 @@ WEIGHT_PRESETS: dict[str, tuple[float, ...]] = {
 }
 """Published weights by style, written for 1024 px; a smaller model takes the first rows."""
 
+STYLELESS_PRESETS = ("default", "plain")
+"""Presets that are meant for no style in particular."""
+
 PRESERVE_COLOR_PRESETS = frozenset({"arcane"})
 """Presets that the method's authors show together with the photograph's own colors."""
 

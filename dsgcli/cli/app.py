@@ -17,6 +17,7 @@ import typer
 from typer.main import get_command
 
 from dsgcli.cli.completion import in_bash, is_bash
+from dsgcli.cli.help_topics import help_text, topics
 from dsgcli.cli.layout import add, group, show_help_if_alone
 from dsgcli.cli.settings import Settings, flags_of, read_settings
 from dsgcli.console import exit_code_of
@@ -96,8 +97,13 @@ def _dsg(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dsg` with `argv` (None: the process's own); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["help"]:  # `dsg help stylize`, as other programs have it
+    if arguments[:1] == ["help"]:  # `dsg help no-face-found`, `dsg help stylize`
+        if text := help_text(arguments[1:]):
+            typer.echo(text)
+            return 0
         arguments = [*arguments[1:], "--help"]
+        if arguments == ["--help"]:
+            typer.echo(f"Topics of dsg help: {', '.join(topics())}\n")
     if arguments and _is_media(arguments[0]):  # `dsg photo.jpg`
         arguments = ["stylize", *arguments]
     if is_bash():

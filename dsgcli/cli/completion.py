@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -57,6 +58,18 @@ def complete_published(ctx: typer.Context, incomplete: str) -> list[str]:
     names = {name for entry in files for name in (entry.name, *entry.groups)} | {EVERYTHING}
     taken = ctx.params.get("names") or ()
     return sorted(name for name in names if name.startswith(incomplete) and name not in taken)
+
+
+def complete_recipe(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Recipes that came with dsg, with what each is for, and recipes in this folder."""
+    from dsgcli.recipe.reading import shipped_recipes
+
+    def purpose(path: Path) -> str:
+        return path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+
+    here = [(path.name, "in this folder") for path in sorted(Path().glob("*.toml"))]
+    shipped = [(name, purpose(path)) for name, path in shipped_recipes().items()]
+    return [item for item in [*here, *shipped] if item[0].startswith(incomplete)]
 
 
 def _styles(ctx: typer.Context) -> list[StyleInfo]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dsgcli.cli.completion import complete_recipe
 from dsgcli.cli.flags import expand
 from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Device, Pretrained, Talk, output_to
 
@@ -96,6 +97,7 @@ def train(
         Path,
         typer.Argument(
             metavar="RECIPE",
+            autocompletion=complete_recipe,
             help="A recipe's file, or a bundled one: tiny, cartoon, ablations/row_0, ...",
         ),
     ],

@@ -163,7 +163,7 @@ class MeshDetector:
 class NoDetectorError(ModelMissingError):
     """MediaPipe has no face model on this machine."""
 
-    see = "docs/troubleshooting.md#no-face-detector"
+    see = "no-face-detector"
 
 
 def open_detector(

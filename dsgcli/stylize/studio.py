@@ -16,6 +16,7 @@ from dsgcli.faces.masks import MaskKind, Segmenter, pick_kind
 from dsgcli.faces.mediapipe_models import MULTICLASS_NAME, open_segmenter
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
 from dsgcli.memory import require_memory
+from dsgcli.portraits import STYLELESS_PRESETS
 from dsgcli.progress import SILENT, Progress
 from dsgcli.runtime import num_cpus, set_threads
 from dsgcli.store import ModelStore
@@ -265,6 +266,12 @@ def _casts(
 ) -> list[Cast]:
     """Map faces to styles; a picture given as exemplar is encoded here, and refined on request."""
     wardrobe = Wardrobe(store, options)
+    others = [style for style in map(wardrobe.style_of, options.style) if style != options.preset]
+    if options.preset not in (None, *STYLELESS_PRESETS) and others:
+        progress.note(
+            f"--preset {options.preset} has the published weights of the style {options.preset}; "
+            f"{', '.join(others)} is drawn with them, too"
+        )
     if options.exemplar is None:
         return make_casts(wardrobe, options.style, options.face_style)
     if len(options.style) > 1 or options.face_style:
