@@ -24,9 +24,10 @@ def _empty_place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_recipe_can_be_planned(name):
-    result = dsg("train", name, "--dry-run")
-    assert result.exit_code == 0, result.stderr
+    result = dsg("train", name, "--dry-run", "-v")
+    assert result.exit_code in (0, 2), result.stderr
     assert "# the resolved recipe" in result.stdout
+    assert (result.exit_code == 2) == ("missing: " in result.stdout)
 
 
 def test_plan_of_a_published_style_says_what_is_missing_and_where_to_get_it():
@@ -36,11 +37,14 @@ def test_plan_of_a_published_style_says_what_is_missing_and_where_to_get_it():
     assert "dsg models pull vgg19" in result.stdout
 
 
-def test_plan_ends_with_how_long_it_takes_and_what_to_do():
-    last = dsg("train", "tiny", "--dry-run").stdout.splitlines()[-1]
-    assert re.fullmatch(r"about .* in all on this machine; Run without --dry-run to start.*", last)
-    last = dsg("train", "cartoon", "--dry-run").stdout.splitlines()[-1]
-    assert re.search(r"about \d+ days in all .*; it can start when nothing is missing", last)
+def test_plan_begins_with_how_long_it_takes_and_what_to_do():
+    plan = dsg("train", "tiny", "--dry-run")
+    first = plan.stdout.splitlines()[0]
+    said = r"about .* in all on this machine, about [\d.]+ GB of disk\. Run without --dry-run to .*"
+    assert re.fullmatch(said, first)
+    assert "resolved recipe" not in plan.stdout
+    first = dsg("train", "cartoon", "--dry-run").stdout.splitlines()[0]
+    assert re.search(r"about \d+ days in all .*; it can start when nothing is missing", first)
 
 
 def test_plan_is_a_document_for_programs():
@@ -54,6 +58,41 @@ def test_plan_is_a_document_for_programs():
 def test_dry_run_starts_nothing(tmp_path):
     dsg("train", "tiny", "--dry-run")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_recipe_is_written_and_can_be_planned(tmp_path):
+    result = dsg("train", "--init", "ink")
+    assert result.exit_code == 0, result.stderr
+    assert "dsg train ink.toml --data portraits --dry-run" in result.stdout
+    recipe = read_recipe(tmp_path / "ink.toml")
+    assert (recipe.run.name, recipe.data.style) == ("ink", "ink")
+    assert "FOLDER/ink" in (tmp_path / "ink.toml").read_text("utf-8")
+    plan = dsg("train", "ink", "--dry-run")  # without its ending
+    assert plan.exit_code == 2
+    assert "missing: no folder" in plan.stdout
+    again = dsg("train", "--init", "ink")
+    assert again.exit_code == 2
+    assert "ink.toml exists already" in again.stderr
+
+
+def test_a_new_recipe_has_a_name_that_a_style_can_have(tmp_path):
+    result = dsg("train", "--init", "CON")
+    assert result.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_that_is_not_there_offers_a_new_one():
+    message = dsg("train", "watercolor", "--data", "portraits").stderr
+    assert "`dsg train --init watercolor` writes one for a style of this name" in " ".join(
+        message.split()
+    )
+
+
+def test_the_disk_space_of_a_run_is_estimated():
+    plan = dsg("train", "quick", "--dry-run", "--json").json
+    assert 0.15 < plan["disk_gb"] < 0.6  # 0.29 was seen
+    (line,) = [line for line in plan["stages"] if line["stage"] == "distill"]
+    assert line["hours"] > 0 and line["memory_gib"] > 0
 
 
 def test_run_that_lacks_something_does_not_start(tmp_path):

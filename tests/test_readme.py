@@ -43,7 +43,7 @@ ELSEWHERE = {
     "make test": "test_targets_of_make_are_there",
     "python -m venv .venv": "benchmarks/smoke.py, which `make smoke` and every workflow run",
     ".venv/bin/python -m pip install .": "benchmarks/smoke.py",
-    "dsg train tiny": "tests/training/test_run.py, which looks at what it makes",
+    "dsg train quick": "tests/training/test_quick.py, in a small form",
 }
 """Lines that are not run here, and what runs them."""
 STYLES = {
@@ -154,7 +154,8 @@ def published(tmp_path, monkeypatch):
 
 def fitted(words: list[str]) -> list[str]:
     """The shipped recipe, for the base of the tiny store, which is cut to half its size."""
-    return [*words, "--set", f"model.size_px={SIZE_PX // 2}"] if "mystyle" in words else words
+    size = ["--set", f"model.size_px={SIZE_PX // 2}", "--set", 'start.translator=""']
+    return [*words, *size] if "mystyle" in words else words
 
 
 @pytest.mark.slow
@@ -188,7 +189,8 @@ def test_the_recipe_of_a_newcomer_is_for_the_shipped_base():
     base = ROOT / "pretrained" / "default" / "base.safetensors"
     if not base.is_file():
         pytest.skip("this checkout has no default model")
-    recipe = read_recipe(Path("mystyle"))
+    assert read_recipe(Path("mystyle")).start.translator == "default/translator"
+    recipe = read_recipe(Path("dualstyle"))
     assert recipe.model.size_px < open_model(base).header.layout.size_px
     assert recipe.enlarge.base == recipe.start.base == "default/base"
 

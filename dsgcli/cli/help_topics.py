@@ -35,5 +35,5 @@ def plain(text: str) -> str:
 
 
 def help_text(words: list[str]) -> str:
-    """What `dsg help WORDS` prints by itself; empty where it is the help of a command."""
+    """The section for `dsg help WORDS`; empty where WORDS name a command."""
     return topics().get("-".join(words).lower(), "")

@@ -60,11 +60,19 @@ class Choice:
             rich_help_panel=RUN_GROUP,
         ),
     ] = field(default_factory=list)
+    init: Annotated[
+        bool,
+        typer.Option(
+            "--init",
+            help="Write RECIPE.toml, the recipe of a new style of this name, and end.",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = False
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Only print the plan and what is missing.",
+            help="Only print time, disk space and what is missing; with -v the whole recipe, too.",
             rich_help_panel=RUN_GROUP,
         ),
     ] = False
@@ -98,7 +106,7 @@ def train(
         typer.Argument(
             metavar="RECIPE",
             autocompletion=complete_recipe,
-            help="A recipe's file, or a bundled one: tiny, cartoon, ablations/row_0, ...",
+            help="A recipe's file, or a bundled one: quick, cartoon, ablations/row_0, ...",
         ),
     ],
     *,
@@ -122,11 +130,21 @@ def train(
     Finished stages are skipped; an interrupted run continues where it stopped.
     """
     from dsgcli.errors import RecipeError
-    from dsgcli.recipe import read_recipe
+    from dsgcli.recipe import read_recipe, write_template
     from dsgcli.runtime import set_threads
     from dsgcli.training.run import TrainOptions, plan_of
     from dsgcli.training.run import train as run
 
+    if choice.init:
+        path = recipe if recipe.suffix == ".toml" else recipe.with_name(f"{recipe.name}.toml")
+        write_template(path)
+        talk.terminal.show(
+            {"recipe": str(path)},
+            f"Wrote {path}. Put pictures of the style into portraits/{path.stem}\n"
+            f"and photographs of people into portraits/photos, then check:\n"
+            f"  dsg train {path} --data portraits --dry-run",
+        )
+        return
     overrides = list(choice.set)
     if choice.data is not None:
         overrides.append(f"data.root={_quoted(choice.data)}")
@@ -145,7 +163,9 @@ def train(
     )
     if choice.dry_run:
         plan = plan_of(wanted, options)
-        talk.terminal.show(plan.as_document(), *_plan_tables(plan))
+        talk.terminal.show(plan.as_document(), *_plan_tables(plan, recipe, talk.verbose > 0))
+        if plan.problems:
+            raise typer.Exit(2)
         return
     with talk.terminal.progress() as progress:
         summary = run(wanted, options, progress)
@@ -159,7 +179,8 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path), ensure_ascii=False)
 
 
-def _plan_tables(plan: RunPlan) -> list[Table | str]:
+def _plan_tables(plan: RunPlan, recipe: Path, whole: bool) -> list[Table | str]:
+    """The answer first: time, space and problems; then the stages, and the recipe if asked for."""
     from dsgcli.console import Table
     from dsgcli.recipe import recipe_values, write_toml
 
@@ -167,8 +188,10 @@ def _plan_tables(plan: RunPlan) -> list[Table | str]:
     rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
     found = [f"missing: {problem}" for problem in plan.problems]
     found += [f"changed: {change}" for change in plan.changed]
-    recipe = "# the resolved recipe\n" + write_toml(recipe_values(plan.resolved))
-    return [recipe, Table(columns, rows), "\n".join([*found, *_total(plan)])]
+    parts: list[Table | str] = ["\n".join([*_total(plan), *found]), Table(columns, rows)]
+    if whole:
+        parts.append("# the resolved recipe\n" + write_toml(recipe_values(plan.resolved)))
+    return parts
 
 
 def _total(plan: RunPlan) -> list[str]:
@@ -176,10 +199,11 @@ def _total(plan: RunPlan) -> list[str]:
     from dsgcli.training.plan import hours_text
 
     known = [line.hours for line in plan.lines if line.hours is not None]
-    took = f"{hours_text(sum(known))} in all on this machine; " if known else ""
+    took = f"{hours_text(sum(known))} in all on this machine, " if known else ""
+    needs = f"{took}about {max(0.1, plan.disk_gb):.1f} GB of disk"
     if plan.problems:
-        return [f"{took}it can start when nothing is missing"]
-    return [f"{took}Run without --dry-run to start; Ctrl-C pauses"]
+        return [f"{needs}; it can start when nothing is missing"]
+    return [f"{needs}. Run without --dry-run to start; Ctrl-C pauses"]
 
 
 def _summary(summary: TrainSummary, name: str) -> list[Table | str]:

@@ -14,6 +14,7 @@ from dsgcli.recipe.reading import (
     changes,
     read_recipe,
     recipe_values,
+    write_template,
     write_toml,
 )
 from dsgcli.recipe.stages import (
@@ -77,5 +78,6 @@ __all__ = [
     "changes",
     "read_recipe",
     "recipe_values",
+    "write_template",
     "write_toml",
 ]

@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from dsgcli.errors import RecipeError, SourceMissingError
+from dsgcli.errors import RecipeError, SourceMissingError, UsageError
+from dsgcli.names import why_no_name
 from dsgcli.recipe.rules import MAX_FLOAT, bare, hints_of, is_free, problems_of, required_of
 from dsgcli.recipe.stages import (
     BaseRecipe,
@@ -102,7 +103,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file; `overrides` are `table.key=value`, as `--set` takes them.
 
     Args:
-        path: a file, or the name of a recipe that is shipped: `tiny`, `default/translator`.
+        path: a file, with its ending .toml or without, or the name of a recipe that is shipped:
+            `quick`, `default/translator`.
 
     Raises:
         SourceMissingError: no such file.
@@ -129,14 +131,41 @@ def find_recipe(path: Path) -> Path:
     Raises:
         SourceMissingError: neither is there; with near names.
     """
-    if path.is_file():
-        return path
+    beside = path.with_name(f"{path.name}.toml")
+    if path.is_file() or beside.is_file():
+        return path if path.is_file() else beside
     shipped = shipped_recipes()
     name = path.as_posix().removesuffix(".toml").removeprefix("recipes/")
     if name in shipped:
         return shipped[name]
     hint = _near(name, shipped) or f"; shipped are {', '.join(shipped)}"
+    if path.parent == Path() and not why_no_name(path.stem):
+        hint += f"; `dsg train --init {path.stem}` writes one for a style of this name"
     raise SourceMissingError(f"no recipe at {path}{hint}")
+
+
+TEMPLATE = "mystyle"
+"""Shipped recipe that a new one is a copy of."""
+
+
+def write_template(path: Path) -> None:
+    """Write the recipe of a new style, called as the file is.
+
+    Raises:
+        OutputExistsError: there is such a file. RecipeError: no name for a style.
+    """
+    name = path.stem
+    problem = why_no_name(name)
+    if problem:
+        raise RecipeError(str(path), [f"run.name: {problem}"])
+    if path.exists():
+        raise UsageError(f"{path} exists already; train it, or choose another name")
+    text = shipped_recipes()[TEMPLATE].read_text("utf-8")
+    title, _, rest = text.partition("\n\n")
+    lines = [line.replace(TEMPLATE, name) for line in title.splitlines()]
+    lines[1] = f"# Run:    dsg train {path.name} --data FOLDER"
+    body = rest.replace(f'"{TEMPLATE}"', json.dumps(name, ensure_ascii=False))
+    path.write_text("\n".join(lines) + "\n\n" + body, "utf-8")
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -303,7 +303,8 @@ class ExemplarSource(Table):
     """Exemplars that the headshot teacher draws alike."""
 
     folder: str
-    """A folder within the style's, or one of the base's, whose portraits are exemplars too."""
+    """A folder within the style's, or one of the base's, whose portraits are exemplars too; empty
+    for all portraits of the style."""
     share: Positive = 1.0
     """Share of the pairs, against 1 for another entry."""
     count: Whole = 0
@@ -397,7 +398,8 @@ class DistillRecipe(Table):
     pairs: Count = 10_000
     """Pairs that the teacher is asked for. A bad one is thrown away."""
     exemplars: tuple[ExemplarSource, ...] = ()
-    """With headshot: whose portraits are exemplars, and how each folder is drawn."""
+    """With headshot: whose portraits are exemplars, and how each folder is drawn. Without an entry,
+    all portraits of the style are."""
     phases: tuple[DistillPhase, ...] = ()
     """Resolutions, in the order they run."""
     edge_share: NotNegative = 0.5

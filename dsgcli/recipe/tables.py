@@ -91,7 +91,10 @@ class DataRecipe(Table):
     mirror: bool = True
     """Mirror portraits at random: twice the data, and no face parts its hair on one side only."""
     drawn: Whole = 0
-    """Draw this many faces for each folder instead of reading it: for tests and demonstrations."""
+    """Draw this many faces for each folder instead of reading it: for tests and demonstrations. The
+    folder's name says how: `photo`, `ink` and `pop` are faces of simple shapes; `people` are random
+    people of the base that comes with dsg, and a style such as `noir`, or `noir+neon` for what
+    lies between, is other people in it."""
     holdout: Share = 0.0
     """Share of each folder's portraits kept out of training, for `evaluate`."""
 

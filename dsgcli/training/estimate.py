@@ -9,14 +9,17 @@ convolution. Good to a factor of two: enough to see whether it is minutes, hours
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from dsgcli.models.patch import PATCH_WIDTH
-from dsgcli.recipe import Growth, ModelRecipe, Recipe
+from dsgcli.models.translator import STYLE_PX, Translator, TranslatorConfig
+from dsgcli.recipe import DistillRecipe, Growth, ModelRecipe, Recipe
+from dsgcli.runtime import num_cpus
 from dsgcli.types import LatentLayout
 
 EFFICIENCY = 0.4
@@ -121,6 +124,8 @@ def estimate(stage: str, recipe: Recipe, portraits: int = 0) -> Cost | None:
     Args:
         portraits: of the style, which some stages go through one by one.
     """
+    if stage == "distill" and recipe.distill is not None:
+        return _distill_cost(recipe, recipe.distill)
     model, table = recipe.model, getattr(recipe, stage)
     g, d = generator_load(model, model.size_px), discriminator_load(model, model.size_px)
     e = encoder_load(model)
@@ -140,6 +145,75 @@ def estimate(stage: str, recipe: Recipe, portraits: int = 0) -> Cost | None:
     networks = [g, d, e] if stage in ("base", "encoder") else [g, d]
     memory = _memory_gib(networks, _at_once(recipe, table.batch_size))
     return Cost(flops / (EFFICIENCY * probed_flops(recipe.run.precision)) / 3600, memory)
+
+
+CHECKPOINT_COPIES = 2 * 5 * 4
+"""Bytes a weight: two checkpoints of weights, average, gradient moments and the rest, in fp32."""
+
+
+def disk_gb(recipe: Recipe, stages: Sequence[str], portraits: int) -> float:
+    """About how many GB a run writes.
+
+    Args:
+        portraits: of all data sets; each is packed at the recipe's size and all smaller ones.
+    """
+    picture = 3 * recipe.model.size_px**2
+    total = 4 / 3 * portraits * picture
+    for stage in stages:
+        if stage == "distill" and recipe.distill is not None:
+            total += recipe.distill.pairs * 2 * picture
+            total += CHECKPOINT_COPIES * translator_loads(256)[0].parameters
+        elif stage not in ("prepare", "sampler", "evaluate"):
+            networks = generator_load(recipe.model, recipe.model.size_px)
+            networks += discriminator_load(recipe.model, recipe.model.size_px)
+            total += CHECKPOINT_COPIES * networks.parameters
+    return total / 1e9
+
+
+PAIR_CORE_S = {"headshot": 0.15, "pairs": 0.0}
+"""Seconds of a core for a pair: warps, filters and a look for the face."""
+
+
+def _distill_cost(recipe: Recipe, distill: DistillRecipe) -> Cost:
+    """Pairs, drawn by all cores, then the phases: a step is three passes of translator and style
+    encoder, two more for the shifted crop, and those of the discriminator."""
+    speed = EFFICIENCY * probed_flops(recipe.run.precision)
+    if distill.teacher == "dualstylegan":  # two pictures of a generator of 1024 px
+        teacher = replace(recipe.model, size_px=1024)
+        seconds = distill.pairs * 2 * generator_load(teacher, 1024).flops / speed
+    else:
+        seconds = distill.pairs * PAIR_CORE_S[distill.teacher] / num_cpus()
+    patches = replace(recipe.model, discriminator="patch")
+    memory = 0.0
+    for phase in distill.phases:
+        drawn, encoded = translator_loads(phase.size_px)
+        judge = discriminator_load(patches, phase.size_px)
+        passes = 3.0 + (3.0 if phase.lambda_shift else 0.0)
+        flops = passes * drawn.flops + 3.0 * encoded.flops
+        flops += 9.0 * judge.flops if phase.lambda_adv else 0.0
+        seconds += phase.steps * phase.batch_size * flops / speed
+        memory = max(memory, _memory_gib([drawn, judge], _at_once(recipe, phase.batch_size)))
+    return Cost(seconds / 3600, memory)
+
+
+@lru_cache(maxsize=8)
+def translator_loads(size_px: int) -> tuple[Load, Load]:
+    """Cost of the translator for a crop, and of its style encoder for an exemplar; counted on
+    tensors without numbers."""
+    with torch.device("meta"):
+        network = Translator(TranslatorConfig())
+        rows, width = network.layout.num_latents, network.config.code_dim
+        with FlopCounterMode(display=False) as counted:
+            network(
+                torch.empty(1, 3, size_px, size_px), torch.empty(1, rows, width), torch.ones(rows)
+            )
+        drawn = float(counted.get_total_flops())
+        with FlopCounterMode(display=False) as counted:
+            network.encode_style(torch.empty(1, 3, STYLE_PX, STYLE_PX))
+        encoded = float(counted.get_total_flops())
+    weights = float(sum(weight.numel() for weight in network.parameters()))
+    activations = 3.0 * network.config.widths[0] * size_px**2  # most of them at the full sides
+    return Load(drawn, activations, weights), Load(encoded, 0.0, 0.0)
 
 
 def _growth_flops(model: ModelRecipe, growth: Growth) -> float:

@@ -14,7 +14,7 @@ from dsgcli.errors import TrainingError, UsageError
 from dsgcli.recipe import ModelRecipe, Recipe, recipe_values
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
 from dsgcli.training.folder import RunFolder
-from dsgcli.training.prepare import list_set
+from dsgcli.training.prepare import SETS, list_set
 from dsgcli.training.processes import planned_count
 from dsgcli.training.registry import stage_named
 from dsgcli.training.requirements import (
@@ -100,6 +100,16 @@ class RunPlan:
         return [_line(name, plan, recipe, portraits) for name, plan in self.stages.items()]
 
     @property
+    def disk_gb(self) -> float:
+        """About how much a run writes: packed portraits, pairs, checkpoints and models."""
+        from dsgcli.training.estimate import disk_gb
+
+        data = self.recipe.data
+        sets = (len(list_set(Path(data.root), data, name)) for name in SETS)
+        portraits = 2 * data.drawn if data.drawn else sum(sets)
+        return disk_gb(self.resolved, list(self.stages), portraits)
+
+    @property
     def resolved(self) -> Recipe:
         """The recipe with the sizes that the networks will have."""
         return replace(self.recipe, model=self.sizes)
@@ -108,6 +118,7 @@ class RunPlan:
         """The plan for programs."""
         return {
             "stages": [asdict(line) for line in self.lines],
+            "disk_gb": round(self.disk_gb, 2),
             "problems": list(self.problems),
             "changed": list(self.changed),
             "recipe": recipe_values(self.resolved),
@@ -145,7 +156,7 @@ def make_plan(
     stages = {name: _stage_plan(name, run, only, again) for name in recipe.stages}
     to_do = [name for name, p in stages.items() if p.chosen and p.status != "done"]
     problems = [
-        *data_problems(recipe, run, to_do),
+        *data_problems(recipe, run, to_do, store),
         *batch_problems(recipe, to_do, planned_count()),
         *model_problems(recipe, run, store, {n: stages[n].stage for n in to_do}),
         *teacher_problems(recipe, store, to_do),
@@ -192,10 +203,13 @@ def amount_of(table: Any) -> str:
     """How much a stage does, in words."""
     if table is None:
         return "-"
+    phases = getattr(table, "phases", ())
+    if phases:
+        return f"{sum(p.steps for p in phases)} x {max(p.batch_size for p in phases)}"
     grown = sum(growth.steps for growth in getattr(table, "growth", ()))
     steps = getattr(table, "steps", 0) + grown
     if steps:
-        return f"{steps} of {table.batch_size}"
+        return f"{steps} x {table.batch_size}"
     rows = getattr(table, "row_updates", 0) or getattr(table, "samples", 0)
     return f"{rows} rows" if rows else "-"
 

@@ -139,21 +139,34 @@ def with_drawn(context: RunContext, name: str) -> list[Listed]:
         return list_set(Path(data.root), data, name)
     root = context.folder / "drawn"
     for folder in folders_of(data, name):
-        _draw(root / folder, folder, data.drawn, context.recipe.model.size_px)
+        _draw(root / folder, folder, context)
     return list_set(root, data, name)
 
 
-def _draw(folder: Path, style: str, count: int, size_px: int) -> None:
+def _draw(folder: Path, name: str, context: RunContext) -> None:
+    """Draw the pictures of one folder: faces of shapes, or people of the base."""
     from dsgcli.media.images import write_image
+    from dsgcli.training.base_people import base_people
     from dsgcli.training.drawn import draw_portrait
     from dsgcli.training.drawn_people import DRAWN_STYLES
+    from dsgcli.training.sheets import to_pixels
 
-    drawn_as = next(known for known in DRAWN_STYLES if known == style)
+    count, size_px = context.recipe.data.drawn, context.recipe.model.size_px
+    shapes = name in DRAWN_STYLES
+    stem = f"{name}-" if shapes else ""
+    paths = [folder / f"{stem}{number:03d}.png" for number in range(count)]
+    if all(path.exists() for path in paths):
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(count):
-        path = folder / f"{style}-{seed:03d}.png"
-        if not path.exists():
-            write_image(path, draw_portrait(seed, size_px, drawn_as))
+    if shapes:
+        drawn_as = next(known for known in DRAWN_STYLES if known == name)
+        pictures = (draw_portrait(seed, size_px, drawn_as) for seed in range(count))
+    else:
+        people = base_people(context.store, name, count, size_px)
+        pictures = (to_pixels(picture[None])[0] for picture in people)
+    for done, (path, pixels) in enumerate(zip(paths, pictures, strict=True), 1):
+        write_image(path, pixels, overwrite=True)
+        context.advance(done, count, name)
 
 
 def weights_of(names: Sequence[str], data_set: str, data: DataRecipe) -> list[float]:

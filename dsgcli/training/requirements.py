@@ -342,7 +342,8 @@ def _exemplar_problems(recipe: Recipe, distill: DistillRecipe) -> Iterator[str]:
         return  # told by `data_problems`
     names = [item.name for name in reversed(SETS) for item in list_set(root, recipe.data, name)]
     for source in distill.exemplars:
-        inside = sum(name.startswith(f"{source.folder}/") for name in names)
+        prefix = f"{source.folder}/" if source.folder else ""
+        inside = sum(name.startswith(prefix) for name in names)
         if inside < max(1, source.count):
             wanted = source.count or "at least 1"
             yield (
@@ -390,7 +391,9 @@ USERS = {
 """Stages that read each data set."""
 
 
-def data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Iterator[str]:
+def data_problems(
+    recipe: Recipe, run: RunFolder, to_do: Sequence[str], store: ModelStore
+) -> Iterator[str]:
     """Folders that are missing or hold too little, and portraits that are not prepared."""
     packed = run.is_done("prepare") and "prepare" not in to_do
     for name in SETS:
@@ -403,7 +406,7 @@ def data_problems(recipe: Recipe, run: RunFolder, to_do: Sequence[str]) -> Itera
         elif packed and users:
             yield from _changed_pictures(recipe, run, name)
         elif "prepare" in to_do:
-            yield from _drawn_problems(recipe, name)
+            yield from _drawn_problems(recipe, name, store)
             yield from _folder_problems(recipe, name)
 
 
@@ -429,13 +432,23 @@ def _folder_problems(recipe: Recipe, name: str) -> Iterator[str]:
         yield f"{count} picture(s) in {where}, and the recipe needs at least {wanted}"
 
 
-def _drawn_problems(recipe: Recipe, name: str) -> Iterator[str]:
+def _drawn_problems(recipe: Recipe, name: str, store: ModelStore) -> Iterator[str]:
+    from dsgcli.training.base_people import PEOPLE, styles_of
     from dsgcli.training.drawn_people import DRAWN_STYLES
 
     if recipe.data.drawn:
         for folder in folders_of(recipe.data, name):
-            if folder not in DRAWN_STYLES:
-                yield f"no style {folder!r} can be drawn; there are {', '.join(DRAWN_STYLES)}"
+            if folder in DRAWN_STYLES:
+                continue
+            try:
+                known = all(store.info(style).of_translator for style in styles_of(folder))
+            except DsgError:
+                known = False
+            if not known:
+                yield (
+                    f"no style {folder!r} can be drawn; there are {', '.join(DRAWN_STYLES)}, "
+                    f"{PEOPLE}, and the styles of a translator"
+                )
     drawn, wanted = recipe.data.drawn, smallest_set(recipe, name)
     if drawn and folders_of(recipe.data, name) and drawn < wanted:
         yield f"[data] drawn is {drawn}, and the recipe needs at least {wanted}"

@@ -115,7 +115,10 @@ def test_style_that_cannot_be_drawn_is_told(tmp_path, store):
     recipe = style_recipe("", start={"base": "base"}, data={"drawn": 3, "style": "cubism"})
     problems = plan(recipe, tmp_path, store).problems
     assert problems == (
-        "no style 'cubism' can be drawn; there are photo, ink, pop",
+        (
+            "no style 'cubism' can be drawn; there are photo, ink, pop, people, "
+            "and the styles of a translator"
+        ),
         "[data] drawn is 3, and the recipe needs at least 8",
     )
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from dsgcli.errors import TrainingError
 from dsgcli.faces.detect import TASK_NAME
+from dsgcli.recipe import ExemplarSource
 from dsgcli.runtime import parallel_map
 from dsgcli.store.files import written_whole
 from dsgcli.training.audit import face_detector
@@ -40,7 +41,7 @@ from dsgcli.types import Frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dsgcli.recipe import DistillRecipe, ExemplarSource
+    from dsgcli.recipe import DistillRecipe
     from dsgcli.training.stage import Pictures, RunContext
     from dsgcli.types import Pixels
 
@@ -782,8 +783,9 @@ def headshot_teacher(context: RunContext, recipe: DistillRecipe) -> HeadshotTeac
     measured = _load(base.landmarks)
     mean = mean_shape(np.asarray(measured[photos[:: max(1, len(photos) // 1000)]]))
     groups = []
-    for source in recipe.exemplars:
-        members = styles.with_face(f"{source.folder}/")[: source.count or None]
+    for source in recipe.exemplars or (ExemplarSource(folder=""),):
+        prefix = f"{source.folder}/" if source.folder else ""
+        members = styles.with_face(prefix)[: source.count or None]
         subjects = [_load(styles.landmarks)[i] for i in members]
         if not members and source.folder:
             held = len(styles.pack)
@@ -792,7 +794,8 @@ def headshot_teacher(context: RunContext, recipe: DistillRecipe) -> HeadshotTeac
             members = [held + i for i in inside]
             subjects = [measured[i] for i in inside[:: max(1, len(inside) // 500)]]
         if not members:
-            raise TrainingError(f"[distill] exemplars: no face is found in {source.folder!r}")
+            where = repr(source.folder) if source.folder else "the style's folder"
+            raise TrainingError(f"[distill] exemplars: no face is found in {where}")
         shape = np.mean([shape_difference(np.asarray(s), mean) for s in subjects], axis=0)
         groups.append(
             ExemplarGroup(
