@@ -155,6 +155,12 @@ def add_(
     with talk.terminal.progress() as progress:
         done = run(options, progress)
     said = f"{done['style']}:{done['number']} is {done['exemplar']}, kept in {done['file']}"
+    if "sheet" in done:
+        share = max(0, round(100 * done["colors_moved"]))
+        said += (
+            f"\nWrote {done['sheet']}: your picture, a person, and the person drawn in it; color "
+            f"and contrast came {share} % of the way to your picture"
+        )
     talk.terminal.summary(done, said)
 
 

@@ -14,23 +14,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dsgcli.errors import ModelMismatchError, ModelMissingError, RecipeError, UsageError
 from dsgcli.generate.people import Aligned, FaceCutter
-from dsgcli.media.images import read_opaque
+from dsgcli.media.images import read_opaque, write_image
+from dsgcli.media.sheets import make_sheet
 from dsgcli.models.features import VGG19
 from dsgcli.pipeline import USUAL_PX, TranslatorPipeline, load_pipeline
-from dsgcli.portraits import Portraits, to_images
+from dsgcli.portraits import Look, Portraits, pick_weights, to_images, to_pixels
 from dsgcli.progress import SILENT, Progress
 from dsgcli.recipe import RefineRecipe
 from dsgcli.store import ModelStore
 from dsgcli.store.codes import Codes
 from dsgcli.store.networks import load_discriminator
+from dsgcli.training.base_people import PEOPLE, base_people
 from dsgcli.training.perceptual import (
     DiscriminatorFeatures,
     EncoderFeatures,
@@ -112,7 +116,8 @@ def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
         if isinstance(portraits, TranslatorPipeline):
             crop = cutter.crop(frame, str(options.picture), USUAL_PX)
             code = portraits.encode_style([crop.pixels]).cpu()
-            return _keep(store, options, Codes(names=(options.exemplar,), exstyle=code), {})
+            done = _keep(store, options, Codes(names=(options.exemplar,), exstyle=code), {})
+            return done | show_likeness(store, options, portraits, crop.pixels, code[0])
         crop = cutter.crop(frame, str(options.picture), portraits.crop_px)
     exstyle, instyle = first_codes(portraits, crop.pixels)
     refined: Tensor | None = None
@@ -145,6 +150,51 @@ def _keep(
         "steps": 0,
         **made,
     }
+
+
+def show_likeness(
+    store: ModelStore,
+    options: AddOptions,
+    pipeline: TranslatorPipeline,
+    exemplar: Pixels,
+    code: Tensor,
+) -> dict[str, Any]:
+    """Draw a person of the base in a new exemplar, on a sheet in the working folder.
+
+    Args:
+        exemplar: (S, S, 3), its aligned crop.
+        code: (L, D), its code.
+
+    Returns:
+        The sheet, and how far the person's colors and contrast moved towards the exemplar's, 0 to
+        1; empty where the style has no base to make people of.
+    """
+    try:
+        (person,) = base_people(store, PEOPLE, 1, USUAL_PX)
+    except ModelMissingError:
+        return {}
+    crop = to_pixels(person[None])[0]
+    weights = pick_weights(pipeline.layout, usual=pipeline.usual_weight)
+    look = Look(exstyle=code, weights=weights)
+    (drawn,) = pipeline.draw_crops([crop], pipeline.encode([crop]), look, USUAL_PX)
+    sheet = _free_name(Path(f"{Path(options.exemplar).stem}_in_{options.name}.png"))
+    labels = [options.exemplar, "a person", f"in {options.name}:{options.exemplar}"]
+    write_image(sheet, make_sheet([exemplar, crop, drawn], columns=3, labels=labels))
+    apart = _palette_distance(crop, exemplar)
+    moved = 1.0 - _palette_distance(drawn, exemplar) / max(apart, 1e-6)
+    return {"sheet": str(sheet), "colors_moved": round(moved, 3)}
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or its first numbered neighbor that is free."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
+
+
+def _palette_distance(one: Pixels, other: Pixels) -> float:
+    """Distance of means and standard deviations of the channels, in levels of 255."""
+    figures = [np.stack([p.mean((0, 1)), p.std((0, 1))]) for p in (one, other)]
+    return float(np.abs(figures[0] - figures[1]).mean())
 
 
 def first_codes(portraits: Portraits, pixels: Pixels) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,19 @@ def test_people_in_a_gray_style_are_gray(store):
     assert colors[1] < 0.4 * colors[0]
 
 
+def test_a_new_exemplar_is_shown_on_a_person_with_how_near_it_came(store, tmp_path):
+    (picture,) = base_people(store, "neon", 1, 256)
+    write_image(tmp_path / "mine.png", to_pixels(picture[None])[0])
+    added = dsg("styles", "add", "toon", "mine.png", "--as", "mine", "--json")
+    assert added.exit_code == 0, added.stderr
+    assert 0.2 < added.json["colors_moved"] <= 1.0
+    sheet = read_image(tmp_path / "mine_in_toon.png").pixels
+    assert sheet.shape[1] > 3 * 256
+    again = dsg("styles", "add", "toon", "mine.png", "--as", "mine", "--overwrite")
+    assert "mine_in_toon-2.png" in again.stdout
+    assert "% of the way to your picture" in " ".join(again.stdout.split())
+
+
 SMALL = {
     "data.drawn": 8,
     "distill.pairs": 12,
