@@ -30,11 +30,12 @@ MOST_SHEETS = 6
 SHEET_PX = 640
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; color: #222 }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; padding: 0 1em; max-width: 1200px; color: #222 }
 h2 { border-bottom: 1px solid #ddd; margin-top: 2em }
 table { border-collapse: collapse } td, th { padding: 2px 12px 2px 0; text-align: left }
 figure { display: inline-block; margin: 6px 12px 6px 0; vertical-align: top; font-size: 12px }
 figure img { max-width: 560px; height: auto } pre { background: #f6f6f6; padding: 1em }
+figure.large img { max-width: 100% } summary { cursor: pointer; margin: .6em 0; font-weight: 600 }
 svg text { font-size: 10px; fill: #666 } figcaption span { margin-left: .6em; font-weight: 600 }
 """
 
@@ -44,9 +45,13 @@ def write_report(run: RunFolder, recipe: Recipe) -> None:
     name = html.escape(recipe.run.name)
     body = [
         f"<h1>{name}</h1>",
+        _result(run, recipe),
+        _learnt(run, recipe),
+        "<h2>Stages</h2>",
         _overview(run, recipe),
+        _next(run, recipe),
         *(_stage(run, stage) for stage in recipe.stages),
-        f"<h2>Recipe</h2><pre>{html.escape(write_toml(recipe_values(recipe)))}</pre>",
+        _folded("Recipe", f"<pre>{html.escape(write_toml(recipe_values(recipe)))}</pre>"),
         _environment(run),
     ]
     page = (
@@ -55,6 +60,84 @@ def write_report(run: RunFolder, recipe: Recipe) -> None:
     )
     with written_whole(run.path / REPORT) as partial:
         partial.write_text(page, "utf-8")
+
+
+RESULTS = ("pairs", "people", "styles", "portraits", "samples")
+"""Kinds of sheets, the most telling first."""
+READ_SHEET = {
+    "pairs": "In each group of four: a person, an exemplar, what the teacher drew of the person, "
+    "and what the network draws now. The last two should be alike.",
+    "samples": "People as the network draws them now.",
+}
+RESULT_PX = 1600
+
+
+def _result(run: RunFolder, recipe: Recipe) -> str:
+    """The newest sheet, large, with how to read it."""
+    for stage in reversed(recipe.stages):
+        folder = run.stage(stage)
+        newest = {
+            path.stem.rpartition("-")[0].rpartition("-")[2] or path.stem: path
+            for path in sorted((folder / "sheets").glob("*.jpg"), key=lambda p: p.stat().st_mtime)
+        }
+        found = [newest[kind] for kind in RESULTS if kind in newest] or list(newest.values())
+        single = folder / "sheet.jpg"
+        found += [single] if single.is_file() else []
+        if found:
+            kind = next((kind for kind in RESULTS if newest.get(kind) == found[0]), "")
+            how = READ_SHEET.get(kind, "What the network draws now.")
+            return f"<h2>What it draws</h2><p>{how}</p>{_sheet(found[0], RESULT_PX, 'large')}"
+    return "<p>Nothing is drawn yet: first pictures come some minutes after the start.</p>"
+
+
+LEARNT = {
+    "pixel": "difference from the teacher's picture",
+    "edge": "difference of edges",
+    "contrast": "difference of light and shadow",
+    "strokes": "difference of strokes from the exemplar",
+    "style": "distance to the exemplar",
+}
+"""Scalars that fall while something is learnt, in words."""
+ENDS = 0.1
+"""Share of a run whose mean stands for its beginning, and for its end."""
+
+
+def _learnt(run: RunFolder, recipe: Recipe) -> str:
+    """How far the figures fell that say something about pictures."""
+    lines = []
+    for stage in recipe.stages:
+        path = run.stage(stage) / METRICS
+        values: dict[str, list[float]] = defaultdict(list)
+        for row in read_metrics(path) if path.is_file() else ():
+            for name, value in row.items():
+                if name in LEARNT and isinstance(value, int | float):
+                    values[name].append(float(value))
+        for name, curve in values.items():
+            some = max(1, round(ENDS * len(curve)))
+            first, last = np.mean(curve[:some]), np.mean(curve[-some:])
+            if len(curve) >= 2 * some and first > 0:
+                change = round(100 * (1 - float(last / first)))
+                moved = f"fell by {change} %" if change > 0 else f"rose by {-change} %"
+                lines.append(f"<li>{stage}: the {LEARNT[name]} {moved}.</li>")
+    if not lines:
+        return ""
+    told = "".join(lines)
+    return f"<h2>What was learnt</h2><ul>{told}</ul><p>Trust your eyes more than these.</p>"
+
+
+def _next(run: RunFolder, recipe: Recipe) -> str:
+    """The next command, as a paragraph."""
+    name, models = recipe.run.name, run.path / "pretrained"
+    if not all(run.state(stage).get("done") for stage in recipe.stages):
+        return "<p>To continue, type the same <code>dsg train</code> command again.</p>"
+    if (models / name / f"{name}.safetensors").is_file():
+        command = f"dsg stylize photo.jpg --style {name} --pretrained {models}"
+        return f"<p>Next: <code>{html.escape(command)}</code></p>"
+    return ""
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
 
 
 def _overview(run: RunFolder, recipe: Recipe) -> str:
@@ -86,13 +169,22 @@ def _shown(cell: object) -> str:
 
 def _stage(run: RunFolder, name: str) -> str:
     folder = run.stage(name)
+    curves = "".join(_curves(folder))
+    if curves:
+        how = (
+            "Each curve is a number that the training tries to make small, from left to right. "
+            "It should fall or stay; look closer where one jumps up and stays there. Curves of "
+            "two networks that work against each other (loss/d, score) go up and down."
+        )
+        curves = _folded("Curves", f"<p>{how}</p>{curves}")
+    timeline = "".join(_timeline(folder))
     content = "".join(
         [
             _audits(folder) if name == "prepare" else "",
-            *_curves(folder),
             _candidates(folder),
             _figures(folder),
-            *_timeline(folder),
+            _folded("Pictures over time", timeline) if timeline else "",
+            curves,
         ]
     )
     return f"<h2>{name}</h2>{content}" if content else ""
@@ -176,12 +268,12 @@ def spread(paths: Sequence[Path], most: int) -> list[Path]:
     return [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
 
 
-def _sheet(path: Path) -> str:
+def _sheet(path: Path, side_px: int = SHEET_PX, kind: str = "") -> str:
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     caption = html.escape(path.stem)
     return (
-        f'<figure><img src="{data_url(pixels, SHEET_PX)}" alt="{caption}">'
+        f'<figure class="{kind}"><img src="{data_url(pixels, side_px)}" alt="{caption}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
@@ -189,4 +281,4 @@ def _sheet(path: Path) -> str:
 def _environment(run: RunFolder) -> str:
     path = run.path / ENVIRONMENT
     found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return "<h2>Environment</h2>" + table(("", ""), list(found.items())) if found else ""
+    return _folded("Environment", table(("", ""), list(found.items()))) if found else ""

@@ -24,7 +24,7 @@ from dsgcli.training.data import open_pack
 from dsgcli.training.folder import RECIPE, RunFolder, tables_of
 from dsgcli.training.loop import Loop, Settings
 from dsgcli.training.package import package
-from dsgcli.training.plan import RunPlan, make_plan
+from dsgcli.training.plan import RunPlan, hours_text, make_plan
 from dsgcli.training.prepare import weights_of
 from dsgcli.training.processes import TOGETHER, Processes, join, leave
 from dsgcli.training.record import Deaf, Files
@@ -232,7 +232,9 @@ def _run_stages(
                 run.set_aside(name)
         if processes.is_first and plan.to_do:
             progress.note(f"{run.path / 'report.html'} shows how it goes")
-        for name in plan.to_do:
+        for number, name in enumerate(plan.to_do, 1):
+            if processes.is_first:
+                progress.note(_where(plan, number))
             context = Context(name, recipe, run, store, processes, progress)
             _run_stage(plan.stages[name].stage, context)
         if processes.is_first and plan.to_do:
@@ -242,6 +244,18 @@ def _run_stages(
         if processes.is_first:
             write_report(run, recipe)
         leave(processes)
+
+
+def _where(plan: RunPlan, number: int) -> str:
+    """`stage 2 of 3, distill: about 12 min left of about 41 min`, by the estimates of the plan."""
+    hours = {line.stage: line.hours or 0.0 for line in plan.lines}
+    to_do = plan.to_do
+    left, total = (
+        sum(hours[name] for name in to_do[number - 1 :]),
+        sum(hours[name] for name in to_do),
+    )
+    where = f"stage {number} of {len(to_do)}, {to_do[number - 1]}"
+    return f"{where}: {hours_text(left)} left of {hours_text(total)}" if left > 0 else where
 
 
 def _run_stage(stage: Stage, context: Context) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
@@ -51,9 +53,43 @@ def test_report_tells_what_was_done_how_and_on_what(page):
 
 
 def test_report_shows_the_first_the_last_and_some_sheets_between(page):
-    assert page.count("<figcaption>toy-samples-") == 6
+    assert page.count("<figcaption>toy-samples-") == 6 + 1  # the newest one is on top, too
     assert "toy-samples-000001" in page
     assert "toy-samples-000030" in page
+
+
+def test_report_begins_with_what_is_drawn_and_folds_the_rest(page):
+    top = page.partition("<h2>Stages</h2>")[0]
+    assert 'class="large"' in top and "toy-samples-000030" in top
+    assert "<svg" not in top
+    folded = re.findall(r"<details><summary>(.*?)</summary>", page)
+    assert folded == ["Pictures over time", "Curves", "Recipe", "Environment"]
+    assert "type the same <code>dsg train</code> command again" in page
+
+
+def test_report_of_a_finished_run_names_the_next_command(tmp_path):
+    recipe = build({"run": {"name": "mine", "license": "x"}, "sampler": {}})
+    run = RunFolder(tmp_path)
+    run.begin("sampler", recipe)
+    run.note("sampler", done=True, elapsed_s=1.0)
+    (tmp_path / "pretrained" / "mine").mkdir(parents=True)
+    (tmp_path / "pretrained" / "mine" / "mine.safetensors").touch()
+    write_report(run, recipe)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f"dsg stylize photo.jpg --style mine --pretrained {tmp_path / 'pretrained'}" in page
+    assert "Nothing is drawn yet" in page
+
+
+def test_report_says_in_words_what_was_learnt(tmp_path):
+    recipe = build({"run": {"name": "mine", "license": "x"}, "transfer": {"steps": 30}})
+    run = RunFolder(tmp_path)
+    run.begin("transfer", recipe)
+    rows = [{"run": "a", "step": n, "time_s": n, "pixel": 1.0 - 0.02 * n} for n in range(20)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (run.stage("transfer") / METRICS).write_text(text, "utf-8")
+    write_report(run, recipe)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "the difference from the teacher's picture fell by 36 %" in page
 
 
 def test_plot_is_well_formed_and_keeps_inside_its_frame():
