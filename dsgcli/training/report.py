@@ -30,7 +30,8 @@ MOST_SHEETS = 6
 SHEET_PX = 640
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; padding: 0 1em; max-width: 1200px; color: #222 }
+body { font: 15px/1.45 system-ui, sans-serif; color: #222;
+       margin: 2em auto; padding: 0 1em; max-width: 1200px }
 h2 { border-bottom: 1px solid #ddd; margin-top: 2em }
 table { border-collapse: collapse } td, th { padding: 2px 12px 2px 0; text-align: left }
 figure { display: inline-block; margin: 6px 12px 6px 0; vertical-align: top; font-size: 12px }
