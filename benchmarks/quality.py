@@ -233,7 +233,7 @@ def distances(subject: Subject, people: People, drawn: Drawn) -> dict[str, float
 
 def slide(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
     """Each person after one exemplar, the exemplars in turn, at degrees between 0 and 1."""
-    count, far = len(subject.exemplars), []
+    count, far, toned = len(subject.exemplars), [], []
     for degree in DEGREES:
         pictures = np.stack(people.crops)
         for number, exemplar in enumerate(subject.exemplars):
@@ -247,11 +247,13 @@ def slide(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
             kept = figures.mean([figures.decibels(a, b) for a, b in pairs])
         if subject.reals:
             far.append(distance(sketch(list(pictures)), subject.sketch))
+            toned.append(toned_distance(sketch(list(pictures)), subject.sketch))
     steps = {
         f"  at {degree:g}": value / far[0] for degree, value in zip(DEGREES, far, strict=bool(far))
     }
     if far:
-        steps = {figures.SLIDER: figures.rises(far), **steps}
+        by_light = "  with light, contrast and color: steps at which it does not fall"
+        steps = {figures.SLIDER: figures.rises(far), by_light: figures.rises(toned), **steps}
     return {figures.ZERO: kept, **steps}
 
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 FLOW_PX = 256
 """Crops are shrunk to this side for the flow, which takes a millisecond then."""
-SHARE = 0.8
-"""Share of the past where the photographs agree: noise falls to (1 - s) / (1 + s) = 1/9 of its
+SHARE = 0.85
+"""Share of the past where the photographs agree: noise falls to (1 - s) / (1 + s) = 1/12 of its
 variance."""
-NOISE = 10.0
+NOISE = 14.0
 """Levels of 255 by which two photographs of the same place may differ by noise: the share falls as
 exp(-(difference / NOISE)^2)."""
 AROUND_PX = 7
