@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dsgcli.store.networks import load_sampler, load_translator
 from dsgcli.store.write import save_translator, save_translator_style
-from dsgcli.training.folder import RunFolder
 from dsgcli.training.package import LAST
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.stages.codes import by_style, read_part
 from dsgcli.training.stages.sampler import sampler_name
 from dsgcli.types import Provenance

@@ -144,9 +144,9 @@ def generator_alone(options: Any, count: int) -> float:
     import torch
 
     from dsgcli.store import ModelStore
-    from dsgcli.stylize.cast import Wardrobe
+    from dsgcli.stylize.output_styles import StyleCache
 
-    role, _ = Wardrobe(ModelStore.open(options.pretrained), options).role(options.style[0])
+    role, _ = StyleCache(ModelStore.open(options.pretrained), options).role(options.style[0])
     layout, width = role.portraits.layout, role.look.exstyle.shape[1]
     codes = torch.randn(options.batch_size, layout.num_latents, width)
     role.portraits.draw(codes, role.look)  # bind, and warm up

@@ -41,8 +41,8 @@ from dsgcli.faces.smooth import DEFAULT_SMOOTH_S, zero_phase
 from dsgcli.faces.track import Tracker, describe
 from dsgcli.media.read import open_source
 from dsgcli.store import ModelStore
-from dsgcli.stylize.cast import Role, Wardrobe
 from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.output_styles import FaceStyle, StyleCache
 from dsgcli.training.drawn_clip import clip_matrix, draw_clip
 from dsgcli.types import Face, Frame, Portrait
 
@@ -186,7 +186,7 @@ def flicker(
     frames = frames[:FLICKER_FRAMES]
     face = follow(detector, frames)
     assert len(face.points) == len(frames), "the face of known motion is seen in every frame"
-    role, _ = Wardrobe(ModelStore.open(root), StylizeOptions(style=(style,))).role(style)
+    role, _ = StyleCache(ModelStore.open(root), StylizeOptions(style=(style,))).role(style)
     ways: dict[str, Callable[[Followed], Followed]] = {
         "off": lambda found: found,
         f"zero-phase, {DEFAULT_SMOOTH_S:g} s": lambda found: looking_ahead(found, DEFAULT_SMOOTH_S),
@@ -199,7 +199,7 @@ def flicker(
 
 
 def finished(
-    frames: Sequence[Frame], face: Followed, way: Callable[[Followed], Followed], role: Role
+    frames: Sequence[Frame], face: Followed, way: Callable[[Followed], Followed], role: FaceStyle
 ) -> list[Frame]:
     """The frames with the portrait in them."""
     networks = role.portraits

@@ -29,9 +29,9 @@ from torch import Tensor
 from dsgcli.models.stylegan2 import GeneratorConfig
 from dsgcli.recipe import FinetuneRecipe
 from dsgcli.runtime import keep_freed_memory
-from dsgcli.training.loop import Loop, Settings
+from dsgcli.training.loop import Loop, LoopSettings
 from dsgcli.training.plots import plot
-from dsgcli.training.record import METRICS, Files, read_metrics
+from dsgcli.training.record import METRICS, FileRecorder, read_metrics
 from dsgcli.training.stage import Plan
 from dsgcli.training.stages.base import AdversarialTraining, Players
 
@@ -84,7 +84,7 @@ class PlainLoop(Loop):
 
 def loop_of(variant: str, size_px: int, steps: int, folder: Path, base: int, most: int) -> Loop:
     kind = PlainLoop if variant == "plain" else Loop
-    settings = Settings(
+    settings = LoopSettings(
         checkpoint=folder / f"{variant}.safetensors",
         checkpoint_minutes=600,
         autocast=torch.bfloat16 if variant == "bf16" else None,
@@ -92,7 +92,7 @@ def loop_of(variant: str, size_px: int, steps: int, folder: Path, base: int, mos
     plan = Plan(label=variant, steps=steps, batch_size=BATCH[size_px], size_px=size_px)
     pictures = Faces(4 * BATCH[size_px], size_px)
     trainable = training(variant, size_px, base, most)
-    return kind(trainable, pictures, plan, settings, recorder=Files(folder, variant))
+    return kind(trainable, pictures, plan, settings, recorder=FileRecorder(folder, variant))
 
 
 def clock() -> float:

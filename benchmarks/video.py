@@ -16,7 +16,7 @@ from stylize import write_random_model
 from dsgcli.media.base import SinkOptions
 from dsgcli.media.write import open_sink
 from dsgcli.stylize.batch import run_job
-from dsgcli.stylize.jobs import Job, Source
+from dsgcli.stylize.jobs import InputFile, Job
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.studio import Studio, open_studio
 from dsgcli.training.drawn import draw_portrait
@@ -79,7 +79,7 @@ def _run_of(studio: Studio, clip: Path, *, aligned: bool) -> Callable[[], object
     """A run over one clip with networks that are there."""
     told = replace(studio.options, aligned="yes" if aligned else "no")
     own = replace(studio, options=told)
-    job = Job(source=Source(path=clip), outputs=(clip.with_name(f"{clip.stem}-out.mp4"),))
+    job = Job(source=InputFile(path=clip), outputs=(clip.with_name(f"{clip.stem}-out.mp4"),))
 
     def draw() -> None:
         result = run_job(job, own)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dsgcli.portraits import Look, Portraits, load_portraits
     from dsgcli.store import ModelStore
     from dsgcli.store.hub import save_pretrained
-    from dsgcli.stylize.calls import Stylizer, stylize
+    from dsgcli.stylize.api import Stylizer, stylize
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.summary import Summary
 

@@ -25,7 +25,7 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from dsgcli.names import visible
-from dsgcli.progress import SILENT, Figure, Task
+from dsgcli.progress import NULL_PROGRESS, Figure, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -210,4 +210,4 @@ class Sentences:
     def task(
         self, name: str, total: float | None = None, unit: str = "steps", done: float = 0
     ) -> AbstractContextManager[Task]:
-        return SILENT.task(name, total, unit, done)
+        return NULL_PROGRESS.task(name, total, unit, done)

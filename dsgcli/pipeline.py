@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dsgcli.errors import ModelMissingError, UsageError
 from dsgcli.inference.backend import TorchBackend, pick_translator_backend
-from dsgcli.inference.base import Backend, Recent, Run, one_by_one
+from dsgcli.inference.base import Backend, LRUCache, Run, one_by_one
 from dsgcli.models.translator import STRIDE_PX
 from dsgcli.portraits import Look, Portraits, area_resize, load_portraits, to_images, to_pixels
 from dsgcli.runtime import BackendName, Precision, keep_freed_memory, pick_device, pick_precision
@@ -130,7 +130,7 @@ class TranslatorPipeline:
     people_encoder: Callable[[], Encoder] | None = None
     """Loads the encoder of photographs into that generator's codes."""
     encoder: None = None
-    _bound: Recent[Run] = field(default_factory=lambda: Recent(MOST_STYLES))
+    _bound: LRUCache[Run] = field(default_factory=lambda: LRUCache(MOST_STYLES))
 
     def __post_init__(self) -> None:
         self._runs: Backend = self.backend or TorchBackend(self.dtype)

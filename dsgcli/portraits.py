@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from dsgcli.errors import ModelMismatchError, UsageError
 from dsgcli.inference.backend import TorchBackend, pick_backend
-from dsgcli.inference.base import Backend, ExtrinsicStyle, Recent, Run
+from dsgcli.inference.base import Backend, ExtrinsicStyle, LRUCache, Run
 from dsgcli.runtime import BackendName, Precision, keep_freed_memory, pick_device, pick_precision
 from dsgcli.types import LatentLayout, StyleWeights
 
@@ -170,9 +170,9 @@ class Portraits:
     """Side of the portraits, for smaller ones than the model's; None is the model's own."""
     backend: Backend | None = None
     """Backend of the networks; None is plain torch."""
-    _bound: Recent[Run] = field(default_factory=lambda: Recent(MOST_LOOKS))
+    _bound: LRUCache[Run] = field(default_factory=lambda: LRUCache(MOST_LOOKS))
     _folded: set[Look | None] = field(default_factory=set)
-    _bound_encoders: Recent[Run] = field(default_factory=lambda: Recent(MOST_ENCODERS))
+    _bound_encoders: LRUCache[Run] = field(default_factory=lambda: LRUCache(MOST_ENCODERS))
 
     def __post_init__(self) -> None:
         self._runs: Backend = self.backend or TorchBackend(self.dtype, self.size)

@@ -1,7 +1,8 @@
 """The interface by which long work reports its progress.
 
-Library code takes a `Progress` and defaults to `SILENT`; the command line passes one that draws
-bars or writes events (`console.py`). Nothing here draws, and nothing depends on what is drawn.
+Library code takes a `Progress` and defaults to `NULL_PROGRESS`; the command line passes one that
+draws bars or writes events (`console.py`). Nothing here draws, and nothing depends on what is
+drawn.
 
     with progress.task("Stylizing", total=source.info.num_frames, unit="frames") as task:
         for frames in batches:
@@ -74,5 +75,5 @@ class _Silent:
         return None
 
 
-SILENT: Progress = _Silent()
+NULL_PROGRESS: Progress = _Silent()
 """Ignores all reports: the default of library code."""

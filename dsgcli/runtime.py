@@ -142,7 +142,7 @@ def return_freed_memory() -> None:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Import and load in this block without the garbage collector, and leave what is there at its
     end out of later collections, until `gc.unfreeze`.
 

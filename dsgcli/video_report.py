@@ -33,7 +33,7 @@ from dsgcli.faces.detect import Effort, FaceDetector
 from dsgcli.faces.track import Tracker, describe
 from dsgcli.media.base import FrameSource
 from dsgcli.media.read import open_source
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.store.files import written_whole
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def measure(
     detector: FaceDetector,
     *,
     start: Fraction | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
 ) -> VideoFigures:
     """Compare a video with its drawing, from the first frame to the last.
 

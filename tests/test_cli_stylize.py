@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from command import dsg
 
-from dsgcli.cli.options import Look, Machine
+from dsgcli.cli.options import LookFlags, Machine
 from dsgcli.cli.stylize import _parts, options_of, seconds, style_and_exemplar
-from dsgcli.cli.stylize_options import Faces, Files, Paste, Spread, Video
+from dsgcli.cli.stylize_options import Faces, FileFlags, Paste, Spread, Video
 from dsgcli.errors import DsgError, UsageError
 from dsgcli.media.base import SinkOptions
 from dsgcli.media.images import write_image
@@ -31,7 +31,7 @@ from dsgcli.stylize.summary import FileResult, Summary
 from dsgcli.training.drawn import draw_portrait
 from dsgcli.types import Frame
 
-GROUPS = (Files, Look, Faces, Paste, Video, Machine, Spread)
+GROUPS = (FileFlags, LookFlags, Faces, Paste, Video, Machine, Spread)
 NOT_OPTIONS = {"input", "output", "no_smooth"}
 """Flags that are arguments of their own, or another way to write one."""
 

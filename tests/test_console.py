@@ -19,7 +19,7 @@ import pytest
 import dsgcli
 from dsgcli import bars
 from dsgcli.console import Table, Terminal, plain
-from dsgcli.progress import SILENT
+from dsgcli.progress import NULL_PROGRESS
 
 ROOT = Path(dsgcli.__file__).parents[1]
 TABLE = Table(("style", "exemplars"), [("arcane", 100), ("pixar [new]", 7)])
@@ -152,7 +152,7 @@ def test_a_pipe_gets_sentences_and_no_bar(capsys, mode):
 
 
 def test_the_silent_listener_takes_everything(capsys):
-    use(SILENT)
+    use(NULL_PROGRESS)
     assert capsys.readouterr() == ("", "")
 
 

@@ -14,7 +14,7 @@ from tiny_store import write_tiny_store
 from dsgcli.errors import OutputExistsError, SourceMissingError
 from dsgcli.generate.destylize import CODES, DestylizeOptions, destylize, middle_square
 from dsgcli.media.images import read_image
-from dsgcli.progress import SILENT
+from dsgcli.progress import NULL_PROGRESS
 from dsgcli.training.stages.codes import read_part
 
 
@@ -55,7 +55,7 @@ def test_a_style_without_a_finetuned_generator_is_fitted_by_its_own_network(
     """As the shipped neon-dual; the tiny store has the generator of one style only."""
     notes = []
 
-    class Listener(type(SILENT)):
+    class Listener(type(NULL_PROGRESS)):
         def note(self, text: str) -> None:
             notes.append(text)
 

@@ -19,7 +19,7 @@ from command import dsg
 import dsgcli
 from dsgcli.errors import NoFaceError, StyleRefError, UsageError
 from dsgcli.media.images import read_image, write_image
-from dsgcli.stylize import calls
+from dsgcli.stylize import api
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.training.drawn import draw_portrait
 
@@ -49,7 +49,7 @@ def examples_of(module):
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("module", ["dsgcli.stylize.calls", "dsgcli.generate.sample"])
+@pytest.mark.parametrize("module", ["dsgcli.stylize.api", "dsgcli.generate.sample"])
 @pytest.mark.usefixtures("here")
 def test_examples_in_docstrings_run(module):
     tests = examples_of(module)
@@ -278,7 +278,7 @@ def test_one_level_down_are_codes_and_looks(toon):
     assert toon.portraits.draw(codes, toon.look).shape == (1, 32, 32, 3)
 
 
-@pytest.mark.parametrize("function", [calls.stylize, calls.Stylizer], ids=["files", "arrays"])
+@pytest.mark.parametrize("function", [api.stylize, api.Stylizer], ids=["files", "arrays"])
 def test_the_default_style_is_that_of_the_command_line(function):
     assert (inspect.signature(function).parameters["style"].default,) == StylizeOptions().style
 

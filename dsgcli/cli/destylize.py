@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dsgcli.cli.flags import expand, values_of
-from dsgcli.cli.options import STYLE_GROUP, Machine, Overwrite, Seed, Talk, output_to
+from dsgcli.cli.options import STYLE_GROUP, Machine, OutputFlags, Overwrite, Seed, output_to
 from dsgcli.types import DEFAULT_TRUNCATION
 
 EXAMPLES = """
@@ -71,7 +71,7 @@ def destylize(
     *,
     how: Destylization,
     machine: Machine,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Recover the person behind a stylized portrait, and the codes of portraits.
 

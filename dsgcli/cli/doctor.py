@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import Backend, Device, Precision, Pretrained, Talk
+from dsgcli.cli.options import Backend, Device, OutputFlags, Precision, Pretrained
 from dsgcli.cli.settings import flags_of, read_settings, unknown_variables, user_file
 from dsgcli.console import Cell, Table, plain
 
@@ -34,7 +34,7 @@ def doctor(
         bool, typer.Option("--speed/--no-speed", help="Measure the speed for two seconds.")
     ] = True,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Check the installation: machine, settings and problems.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import Overwrite, Pretrained, Talk
+from dsgcli.cli.options import OutputFlags, Overwrite, Pretrained
 
 EXAMPLES = """
 Examples:
@@ -63,7 +63,7 @@ def export(
     ] = False,
     pretrained: Pretrained = None,
     overwrite: Overwrite = False,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Write a style as an ONNX file: aligned crops in, portraits out.
 

@@ -9,7 +9,7 @@ wants it, and `expand` writes its fields into the command's signature:
         crf: Annotated[int | None, typer.Option(help="Quality.")] = None
 
     @expand
-    def stylize(inputs: list[str], video: Video, talk: Talk) -> None: ...
+    def stylize(inputs: list[str], video: Video, talk: OutputFlags) -> None: ...
 
 A group with a method `begin` has it called before the command.
 """

@@ -15,13 +15,13 @@ from dsgcli.cli.options import (
     Aligned,
     Color,
     Machine,
+    OutputFlags,
     Overwrite,
     Preset,
     Seed,
     Size,
     Structure,
     Styles,
-    Talk,
     Truncation,
     Weights,
     numbers,
@@ -153,7 +153,11 @@ class FigureFlags:
 
 @expand
 def interpolate(
-    keyframes: KeyframeFlags, path: PathFlags, figure: FigureFlags, machine: Machine, talk: Talk
+    keyframes: KeyframeFlags,
+    path: PathFlags,
+    figure: FigureFlags,
+    machine: Machine,
+    talk: OutputFlags,
 ) -> None:
     """Transitions between styles or faces, as a video or a strip; and figures.
 

@@ -14,7 +14,7 @@ from dsgcli.cli.export import EXAMPLES as EXPORT_EXAMPLES
 from dsgcli.cli.export import export
 from dsgcli.cli.flags import expand
 from dsgcli.cli.layout import add, group
-from dsgcli.cli.options import FILES_GROUP, Overwrite, Pretrained, Talk, output_to
+from dsgcli.cli.options import FILES_GROUP, OutputFlags, Overwrite, Pretrained, output_to
 from dsgcli.console import Cell, Table
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def list_(
     ] = False,
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """List the model files: kind, size, license and origin."""
     from dsgcli.store import ModelStore
@@ -92,7 +92,7 @@ def _described(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def _list_published(talk: Talk) -> None:
+def _list_published(talk: OutputFlags) -> None:
     from dsgcli.store.manifest import read_manifest
 
     manifest = read_manifest()
@@ -138,7 +138,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A model here, or any file.")],
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Show the contents of one model file: architecture, parts, license, origin."""
     from dsgcli.store import ModelStore
@@ -178,7 +178,7 @@ def path(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model here.")] = None,
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Print where a model is; without a name, the folder for downloaded models."""
     from dsgcli.store import ModelStore
@@ -195,7 +195,7 @@ def verify(
     ] = None,
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Read models whole and check them: hash, structure, numbers."""
     from dsgcli.errors import ModelCorruptError
@@ -236,7 +236,7 @@ def pull(
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Download again.")] = False,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Download published models into your data folder; resumes broken downloads.
 
@@ -273,7 +273,7 @@ def pull(
         raise PartialBatchError(f"{len(failed)} of {len(done)} files could not be fetched")
 
 
-def _pull_repositories(names: list[str], options: PullOptions, talk: Talk) -> None:
+def _pull_repositories(names: list[str], options: PullOptions, talk: OutputFlags) -> None:
     from dsgcli.store.hub import pull_repository
 
     for name in names:
@@ -306,7 +306,7 @@ def push(
     overwrite: Overwrite = False,
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Upload a style to the Hugging Face hub, with its networks and a model card.
 
@@ -329,7 +329,7 @@ def push(
     talk.terminal.show({"uploaded": address}, f"uploaded {address}")
 
 
-def _accepts(names: list[str], options: PullOptions, talk: Talk) -> bool:
+def _accepts(names: list[str], options: PullOptions, talk: OutputFlags) -> bool:
     """Ask a person at a terminal; anyone else has --accept-license."""
     from dsgcli.store.pull import license_text, licenses_to_accept
 
@@ -399,7 +399,7 @@ def import_(
     ],
     importing: Importing,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Convert published checkpoints to safetensors, and print what was recognized.
 
@@ -429,7 +429,7 @@ def import_(
 
 
 @expand
-def remove(names: Names, *, talk: Talk) -> None:
+def remove(names: Names, *, talk: OutputFlags) -> None:
     """Delete models from your data folder; a style goes with all its files."""
     from dsgcli.store import ModelStore
 

@@ -1,7 +1,7 @@
 """Options that several commands share, each written once.
 
-CamelCase names of single options are annotations (`seed: Seed = 0`); `Look`, `Machine` and `Talk`
-are groups of flags (see `flags.py`). Their order here is their order in `--help`.
+CamelCase names of single options are annotations (`seed: Seed = 0`); `LookFlags`, `Machine` and
+`OutputFlags` are groups of flags (see `flags.py`). Their order here is their order in `--help`.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ Aligned = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class LookFlags:
     """Flags for the look of a stylized portrait."""
 
     style: Styles = field(default_factory=lambda: ["default"])
@@ -266,7 +266,7 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Talk:
+class OutputFlags:
     """Flags for the output of a command."""
 
     json: Annotated[

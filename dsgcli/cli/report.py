@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import Overwrite, Talk, output_to
+from dsgcli.cli.options import OutputFlags, Overwrite, output_to
 
 EXAMPLES = """
 Examples:
@@ -37,7 +37,7 @@ def report(
         Path | None, output_to("PAGE.html", "The page to write.", "beside the drawing")
     ] = None,
     overwrite: Overwrite = False,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Compare a video with its drawing on one page: steadiness, expression, faces found.
 

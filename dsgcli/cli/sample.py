@@ -15,12 +15,12 @@ from dsgcli.cli.options import (
     Color,
     Machine,
     OneStyle,
+    OutputFlags,
     Overwrite,
     Preset,
     Seed,
     Size,
     Structure,
-    Talk,
     Truncation,
     Weights,
     numbers,
@@ -156,7 +156,7 @@ class Samples:
 
 
 @expand
-def sample(samples: Samples, machine: Machine, talk: Talk) -> None:
+def sample(samples: Samples, machine: Machine, talk: OutputFlags) -> None:
     """Draw portraits of people who do not exist, in a style.
 
     The same seed gives the same picture, whatever else is drawn beside it.

@@ -14,9 +14,9 @@ from dsgcli.cli.options import (
     Aligned,
     Device,
     Machine,
+    OutputFlags,
     Overwrite,
     Pretrained,
-    Talk,
     output_to,
 )
 from dsgcli.console import Cell, Table
@@ -43,7 +43,7 @@ StyleName = Annotated[
 
 
 @expand
-def list_(pretrained: Pretrained = None, *, talk: Talk) -> None:
+def list_(pretrained: Pretrained = None, *, talk: OutputFlags) -> None:
     """List the styles in the store, with their exemplars, size, license and origin."""
     from dsgcli.store import ModelStore
 
@@ -97,7 +97,7 @@ def show(
     overwrite: Overwrite = False,
     *,
     machine: Machine,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Draw a gallery of a style's exemplars, or one exemplar large at several weights."""
     from dsgcli.generate.gallery import ShowOptions
@@ -134,7 +134,7 @@ def add_(
     device: Device = "auto",
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Add an exemplar of your own to a style, without training.
 
@@ -176,7 +176,7 @@ def remove(
     ],
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Delete an exemplar that you added to a style; the style itself is not changed."""
     from dsgcli.errors import UsageError
@@ -201,7 +201,7 @@ def export(
     overwrite: Overwrite = False,
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Write a style with your own exemplars into one file, to share it.
 
@@ -228,7 +228,7 @@ def diff(
     ],
     pretrained: Pretrained = None,
     *,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Compare two styles: exemplars, codes, weights, base."""
     from dsgcli.store import ModelStore

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dsgcli.cli.flags import expand, values_of
-from dsgcli.cli.options import Look, Machine, Talk, numbers
-from dsgcli.cli.stylize_options import Faces, Files, Paste, Spread, Video
+from dsgcli.cli.options import LookFlags, Machine, OutputFlags, numbers
+from dsgcli.cli.stylize_options import Faces, FileFlags, Paste, Spread, Video
 from dsgcli.console import Cell, Table
 from dsgcli.errors import UsageError
 
@@ -50,14 +50,14 @@ def stylize(
         typer.Argument(metavar="INPUT", help="Pictures, videos, folders, quoted globs."),
     ] = None,
     *,
-    files: Files,
-    look: Look,
+    files: FileFlags,
+    look: LookFlags,
     faces: Faces,
     paste: Paste,
     video: Video,
     machine: Machine,
     spread: Spread,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Redraw every face of a picture or video in the style of one chosen picture.
 
@@ -79,7 +79,7 @@ def stylize(
         summary = run(paths, output, options, progress)
     if to_stdout:
         return
-    chosen = bool(look.exemplar) or look.style != Look().style
+    chosen = bool(look.exemplar) or look.style != LookFlags().style
     parts = _parts(summary, chosen=chosen, told=talk.terminal.is_watched, verbose=talk.verbose > 0)
     talk.terminal.summary(summary.as_json(), *parts)
     if summary.exit_code:
@@ -204,8 +204,8 @@ def _problem(result: FileResult) -> str:
 
 
 def options_of(
-    files: Files,
-    look: Look,
+    files: FileFlags,
+    look: LookFlags,
     faces: Faces,
     paste: Paste,
     video: Video,

@@ -16,7 +16,7 @@ VIDEO_GROUP = "Video"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
+class FileFlags:
     """Flags for inputs and outputs."""
 
     input: Annotated[

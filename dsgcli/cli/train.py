@@ -10,7 +10,14 @@ import typer
 
 from dsgcli.cli.completion import complete_recipe
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import FILES_GROUP, MACHINE_GROUP, Device, Pretrained, Talk, output_to
+from dsgcli.cli.options import (
+    FILES_GROUP,
+    MACHINE_GROUP,
+    Device,
+    OutputFlags,
+    Pretrained,
+    output_to,
+)
 
 if TYPE_CHECKING:
     from dsgcli.console import Cell, Table
@@ -123,7 +130,7 @@ def train(
             rich_help_panel=MACHINE_GROUP,
         ),
     ] = None,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Train a style, or a base, from a folder of portraits.
 

@@ -10,7 +10,7 @@ import typer
 
 from dsgcli.cli.completion import complete_style
 from dsgcli.cli.flags import expand, values_of
-from dsgcli.cli.options import STYLE_GROUP, Machine, Overwrite, Talk, output_to
+from dsgcli.cli.options import STYLE_GROUP, Machine, OutputFlags, Overwrite, output_to
 
 EXAMPLES = """
 Examples:
@@ -65,7 +65,7 @@ def try_(
     *,
     trial: Trial,
     machine: Machine,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Draw a person in every style, on one page to choose from.
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from dsgcli.cli.flags import expand
-from dsgcli.cli.options import FILES_GROUP, Look, Machine, Talk, output_to
+from dsgcli.cli.options import FILES_GROUP, LookFlags, Machine, OutputFlags, output_to
 from dsgcli.cli.stylize import options_of
-from dsgcli.cli.stylize_options import Faces, Files, Paste, Spread, Video
+from dsgcli.cli.stylize_options import Faces, FileFlags, Paste, Spread, Video
 
 EXAMPLES = """
 Examples:
@@ -39,9 +39,9 @@ def watch(
             rich_help_panel=FILES_GROUP,
         ),
     ] = 2.0,
-    look: Look,
+    look: LookFlags,
     machine: Machine,
-    talk: Talk,
+    talk: OutputFlags,
 ) -> None:
     """Draw new pictures and clips of a folder as they arrive, until Ctrl-C.
 
@@ -49,7 +49,7 @@ def watch(
     """
     from dsgcli.stylize.watched_folder import watch_folder
 
-    options = options_of(Files(), look, Faces(), Paste(), Video(), machine, Spread())
+    options = options_of(FileFlags(), look, Faces(), Paste(), Video(), machine, Spread())
     talk.terminal.note(f"watching {folder}; Ctrl-C stops")
     with talk.terminal.progress() as progress:
         for result in watch_folder(

@@ -33,7 +33,7 @@ from dsgcli.media.files import no_empty_folders
 from dsgcli.media.images import can_write, identify, read_opaque, write_image
 from dsgcli.models.features import VGG19
 from dsgcli.portraits import area_resize, to_images, to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.recipe import DestylizeRecipe
 from dsgcli.runtime import batched, pick_device
 from dsgcli.store import ModelStore
@@ -90,7 +90,7 @@ class DestylizeOptions:
     """Portraits at once; None decides by the device."""
 
 
-def destylize(options: DestylizeOptions, progress: Progress = SILENT) -> dict[str, Any]:
+def destylize(options: DestylizeOptions, progress: Progress = NULL_PROGRESS) -> dict[str, Any]:
     """Recover the codes of portraits; returns what was written, for people and for `--json`.
 
     Raises:
@@ -212,7 +212,10 @@ class InStyle:
 
 
 def load(
-    store: ModelStore, options: DestylizeOptions, device: torch.device, progress: Progress = SILENT
+    store: ModelStore,
+    options: DestylizeOptions,
+    device: torch.device,
+    progress: Progress = NULL_PROGRESS,
 ) -> tuple[Destylizer, Callable[[Sequence[Tensor]], Generator] | None]:
     """Load the style's networks. Pictures are compared by the published networks if the store has
     them, and by the style's own encoder if not.

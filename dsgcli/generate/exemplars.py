@@ -29,7 +29,7 @@ from dsgcli.media.sheets import make_sheet
 from dsgcli.models.features import VGG19
 from dsgcli.pipeline import USUAL_PX, TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, Portraits, pick_weights, to_images, to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.recipe import RefineRecipe
 from dsgcli.store import ModelStore
 from dsgcli.store.codes import Codes
@@ -92,7 +92,7 @@ class AddOptions:
         return self.picture.name if self.label is None else self.label
 
 
-def run(options: AddOptions, progress: Progress = SILENT) -> dict[str, Any]:
+def run(options: AddOptions, progress: Progress = NULL_PROGRESS) -> dict[str, Any]:
     """Encode and refine a picture, and keep it as an exemplar in the user's folder.
 
     Returns:
@@ -238,7 +238,7 @@ def refine(
     exstyle: Tensor,
     features: Features,
     steps: int,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Fit the extrinsic code to the picture; never worse than before, by the measure of `features`.
 

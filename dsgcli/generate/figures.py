@@ -25,7 +25,7 @@ from dsgcli.media.images import write_image
 from dsgcli.media.read import read_metadata
 from dsgcli.media.sheets import make_sheet
 from dsgcli.portraits import to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.types import LatentLayout, StyleWeights
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Figure:
     row_labels: list[str] | None = None
 
 
-def draw_cells(keyframes: Keyframes, figure: Figure, progress: Progress = SILENT) -> list[Pixels]:
+def draw_cells(
+    keyframes: Keyframes, figure: Figure, progress: Progress = NULL_PROGRESS
+) -> list[Pixels]:
     """(S, S, 3) for each cell; white where there is nothing."""
     scenes = [cell.scene for cell in figure.cells if cell.scene is not None]
     size_px = keyframes.portraits.size_px
@@ -86,7 +88,7 @@ def write_figure(
     target: Path,
     keyframes: Keyframes,
     figure: Figure,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
     *,
     overwrite: bool = False,
 ) -> None:

@@ -35,7 +35,7 @@ from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import load_pipeline
 from dsgcli.portraits import to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.types import StyleRef, StyleTerm
@@ -104,7 +104,7 @@ class Gallery:
         return len(WEIGHTS) if self.large else near_square(len(self.scenes))
 
 
-def show(options: ShowOptions, progress: Progress = SILENT) -> dict[str, Any]:
+def show(options: ShowOptions, progress: Progress = NULL_PROGRESS) -> dict[str, Any]:
     """Draw a style and write it.
 
     Returns:
@@ -193,7 +193,7 @@ def plan_gallery(options: ShowOptions) -> Gallery:
     )
 
 
-def draw_gallery(gallery: Gallery, progress: Progress = SILENT) -> list[CaptionedPicture]:
+def draw_gallery(gallery: Gallery, progress: Progress = NULL_PROGRESS) -> list[CaptionedPicture]:
     """A picture for each scene."""
     drawn = []
     with progress.task("Drawing", len(gallery.scenes), unit="pictures") as task:

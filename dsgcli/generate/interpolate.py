@@ -35,7 +35,7 @@ from dsgcli.media.write import open_sink
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, pick_weights, to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.types import DEFAULT_TRUNCATION, Frame, StyleRef, StyleTerm, StyleWeights
@@ -196,7 +196,7 @@ class InterpolateOptions:
 # ── keyframes ────────────────────────────────────────────────────────────────────────────────────
 
 
-def load_keyframes(options: InterpolateOptions, progress: Progress = SILENT) -> Keyframes:
+def load_keyframes(options: InterpolateOptions, progress: Progress = NULL_PROGRESS) -> Keyframes:
     """Find the styles and people, load the networks, encode photographs.
 
     Raises:
@@ -282,7 +282,7 @@ def _first_exemplars(store: ModelStore, ref: StyleRef, count: int) -> list[Style
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def run(options: InterpolateOptions, progress: Progress = SILENT) -> dict[str, Any]:
+def run(options: InterpolateOptions, progress: Progress = NULL_PROGRESS) -> dict[str, Any]:
     """Draw a path as a video, an animation or a strip; or a figure. An output that dsg has made
     before gets a numbered neighbor, unless it is to be overwritten.
 
@@ -375,7 +375,10 @@ def _people_path(options: InterpolateOptions, keyframes: Keyframes) -> Callable[
 
 
 def write_path(
-    target: Path, options: InterpolateOptions, keyframes: Keyframes, progress: Progress = SILENT
+    target: Path,
+    options: InterpolateOptions,
+    keyframes: Keyframes,
+    progress: Progress = NULL_PROGRESS,
 ) -> None:
     """Draw a path, and write it as a strip, an animation or a video."""
     count, size_px, overwrite = options.num_frames, keyframes.portraits.size_px, options.overwrite

@@ -20,7 +20,7 @@ from dsgcli.media.files import check_input
 from dsgcli.media.images import read_opaque
 from dsgcli.pipeline import TranslatorPipeline
 from dsgcli.portraits import Portraits, area_resize, to_images
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from dsgcli.models.encoder import CodeSpace
@@ -86,7 +86,7 @@ def find_people(
     *,
     aligned: Aligned = "auto",
     moving: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
 ) -> list[Subject]:
     """Encode photographs and draw seeds, in the order given.
 
@@ -135,7 +135,7 @@ class FaceCutter:
     """Finds the face of a picture and cuts it out; opens the detector when it is first needed."""
 
     def __init__(
-        self, store: ModelStore, aligned: Aligned = "auto", progress: Progress = SILENT
+        self, store: ModelStore, aligned: Aligned = "auto", progress: Progress = NULL_PROGRESS
     ) -> None:
         self.store, self.aligned, self.progress = store, aligned, progress
         self._detector: FaceDetector | None = None

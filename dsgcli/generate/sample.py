@@ -30,7 +30,7 @@ from dsgcli.media.images import write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, Portraits, pick_weights, to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.training.stages.finetune import swapped
@@ -138,7 +138,7 @@ class SampleOptions:
         return tuple(range(self.seed, self.seed + (self.n or held)))
 
 
-def run(options: SampleOptions, progress: Progress = SILENT) -> dict[str, Any]:
+def run(options: SampleOptions, progress: Progress = NULL_PROGRESS) -> dict[str, Any]:
     """Draw random portraits; write a folder of pictures with a sheet of them, or one sheet. Where
     dsg has written that output before, a numbered neighbor is written.
 

@@ -24,7 +24,7 @@ from dsgcli.media.images import read_opaque, write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, pick_weights, to_images, to_pixels
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.store.catalog import DEFAULT_SET
@@ -71,7 +71,7 @@ class StyleTrial:
     pictures: list[Pixels] = field(default_factory=list)
 
 
-def try_styles(options: TryOptions, progress: Progress = SILENT) -> dict[str, Any]:
+def try_styles(options: TryOptions, progress: Progress = NULL_PROGRESS) -> dict[str, Any]:
     """Draw a face in some exemplars of every style, and write a page and a sheet.
 
     Returns:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from dsgcli.errors import UsageError
-from dsgcli.inference.base import Backend, Engine, ExtrinsicStyle, Recent, Run
+from dsgcli.inference.base import Backend, Engine, ExtrinsicStyle, LRUCache, Run
 from dsgcli.inference.dynamic_style import (
     DynamicGenerator,
     StyleModulation,
@@ -104,7 +104,7 @@ class DynamicStyleBackend:
 
     def __init__(self, engine: Engine, size_px: int | None = None) -> None:
         self.engine, self.size_px = engine, size_px
-        self._networks: Recent[tuple[DualStyleGAN, StyleModulator, Run]] = Recent(MOST_NETWORKS)
+        self._networks: LRUCache[tuple[DualStyleGAN, StyleModulator, Run]] = LRUCache(MOST_NETWORKS)
 
     @property
     def name(self) -> str:

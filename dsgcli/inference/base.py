@@ -100,7 +100,7 @@ class Engine(Protocol):
         """Crops -> portraits, of any size."""
 
 
-class Recent(Generic[T]):
+class LRUCache(Generic[T]):
     """The values that were used last, made on demand: memory stays bounded."""
 
     def __init__(self, most: int) -> None:

@@ -1,9 +1,9 @@
 """Everything but the picture: sound, subtitles, chapters, attachments and metadata of a source.
 
 Data flow: source file -> packets -> the container that a video is written to, in step with its
-frames, so that memory stays constant. Each stream is a `Track`: its packets are copied, moved in
-time, where the container can hold them; sound and text that it cannot hold are re-encoded, with a
-note; the rest is left out, with a note.
+frames, so that memory stays constant. Each stream is a `MediaTrack`: its packets are copied, moved
+in time, where the container can hold them; sound and text that it cannot hold are re-encoded, with
+a note; the rest is left out, with a note.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Copier:
         self._output, self._container, self._location = output, container, options.location
         self._window, self._encode = Window(source), frozenset(encode)
         self._input = open_container(source.path)
-        self._tracks: dict[int, Track] = {}
+        self._tracks: dict[int, MediaTrack] = {}
         covers = {s.index for s in source.streams if s.kind == "cover"}
         skipped = {"video", "data"} | ({"audio"} if options.audio == "none" else set())
         for stream in self._input.streams:
@@ -108,7 +108,7 @@ class Copier:
     def close(self) -> None:
         self._input.close()
 
-    def _mux(self, track: Track, packet: Packet[Stream] | None) -> None:
+    def _mux(self, track: MediaTrack, packet: Packet[Stream] | None) -> None:
         for made in track.flush() if packet is None else track.feed(packet):
             try:
                 self._output.mux(made)
@@ -163,7 +163,7 @@ class Copier:
             for key in filter(names_place, list(track.target.metadata)):
                 del track.target.metadata[key]
 
-    def _copied(self, stream: Stream) -> Track | None:
+    def _copied(self, stream: Stream) -> MediaTrack | None:
         if stream.type == "attachment":
             if self._container.format != "matroska":
                 return None
@@ -176,7 +176,7 @@ class Copier:
         primed = primed and stream.codec_context.codec.canonical_name != "opus"  # has its own
         return CopiedTrack(stream, target, self._window, drop_priming=primed)
 
-    def _encoded(self, stream: Stream) -> Track | None:
+    def _encoded(self, stream: Stream) -> MediaTrack | None:
         if isinstance(stream, AudioStream) and stream.codec_context is not None:
             encoder, sound = self._container.audio, stream.codec_context
             fits = sound.sample_rate in (av.Codec(encoder, "w").audio_rates or [])
@@ -287,7 +287,7 @@ class Window:
         )
 
 
-class Track:
+class MediaTrack:
     """One stream on its way into the new container. Subclasses say what becomes of a packet."""
 
     def __init__(self, stream: Stream, target: Stream, window: Window) -> None:
@@ -317,7 +317,7 @@ class CannotCopyError(Exception):
         self.index = index
 
 
-class CopiedTrack(Track):
+class CopiedTrack(MediaTrack):
     """Packets as they are, moved in time.
 
     Raises `CannotCopyError` where sound changes its layout or rate, which a header at the front of
@@ -412,7 +412,7 @@ class CopiedTrack(Track):
         packet.pts = packet.dts if packet.pts is None else packet.pts + ticks
 
 
-class EncodedAudio(Track):
+class EncodedAudio(MediaTrack):
     """Sound, decoded and encoded again, whose layout and rate may change in the middle."""
 
     stream: AudioStream
@@ -547,7 +547,7 @@ class EncodedAudio(Track):
             yield from self.target.encode(frame)
 
 
-class EncodedText(Track):
+class EncodedText(MediaTrack):
     """Subtitles of one text format, written in another."""
 
     stream: SubtitleStream

@@ -39,10 +39,10 @@ from dsgcli.recipe.tables import (
     FeaturesRecipe,
     ModelRecipe,
     PrepareRecipe,
+    RecipeTable,
     RunRecipe,
     Source,
     StartRecipe,
-    Table,
 )
 
 __all__ = [
@@ -67,12 +67,12 @@ __all__ = [
     "PrepareRecipe",
     "PretrainRecipe",
     "Recipe",
+    "RecipeTable",
     "RefineRecipe",
     "RunRecipe",
     "SamplerRecipe",
     "Source",
     "StartRecipe",
-    "Table",
     "TransferRecipe",
     "build",
     "changes",

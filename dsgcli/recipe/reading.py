@@ -33,9 +33,9 @@ from dsgcli.recipe.tables import (
     FeaturesRecipe,
     ModelRecipe,
     PrepareRecipe,
+    RecipeTable,
     RunRecipe,
     StartRecipe,
-    Table,
 )
 from dsgcli.toml import parse_toml
 
@@ -70,14 +70,14 @@ class Recipe:
         return tuple(name for name in STAGES if getattr(self, name) is not None)
 
 
-SHARED_TABLES: dict[str, type[Table]] = {
+SHARED_TABLES: dict[str, type[RecipeTable]] = {
     "run": RunRecipe,
     "data": DataRecipe,
     "model": ModelRecipe,
     "features": FeaturesRecipe,
     "start": StartRecipe,
 }
-STAGE_TABLES: dict[str, type[Table]] = {
+STAGE_TABLES: dict[str, type[RecipeTable]] = {
     "prepare": PrepareRecipe,
     "base": BaseRecipe,
     "encoder": EncoderRecipe,

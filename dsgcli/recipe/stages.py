@@ -21,11 +21,11 @@ from dsgcli.recipe.rules import (
     SizePx,
     Whole,
 )
-from dsgcli.recipe.tables import Table
+from dsgcli.recipe.tables import RecipeTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdversarialRecipe(Table):
+class AdversarialRecipe(RecipeTable):
     """Fields that the stages with a discriminator share."""
 
     steps: Whole
@@ -59,7 +59,7 @@ class AdversarialRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth(Table):
+class Growth(RecipeTable):
     """One resolution of an autoencoder that grows."""
 
     size_px: SizePx
@@ -128,7 +128,7 @@ class BaseRecipe(AdversarialRecipe):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderRecipe(Table):
+class EncoderRecipe(RecipeTable):
     """Stage `encoder`: from a portrait to the codes of a given generator (pSp)."""
 
     steps: Count = 20_000
@@ -173,7 +173,7 @@ class FinetuneRecipe(AdversarialRecipe):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestylizeRecipe(Table):
+class DestylizeRecipe(RecipeTable):
     """Stage `destylize`: the photograph behind each portrait, as codes."""
 
     steps: Count = 300
@@ -267,7 +267,7 @@ class TransferRecipe(AdversarialRecipe):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefineRecipe(Table):
+class RefineRecipe(RecipeTable):
     """Stage `refine`: each extrinsic code optimized against its exemplar."""
 
     steps: Count = 100
@@ -287,7 +287,7 @@ class RefineRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnlargeRecipe(Table):
+class EnlargeRecipe(RecipeTable):
     """Stage `enlarge`: a style that was learnt at model.size_px draws at a larger size, without
     more training."""
 
@@ -299,7 +299,7 @@ class EnlargeRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExemplarSource(Table):
+class ExemplarSource(RecipeTable):
     """Exemplars that the headshot teacher draws alike."""
 
     folder: str
@@ -334,7 +334,7 @@ class ExemplarSource(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistillPhase(Table):
+class DistillPhase(RecipeTable):
     """One resolution of the translator's training."""
 
     size_px: SizePx
@@ -384,7 +384,7 @@ class DistillPhase(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistillRecipe(Table):
+class DistillRecipe(RecipeTable):
     """Stage `distill`: a translator learns from the pairs of a teacher."""
 
     teacher: Literal["headshot", "dualstylegan", "pairs"] = "headshot"
@@ -437,7 +437,7 @@ class DistillRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerRecipe(Table):
+class SamplerRecipe(RecipeTable):
     """Stage `sampler`: from noise to extrinsic codes, structure and color apart."""
 
     row_updates: Count = 500_000
@@ -459,7 +459,7 @@ class SamplerRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateRecipe(Table):
+class EvaluateRecipe(RecipeTable):
     """Stage `evaluate`: how good the style is, in numbers."""
 
     samples: Annotated[int, Range(2, MAX_COUNT)] = 200

@@ -25,7 +25,7 @@ from dsgcli.recipe.rules import (
 )
 
 
-class Table:
+class RecipeTable:
     """A table of a recipe file: checked when it is made."""
 
     __slots__ = ()
@@ -39,7 +39,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecipe(Table):
+class RunRecipe(RecipeTable):
     """How the run as a whole behaves; none of it is mathematics, except `seed` and `precision`."""
 
     name: Annotated[str, Free()] = ""
@@ -68,7 +68,7 @@ class RunRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source(Table):
+class Source(RecipeTable):
     """A folder of portraits, with how often it is drawn."""
 
     folder: str
@@ -78,7 +78,7 @@ class Source(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataRecipe(Table):
+class DataRecipe(RecipeTable):
     """Which portraits the run learns from."""
 
     root: Annotated[str, Free()] = "data"
@@ -100,7 +100,7 @@ class DataRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRecipe(Table):
+class ModelRecipe(RecipeTable):
     """Sizes of the networks."""
 
     size_px: SizePx = 1024
@@ -148,7 +148,7 @@ class ModelRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeaturesRecipe(Table):
+class FeaturesRecipe(RecipeTable):
     """Frozen networks that tell how alike two portraits are. There is no default that hides the
     choice: it is printed, and stored with the run."""
 
@@ -162,7 +162,7 @@ class FeaturesRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartRecipe(Table):
+class StartRecipe(RecipeTable):
     """Models that the run starts from, unless it makes them itself: names in the store, files, or
     folders of other runs. Empty: made by an earlier stage of the run."""
 
@@ -183,7 +183,7 @@ class StartRecipe(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareRecipe(Table):
+class PrepareRecipe(RecipeTable):
     """Audit, align and pack the portraits. Nothing is deleted: what is left out is listed."""
 
     aligned: Literal["auto", "yes", "no"] = "auto"

@@ -26,7 +26,7 @@ from dsgcli.errors import (
 )
 from dsgcli.models.encoder import CodeSpace
 from dsgcli.names import place_below, visible, why_no_name
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.store.architecture import without_prefix
 from dsgcli.store.catalog import generator_in, published_style
 from dsgcli.store.codes import join_codes
@@ -76,7 +76,7 @@ class ImportOptions:
 
 
 def import_models(
-    source: Path, options: ImportOptions, progress: Progress = SILENT
+    source: Path, options: ImportOptions, progress: Progress = NULL_PROGRESS
 ) -> list[Imported]:
     """Convert a file, or everything that is recognized in a folder.
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import dsgcli
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
 from dsgcli.media.files import publish
-from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.progress import NULL_PROGRESS, Progress, Task
 from dsgcli.store.files import sha256_of
 
 MB = 1e6
@@ -47,7 +47,7 @@ _KEPT_FREE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How long to try one source."""
 
     attempts: int = 5
@@ -63,7 +63,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Download:
     """A file, and what is known of it."""
 
     target: Path
@@ -114,11 +114,11 @@ class _TryAgainError(Exception):
 
 
 def fetch(
-    wanted: Wanted,
+    wanted: Download,
     urls: Sequence[str],
     *,
-    patience: Patience | None = None,
-    progress: Progress = SILENT,
+    patience: RetryPolicy | None = None,
+    progress: Progress = NULL_PROGRESS,
 ) -> Fetched:
     """Fetch a file from the first of `urls` that gives it whole.
 
@@ -128,7 +128,7 @@ def fetch(
         ModelCorruptError: all that was given is another file.
         DsgError: the disk is full, or cannot be written to.
     """
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     reasons: list[str] = []
     unreachable: set[str] = set()
     corrupt = reached = False
@@ -163,7 +163,7 @@ def host_of(url: str) -> str:
     return url.split("/")[2] if "//" in url else url
 
 
-def _from_source(wanted: Wanted, url: str, patience: Patience, task: Task) -> Fetched:
+def _from_source(wanted: Download, url: str, patience: RetryPolicy, task: Task) -> Fetched:
     """All of it from one source; what turns out wrong after a resume is fetched once more whole."""
     resumed = _ready_part(wanted, url)
     while True:
@@ -182,7 +182,7 @@ def _from_source(wanted: Wanted, url: str, patience: Patience, task: Task) -> Fe
         return Fetched(url=url, sha256=sha256, num_bytes=num_bytes)
 
 
-def _ready_part(wanted: Wanted, url: str) -> bool:
+def _ready_part(wanted: Download, url: str) -> bool:
     """Whether there is a part to resume: of this source, or of one known to be the same."""
     if wanted.part.is_file() and (_origin(wanted).get("url") == url or wanted.sha256):
         return wanted.part.stat().st_size > 0
@@ -190,7 +190,7 @@ def _ready_part(wanted: Wanted, url: str) -> bool:
     return False
 
 
-def _origin(wanted: Wanted) -> dict[str, str]:
+def _origin(wanted: Download) -> dict[str, str]:
     """Where the part is from: "url" and, if the server gave one, "version" (its ETag)."""
     try:
         return dict(json.loads(wanted.origin.read_text("utf-8")))
@@ -198,12 +198,12 @@ def _origin(wanted: Wanted) -> dict[str, str]:
         return {}
 
 
-def _forget(wanted: Wanted) -> None:
+def _forget(wanted: Download) -> None:
     wanted.part.unlink(missing_ok=True)
     wanted.origin.unlink(missing_ok=True)
 
 
-def _check(wanted: Wanted) -> str:
+def _check(wanted: Download) -> str:
     """The hash of the part, which is whole now.
 
     Raises:
@@ -224,7 +224,7 @@ def _check(wanted: Wanted) -> str:
 # ── filling the part ─────────────────────────────────────────────────────────────────────────────
 
 
-def _fill(wanted: Wanted, url: str, patience: Patience, task: Task) -> None:
+def _fill(wanted: Download, url: str, patience: RetryPolicy, task: Task) -> None:
     """Ask until the part is whole, or until asking brings nothing more."""
     failures, wait_s, most = 0, patience.wait_s, _size_of(wanted.part)
     if _origin(wanted).get("url") != url:
@@ -258,7 +258,7 @@ def _size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _ask(wanted: Wanted, url: str, patience: Patience, task: Task) -> None:
+def _ask(wanted: Download, url: str, patience: RetryPolicy, task: Task) -> None:
     """One request for what is still missing.
 
     Raises:
@@ -295,7 +295,7 @@ def _is_unreachable(error: Exception) -> bool:
     )
 
 
-def _refused(error: urllib.error.HTTPError, wanted: Wanted, have: int) -> None:
+def _refused(error: urllib.error.HTTPError, wanted: Download, have: int) -> None:
     """Advice for an answer that is no file."""
     if error.code == _RANGE_REFUSED:
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
@@ -310,7 +310,7 @@ def _refused(error: urllib.error.HTTPError, wanted: Wanted, have: int) -> None:
     raise _SourceError(told) from error
 
 
-def _receive(answer: http.client.HTTPResponse, wanted: Wanted, have: int, task: Task) -> None:
+def _receive(answer: http.client.HTTPResponse, wanted: Download, have: int, task: Task) -> None:
     """Append the body to the part; start again if the server does."""
     if "text/html" in answer.headers.get("Content-Type", ""):
         raise _SourceError("it answered with a web page (quota, or sign-in)")
@@ -332,7 +332,7 @@ def _receive(answer: http.client.HTTPResponse, wanted: Wanted, have: int, task: 
         raise _TryAgainError(f"it ended after {have:,} of {wanted.size or total:,} bytes")
 
 
-def _remember_version(wanted: Wanted, etag: str) -> None:
+def _remember_version(wanted: Download, etag: str) -> None:
     """A weak ETag (W/...) does not promise the same bytes."""
     if etag and not etag.startswith("W/"):
         known = {**_origin(wanted), "version": etag}
@@ -349,7 +349,7 @@ def _range_of(status: int, headers: email.message.Message) -> tuple[int, int]:
     return 0, int(length) if length.isdecimal() else 0
 
 
-def _announce(wanted: Wanted, total: int, have: int, task: Task) -> None:
+def _announce(wanted: Download, total: int, have: int, task: Task) -> None:
     """Say how much there is to come, and see whether it fits on the disk."""
     whole = wanted.size or total
     if not whole:

@@ -27,7 +27,7 @@ import dsgcli
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError, OutputExistsError
 from dsgcli.media.files import make_folder
 from dsgcli.names import visible
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.store.catalog import StyleInfo, scan, styles_in
 from dsgcli.store.exchange import export_style
 from dsgcli.store.files import one_writer, written_whole
@@ -51,7 +51,7 @@ def is_repository(name: str) -> bool:
 
 
 def pull_repository(
-    repository: str, options: PullOptions, progress: Progress = SILENT
+    repository: str, options: PullOptions, progress: Progress = NULL_PROGRESS
 ) -> list[StyleInfo]:
     """Download the styles of a repository, unless they are here.
 

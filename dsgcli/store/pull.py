@@ -18,8 +18,8 @@ from typing import Literal
 
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError, UsageError
 from dsgcli.names import place_below
-from dsgcli.progress import SILENT, Progress
-from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
+from dsgcli.progress import NULL_PROGRESS, Progress
+from dsgcli.store.fetch import Download, Fetched, NoConnectionError, RetryPolicy, fetch
 from dsgcli.store.files import (
     add_to_table,
     file_format,
@@ -48,7 +48,7 @@ class PullOptions:
     offline: bool = False
     again: bool = False
     """Download existing files again."""
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def pull(
     options: PullOptions,
     *,
     manifest: Manifest | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
 ) -> list[Pulled]:
     """Fetch published files.
 
@@ -184,7 +184,7 @@ def _failed(entry: Entry, options: PullOptions, reason: str) -> Pulled:
 def _fetch(entry: Entry, target: Path, options: PullOptions, progress: Progress) -> Fetched:
     if not entry.sources:
         raise ModelMissingError(f"{target.name} can only be had with a browser")
-    wanted = Wanted(
+    wanted = Download(
         target=target,
         size=entry.size,
         sha256=entry.sha256,
@@ -209,7 +209,7 @@ def hub_is_installed() -> bool:
     return importlib.util.find_spec("huggingface_hub") is not None
 
 
-def _from_hub(source: str, wanted: Wanted) -> Fetched:
+def _from_hub(source: str, wanted: Download) -> Fetched:
     """Through huggingface_hub, which has its own cache, tokens and resuming."""
     repository, _, rest = source.removeprefix("hf:").partition("@")
     revision, _, name = rest.partition("/")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from dsgcli.errors import ModelError
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.store.catalog import FileKind, ModelFile
 from dsgcli.store.convert import entry_of
 from dsgcli.store.fetch import MB
@@ -45,7 +45,7 @@ class Verified:
 
 
 def verify(
-    files: Sequence[ModelFile], known: Sequence[ModelFile] = (), progress: Progress = SILENT
+    files: Sequence[ModelFile], known: Sequence[ModelFile] = (), progress: Progress = NULL_PROGRESS
 ) -> list[Verified]:
     """Read each file whole: hash, structure, numbers.
 

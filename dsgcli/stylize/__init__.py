@@ -19,8 +19,8 @@ from typing import Any
 
 class _CallablePackage(ModuleType):
     def __call__(self, *arguments: Any, **choices: Any) -> Any:
-        """See `dsgcli.stylize.calls.stylize`."""
-        from dsgcli.stylize.calls import stylize
+        """See `dsgcli.stylize.api.stylize`."""
+        from dsgcli.stylize.api import stylize
 
         return stylize(*arguments, **choices)
 

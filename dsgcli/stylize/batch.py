@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, OutputExistsError
 from dsgcli.media.files import files_refused, locked_outputs
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.stylize.checkpoint import discard_parts
 from dsgcli.stylize.file import stylize_file
 from dsgcli.stylize.preview import write_preview
@@ -47,7 +47,7 @@ def draw_jobs(
     return results
 
 
-def run_job(job: Job, studio: Studio, progress: Progress = SILENT) -> FileResult:
+def run_job(job: Job, studio: Studio, progress: Progress = NULL_PROGRESS) -> FileResult:
     """Draw one input, unless its outputs are up to date.
 
     Raises:

@@ -37,9 +37,9 @@ from dsgcli.errors import SinkError
 from dsgcli.media.base import FrameSink, SinkOptions
 from dsgcli.media.files import AtomicFile, make_folder
 from dsgcli.media.segments import join_segments, open_segment, segment_frames
-from dsgcli.stylize import shots
+from dsgcli.stylize import frame_state
+from dsgcli.stylize.frame_state import FrameState
 from dsgcli.stylize.jobs import parts_folder
-from dsgcli.stylize.shots import Shot
 from dsgcli.types import CropTransform, Face
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ class ResumePoint:
     """Where a run begins or goes on."""
 
     segment: int = 0
-    memory: Memory | None = None
+    memory: LoopState | None = None
     """State of the loop at that segment; None at the beginning."""
 
     @property
     def frame(self) -> int:
         """Number of the first frame that is still to be drawn."""
-        return self.segment * shots.SEGMENT_FRAMES
+        return self.segment * frame_state.SEGMENT_FRAMES
 
 
 class Segments:
@@ -83,7 +83,7 @@ class Segments:
         self.outputs, self.options, self.info = outputs, options, info
         self.folder = parts_folder(outputs[0])
         names = [output.name for output in outputs]
-        fixed = {"segment_frames": shots.SEGMENT_FRAMES}
+        fixed = {"segment_frames": frame_state.SEGMENT_FRAMES}
         job = {**job, **fixed, "outputs": names}
         if joining:
             return
@@ -105,7 +105,7 @@ class Segments:
         segment = self._num_whole()
         return ResumePoint(segment, read_memory(self._state(segment)) if segment else None)
 
-    def begin(self, segment: int, memory: Memory | None) -> list[FrameSink]:
+    def begin(self, segment: int, memory: LoopState | None) -> list[FrameSink]:
         """Sinks of the next segment, one an output. The state is written first: it makes the
         segment before it count."""
         if segment > 0 and memory is not None:
@@ -134,7 +134,7 @@ class Segments:
         segment = self._num_whole()
         if segment == 0:
             self.discard()
-        return segment * shots.SEGMENT_FRAMES
+        return segment * frame_state.SEGMENT_FRAMES
 
     def discard(self) -> None:
         """Remove all parts."""
@@ -145,7 +145,7 @@ class Segments:
         return next(number for number in count() if not self._is_whole(number))
 
     def _is_whole(self, segment: int) -> bool:
-        drawn = self.is_drawn(segment, shots.SEGMENT_FRAMES)
+        drawn = self.is_drawn(segment, frame_state.SEGMENT_FRAMES)
         return drawn and self._state(segment + 1).is_file()
 
     def _part(self, segment: int, output: int) -> Path:
@@ -194,12 +194,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class LoopState:
     """The loop's past, as far as it matters."""
 
     tracker: dict[str, Any]
     """`Tracker.state()`: plain values and arrays."""
-    recent: Sequence[Shot] = ()
+    recent: Sequence[FrameState] = ()
     """The shots of the last moments, without their pictures, oldest first."""
     faces: int = 0
     """Drawn so far."""
@@ -207,7 +207,7 @@ class Memory:
     """Where the last portrait was, see `Paster`."""
 
 
-def write_memory(path: Path, memory: Memory) -> None:
+def write_memory(path: Path, memory: LoopState) -> None:
     """Write whole or not at all.
 
     Raises:
@@ -229,7 +229,7 @@ def write_memory(path: Path, memory: Memory) -> None:
     beside.commit()
 
 
-def read_memory(path: Path) -> Memory:
+def read_memory(path: Path) -> LoopState:
     """Read the file of `write_memory`.
 
     Raises:
@@ -244,8 +244,8 @@ def read_memory(path: Path) -> Memory:
         raise SinkError(f"{path} is damaged ({error}); pass --no-resume to begin again") from error
 
 
-def _memory(header: dict[str, Any], arrays: Arrays) -> Memory:
-    return Memory(
+def _memory(header: dict[str, Any], arrays: Arrays) -> LoopState:
+    return LoopState(
         tracker=_restored(header["tracker"], arrays),
         recent=[_shot(values, arrays, f"shot{i}") for i, values in enumerate(header["recent"])],
         faces=int(header["faces"]),
@@ -267,7 +267,7 @@ def _place(size_px: int | None, arrays: Arrays) -> CropTransform | None:
 # ── shots ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _shot_header(shot: Shot, arrays: Arrays, name: str) -> dict[str, Any]:
+def _shot_header(shot: FrameState, arrays: Arrays, name: str) -> dict[str, Any]:
     if shot.seen:
         arrays[f"{name}.landmarks"] = np.stack([face.landmarks for face in shot.seen])
     for encoder, codes in enumerate(shot.encoded):
@@ -282,7 +282,7 @@ def _shot_header(shot: Shot, arrays: Arrays, name: str) -> dict[str, Any]:
     }
 
 
-def _shot(values: dict[str, Any], arrays: Arrays, name: str) -> Shot:
+def _shot(values: dict[str, Any], arrays: Arrays, name: str) -> FrameState:
     landmarks = arrays.get(f"{name}.landmarks", ())
     faces = [
         Face(landmarks=points, score=float.fromhex(score), track=track, held=held)
@@ -292,7 +292,7 @@ def _shot(values: dict[str, Any], arrays: Arrays, name: str) -> Shot:
         list(torch.from_numpy(np.array(arrays.get(f"{name}.codes{encoder}", ()))))
         for encoder in range(values["encoders"])
     ]
-    return Shot(
+    return FrameState(
         frame=None,
         index=values["index"],
         time_s=float.fromhex(values["time_s"]),

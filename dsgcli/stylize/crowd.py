@@ -25,7 +25,7 @@ from dsgcli.stylize.jobs import VIDEO_SUFFIXES, num_pictures
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
     from dsgcli.stylize.desk import Desk
-    from dsgcli.stylize.jobs import Job, Source
+    from dsgcli.stylize.jobs import InputFile, Job
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.summary import FileResult
 
@@ -118,7 +118,7 @@ def peak_bytes() -> int | None:
 
 
 @contextmanager
-def called(options: StylizeOptions, sources: Sequence[Source]) -> Iterator[Called | None]:
+def called(options: StylizeOptions, sources: Sequence[InputFile]) -> Iterator[Called | None]:
     """The processes that `--workers` asks for from the beginning; None where it does not, or they
     would have nothing to share."""
     pictures, crowd = num_pictures(sources), None
@@ -135,11 +135,11 @@ def called(options: StylizeOptions, sources: Sequence[Source]) -> Iterator[Calle
 
 
 def _start(crowd: Crowd, options: StylizeOptions, pictures: int) -> Called:
-    from dsgcli.stylize.orders import Call, get_ready
-    from dsgcli.stylize.spread import for_workers
-    from dsgcli.workers.processes import Processes
+    from dsgcli.stylize.dispatch import for_workers
+    from dsgcli.stylize.tasks import Call, get_ready
+    from dsgcli.workers.processes import ProcessPool
 
-    processes = Processes(crowd.count, threads=crowd.threads, gpus=crowd.gpus)
+    processes = ProcessPool(crowd.count, threads=crowd.threads, gpus=crowd.gpus)
     return Called(
         processes,
         processes.warm_up(get_ready, Call(options=for_workers(options), num_pictures=pictures)),
@@ -153,7 +153,7 @@ def draw_all(jobs: Sequence[Job], desk: Desk, progress: Progress) -> tuple[list[
     Raises:
         DsgError: as `batch.draw_jobs` and `spread`; or workers that cannot be reached.
     """
-    from dsgcli.stylize.spread import spread
+    from dsgcli.stylize.dispatch import spread
 
     if desk.options.cluster is not None:
         return _on_cluster(jobs, desk, progress)
@@ -170,10 +170,10 @@ def draw_all(jobs: Sequence[Job], desk: Desk, progress: Progress) -> tuple[list[
 def _on_cluster(
     jobs: Sequence[Job], desk: Desk, progress: Progress
 ) -> tuple[list[FileResult], str]:
-    from dsgcli.stylize.muster import mustered
-    from dsgcli.stylize.spread import spread
+    from dsgcli.stylize.cluster_check import checked_cluster
+    from dsgcli.stylize.dispatch import spread
 
-    with mustered(jobs, desk.studio, progress) as (cluster, models):
+    with checked_cluster(jobs, desk.studio, progress) as (cluster, models):
         results = spread(jobs, desk, cluster, progress, models=models)
         return results, str(cluster)
 
@@ -181,7 +181,7 @@ def _on_cluster(
 def _auto(jobs: Sequence[Job], desk: Desk, progress: Progress) -> tuple[list[FileResult], str]:
     """Begin alone; call others once what is left is worth it, and go on until they are ready."""
     from dsgcli.stylize.batch import draw_jobs
-    from dsgcli.stylize.spread import spread
+    from dsgcli.stylize.dispatch import spread
 
     results: list[FileResult] = []
     helpers, only = None, len(jobs) == 1
@@ -208,7 +208,7 @@ def _is_worth_it(results: Sequence[FileResult], left: int) -> bool:
 
 def _is_long(job: Job, options: StylizeOptions) -> bool:
     """Whether an input is a video that several can draw."""
-    from dsgcli.stylize.spread import open_splittable
+    from dsgcli.stylize.dispatch import open_splittable
 
     if job.source.path.suffix.lower() not in VIDEO_SUFFIXES:
         return False

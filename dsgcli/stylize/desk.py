@@ -1,8 +1,8 @@
 """The process in which a run begins.
 
 It finds the inputs, plans the outputs and hands out the work. Where other processes draw, they say
-what it needs to know (`Ready`), and it loads no networks, nor the libraries that run them; where it
-has to draw or to look for itself, it opens a studio of its own.
+what it needs to know (`WorkerInfo`), and it loads no networks, nor the libraries that run them;
+where it has to draw or to look for itself, it opens a studio of its own.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from dsgcli.runtime import uncollected
-from dsgcli.stylize.orders import Ready
+from dsgcli.runtime import gc_paused
 from dsgcli.stylize.summary import Stopwatch
+from dsgcli.stylize.tasks import WorkerInfo
 
 if TYPE_CHECKING:
     from dsgcli.progress import Progress
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.stylize.studio import Studio
-    from dsgcli.workers.processes import Processes
+    from dsgcli.workers.processes import ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
 class Called:
     """Processes that get ready while this one does something else."""
 
-    workers: Processes
-    answers: Sequence[Future[Ready | None]]
+    workers: ProcessPool
+    answers: Sequence[Future[WorkerInfo | None]]
     """Answer of each worker, once it has loaded its models."""
 
     @property
@@ -58,7 +58,7 @@ class Desk:
         Raises:
             UsageError, ModelError: as `open_studio`.
         """
-        with uncollected():
+        with gc_paused():
             from dsgcli.stylize.studio import fitting_threads, open_studio
 
             self._stack.callback(gc.unfreeze)
@@ -84,16 +84,16 @@ class Desk:
     @property
     def machine(self) -> dict[str, str]:
         """Device, precision and so on of those who draw."""
-        return Ready.of(self.studio).machine if "studio" in vars(self) else self._ready.machine
+        return WorkerInfo.of(self.studio).machine if "studio" in vars(self) else self._ready.machine
 
     @cached_property
-    def _ready(self) -> Ready:
+    def _ready(self) -> WorkerInfo:
         """Answer of the first helper; problems of the models are found, and raised, by
         trying it here."""
         for answer in as_completed(self.helpers.answers if self.helpers else ()):
             if answer.exception() is None and (ready := answer.result()) is not None:
                 return ready
-        return Ready.of(self.studio)
+        return WorkerInfo.of(self.studio)
 
     def __enter__(self) -> Self:
         return self

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import SourceError
 from dsgcli.media.base import abort_quietly
-from dsgcli.stylize.shots import Known
+from dsgcli.stylize.frame_state import TrackedSegment
 
 if TYPE_CHECKING:
     from dsgcli.media.base import FrameSink
     from dsgcli.media.video_reader import VideoSource
-    from dsgcli.stylize.cast import Cast
-    from dsgcli.stylize.checkpoint import Memory, Segments
+    from dsgcli.stylize.checkpoint import LoopState, Segments
     from dsgcli.stylize.flow import Crew
-    from dsgcli.stylize.shots import Shot
+    from dsgcli.stylize.frame_state import FrameState
+    from dsgcli.stylize.output_styles import OutputStyle
     from dsgcli.types import Frame
 
 
@@ -33,12 +33,12 @@ class SegmentWork:
     """All that is needed to draw one segment."""
 
     number: int
-    shots: Sequence[Shot]
+    shots: Sequence[FrameState]
     coded: range
     drawn: range
     times: Sequence[Fraction]
     """Exact times of the frames to read."""
-    memory: Memory
+    memory: LoopState
     """State of the loop at its beginning, without the recent frames."""
     state: bool = True
     """Write the state where it begins, too."""
@@ -47,7 +47,7 @@ class SegmentWork:
 
 
 @dataclass(slots=True)
-class Drew:
+class SegmentResult:
     """A segment that is on the disk."""
 
     frames: int = 0
@@ -55,14 +55,18 @@ class Drew:
 
 
 def draw_segment(
-    work: SegmentWork, source: VideoSource, crew: Crew, segments: Segments, casts: Sequence[Cast]
-) -> Drew:
+    work: SegmentWork,
+    source: VideoSource,
+    crew: Crew,
+    segments: Segments,
+    casts: Sequence[OutputStyle],
+) -> SegmentResult:
     """Draw a segment and write it where `Segments` wants it.
 
     Raises:
         SourceError, SinkError: it cannot be read or written.
     """
-    known, drew = Known(work.shots, work.coded, work.drawn), Drew()
+    known, drew = TrackedSegment(work.shots, work.coded, work.drawn), SegmentResult()
     crew.paster.place = work.memory.place
     crew.read_frame = lambda reference: next(source.stretch(reference.time, None))
     sinks: list[FrameSink] = []

@@ -21,11 +21,11 @@ from dsgcli.faces.track import FaceChoice
 from dsgcli.media.base import FrameSink, FrameSource, SinkOptions, SourceInfo, abort_quietly
 from dsgcli.media.read import open_source
 from dsgcli.media.write import PictureSink, holds_alpha, open_sink
-from dsgcli.stylize.cast import parse_face_style
-from dsgcli.stylize.checkpoint import Memory, ResumePoint, Segments
+from dsgcli.stylize.checkpoint import LoopState, ResumePoint, Segments
 from dsgcli.stylize.compare import check_page, page_beside, write_page
-from dsgcli.stylize.flow import Crew, Drawn
+from dsgcli.stylize.flow import Crew, StylizedFrame
 from dsgcli.stylize.jobs import WRITABLE_AS
+from dsgcli.stylize.output_styles import parse_face_style
 from dsgcli.stylize.refine import loss_note
 from dsgcli.stylize.settings import metadata
 from dsgcli.stylize.summary import FileResult
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dsgcli.progress import Progress, Task
+    from dsgcli.stylize.frame_state import FrameState, GradeReference
     from dsgcli.stylize.jobs import Job
     from dsgcli.stylize.options import StylizeOptions
-    from dsgcli.stylize.shots import GradeReference, Shot
     from dsgcli.stylize.studio import Studio
     from dsgcli.types import Frame
 
@@ -178,7 +178,7 @@ def _draw_still(
     _count(result, drawn, task)
 
 
-def _count(result: FileResult, drawn: Drawn, task: Task) -> None:
+def _count(result: FileResult, drawn: StylizedFrame, task: Task) -> None:
     result.frames += 1
     result.faces += len(drawn.shot.crops)
     result.faces_found = max(result.faces_found, drawn.shot.found)
@@ -238,7 +238,7 @@ class _Video:
     options: Sequence[SinkOptions]
     result: FileResult
     task: Task
-    recent: deque[Shot] = field(default_factory=deque)
+    recent: deque[FrameState] = field(default_factory=deque)
     """Shots that smoothing may still look back at, without their pictures."""
     sinks: list[FrameSink] = field(default_factory=list)
 
@@ -324,16 +324,16 @@ class _Video:
         self._close()
         return begun
 
-    def _memory(self, shot: Shot) -> Memory:
+    def _memory(self, shot: FrameState) -> LoopState:
         assert shot.tracker is not None, "every segment begins with what was known of the tracks"
-        return Memory(
+        return LoopState(
             tracker=shot.tracker,
             recent=list(self.recent),
             faces=self.result.faces,
             place=self.crew.paster.place,
         )
 
-    def _remember(self, shot: Shot) -> None:
+    def _remember(self, shot: FrameState) -> None:
         """Keep what the smoothing of later frames looks back at: twice its reach, since codes are
         smoothed after faces."""
         self.recent.append(shot.without_pictures())

@@ -25,9 +25,10 @@ from dsgcli.pipeline import by_group
 from dsgcli.portraits import Portraits
 from dsgcli.runtime import Prefetch, prefetch, return_freed_memory
 from dsgcli.stylize.backoff import Batches
-from dsgcli.stylize.checkpoint import Memory
+from dsgcli.stylize.checkpoint import LoopState
+from dsgcli.stylize.face_tracking import FaceTracking
+from dsgcli.stylize.frame_state import FrameState, batched_shots
 from dsgcli.stylize.refine import PictureLoss, refine_codes
-from dsgcli.stylize.shots import Shot, batched_shots
 from dsgcli.stylize.steady import (
     GRADE_REACH_S,
     PortraitAverages,
@@ -35,17 +36,16 @@ from dsgcli.stylize.steady import (
     graded_by_nearest_face,
     steadied,
 )
-from dsgcli.stylize.watch import Watcher
 from dsgcli.types import Frame, Portrait
 
 if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort, FaceDetector
     from dsgcli.faces.grade import Values
     from dsgcli.pipeline import StylePipeline
-    from dsgcli.stylize.cast import Cast, Role
+    from dsgcli.stylize.frame_state import GradeReference, TrackedSegment
     from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.output_styles import FaceStyle, OutputStyle
     from dsgcli.stylize.paste import Paster
-    from dsgcli.stylize.shots import GradeReference, Known
     from dsgcli.stylize.summary import Stopwatch
     from dsgcli.types import Face, Pixels
 
@@ -60,10 +60,10 @@ large, and it is quick."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class StylizedFrame:
     """One frame, finished: a picture for each cast."""
 
-    shot: Shot
+    shot: FrameState
     pictures: list[Frame]
 
 
@@ -90,7 +90,7 @@ class Crew:
     have to be of one size; None chooses for each face."""
     batches: Batches
     clock: Stopwatch
-    memory: Memory | None = None
+    memory: LoopState | None = None
     """The past of a run that goes on."""
     source: str = ""
     """For messages."""
@@ -105,8 +105,11 @@ class Crew:
     """Frame that the grades were fitted to, and the grades by cast."""
 
     def run(
-        self, frames: Iterable[Frame], casts: Sequence[Cast], known: Known | None = None
-    ) -> Generator[Drawn]:
+        self,
+        frames: Iterable[Frame],
+        casts: Sequence[OutputStyle],
+        known: TrackedSegment | None = None,
+    ) -> Generator[StylizedFrame]:
         """Every frame, drawn once for each cast: the whole flow.
 
         Args:
@@ -127,7 +130,7 @@ class Crew:
                 threads.append(stack.enter_context(closing(thread)))
                 return thread
 
-            def cut(placed: Iterable[Shot]) -> Iterator[Shot]:
+            def cut(placed: Iterable[FrameState]) -> Iterator[FrameState]:
                 return ahead(self.align(placed), self.batches.size)
 
             if known is None:
@@ -150,7 +153,7 @@ class Crew:
 
     # ── frames -> faces ──────────────────────────────────────────────────────────────────────────
 
-    def watch(self, frames: Iterable[Frame]) -> Iterator[Shot]:
+    def watch(self, frames: Iterable[Frame]) -> Iterator[FrameState]:
         """Find the faces of each frame, tell who is who, and choose whom to draw."""
         if self.memory is not None:
             yield from self.memory.recent
@@ -161,9 +164,9 @@ class Crew:
                 shot = watcher.shot(frame.index, frame.time, look, frame)
             yield shot
 
-    def watcher(self) -> Watcher:
+    def watcher(self) -> FaceTracking:
         """Make the tracker of the faces of this source."""
-        return Watcher(
+        return FaceTracking(
             self.options,
             aligned=self.aligned,
             memory=self.memory,
@@ -174,7 +177,7 @@ class Crew:
     def _look(self, frame: Frame, hints: Sequence[Face], effort: Effort) -> FrameDetections:
         return describe(frame, self.detector.detect(frame, hints=hints, effort=effort))
 
-    def steady_faces(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def steady_faces(self, shots: Iterable[FrameState]) -> Iterator[FrameState]:
         """Smooth the landmarks of each track over time."""
         return steadied(
             shots,
@@ -187,7 +190,7 @@ class Crew:
 
     # ── faces -> crops -> latents ────────────────────────────────────────────────────────────────
 
-    def align(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def align(self, shots: Iterable[FrameState]) -> Iterator[FrameState]:
         """Cut every face out, at the size that the networks want."""
         for shot in shots:
             if shot.frame is not None:
@@ -202,14 +205,14 @@ class Crew:
                         ]
             yield shot
 
-    def _crop_px(self, shot: Shot, number: int) -> int:
+    def _crop_px(self, shot: FrameState, number: int) -> int:
         """Side of a face's crop: the largest that one of the networks wants."""
         return max(pipeline.crop_size(self._side(shot, number)) for pipeline in self.encoders)
 
-    def _side(self, shot: Shot, number: int) -> float:
+    def _side(self, shot: FrameState, number: int) -> float:
         return shot.sides[number] if self.one_side is None else self.one_side
 
-    def encode(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def encode(self, shots: Iterable[FrameState]) -> Iterator[FrameState]:
         """The code of every face, by every encoder."""
         for batch in batched_shots(shots, self.batches.size):
             pixels = [crop.pixels for shot in batch if not shot.encoded for crop in shot.crops]
@@ -242,7 +245,7 @@ class Crew:
         stacked = torch.stack(codes)
         return list(refine_codes(pipeline, pixels, stacked, self.refine_steps, self.perceptual))
 
-    def steady_codes(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def steady_codes(self, shots: Iterable[FrameState]) -> Iterator[FrameState]:
         """Smooth the codes of each track over time."""
         return steadied(
             shots,
@@ -262,8 +265,8 @@ class Crew:
     # ── latents -> portraits -> frames ───────────────────────────────────────────────────────────
 
     def draw(
-        self, shots: Iterable[Shot], casts: Sequence[Cast]
-    ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
+        self, shots: Iterable[FrameState], casts: Sequence[OutputStyle]
+    ) -> Iterator[tuple[FrameState, list[list[Portrait]]]]:
         """Each shot with its portraits, by cast, then one a crop; and with its grades."""
         for batch in batched_shots(shots, self.batches.size):
             with self.clock.stage("draw"):
@@ -273,10 +276,10 @@ class Crew:
                 shot.grades = self._grades(shot, portraits, casts)
                 yield shot, portraits
 
-    def _draw_cast(self, batch: Sequence[Shot], cast: Cast) -> list[list[Portrait]]:
+    def _draw_cast(self, batch: Sequence[FrameState], cast: OutputStyle) -> list[list[Portrait]]:
         """Portraits of one cast, by shot: all faces of one role, and of one size, go through the
         network together."""
-        places: dict[tuple[Role, int, int], list[tuple[int, int]]] = defaultdict(list)
+        places: dict[tuple[FaceStyle, int, int], list[tuple[int, int]]] = defaultdict(list)
         for number, shot in enumerate(batch):
             for crop, track in enumerate(shot.tracks):
                 role = cast.role_of(track)
@@ -323,14 +326,14 @@ class Crew:
         """How far from a face frames are graded, in seconds; 0 for frames with a face alone."""
         return GRADE_REACH_S if self.grades_frames and self.smooth_s > 0.0 else 0.0
 
-    def fade_grades(self, shots: Iterator[Shot]) -> Iterator[Shot]:
+    def fade_grades(self, shots: Iterator[FrameState]) -> Iterator[FrameState]:
         """Find out how far each frame is graded."""
         if not self.grades_frames:
             return shots
         return graded_by_nearest_face(shots, seconds=self.grade_s, ahead=not self.live)
 
     def _grades(
-        self, shot: Shot, by_cast: Sequence[Sequence[Portrait]], casts: Sequence[Cast]
+        self, shot: FrameState, by_cast: Sequence[Sequence[Portrait]], casts: Sequence[OutputStyle]
     ) -> list[Values | None]:
         """By cast: what is done to the colors of this frame; [] if nothing is."""
         if not self.grades_frames or shot.reference is None or shot.strength == 0.0:
@@ -344,14 +347,16 @@ class Crew:
             return full
         return [None if v is None else IDENTITY + shot.strength * (v - IDENTITY) for v in full]
 
-    def _fits_of(self, reference: GradeReference, casts: Sequence[Cast]) -> list[Values | None]:
+    def _fits_of(
+        self, reference: GradeReference, casts: Sequence[OutputStyle]
+    ) -> list[Values | None]:
         """By cast: the change of colors by drawing, fitted to a frame that is drawn by itself: the
         grade of a scene so does not depend on where a run, or the segment of a worker, begins."""
         frame = reference.frame
         if frame is None:
             assert self.read_frame is not None, "frames of the past can be read again"
             frame = self.read_frame(reference)
-        alone = Shot(
+        alone = FrameState(
             frame=frame,
             index=reference.index,
             time_s=float(reference.time),
@@ -372,8 +377,8 @@ class Crew:
             ]
 
     def average(
-        self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]
-    ) -> Iterator[tuple[Shot, list[list[Portrait]]]]:
+        self, drawn: Iterable[tuple[FrameState, list[list[Portrait]]]]
+    ) -> Iterator[tuple[FrameState, list[list[Portrait]]]]:
         """Average portraits over the last frames, against noise that the style makes stronger."""
         averages = PortraitAverages()
         for shot, by_cast in drawn:
@@ -381,7 +386,9 @@ class Crew:
                 averaged = averages.add(shot, by_cast)
             yield shot, averaged
 
-    def paste(self, drawn: Iterable[tuple[Shot, list[list[Portrait]]]]) -> Generator[Drawn]:
+    def paste(
+        self, drawn: Iterable[tuple[FrameState, list[list[Portrait]]]]
+    ) -> Generator[StylizedFrame]:
         """Put the portraits back into their frames."""
         for number, (shot, by_cast) in enumerate(drawn):
             assert shot.frame is not None, "only what is to be written is drawn"
@@ -394,16 +401,16 @@ class Crew:
                     )
                     for cast, portraits in enumerate(by_cast)
                 ]
-            yield Drawn(shot, pictures)
+            yield StylizedFrame(shot, pictures)
 
 
-def _with_frames(shots: Iterable[Shot]) -> Iterator[Shot]:
+def _with_frames(shots: Iterable[FrameState]) -> Iterator[FrameState]:
     """Without what an earlier run drew."""
     return (shot for shot in shots if shot.frame is not None)
 
 
 def _drawing(
-    role: Role, size_px: int
+    role: FaceStyle, size_px: int
 ) -> Callable[[Sequence[tuple[Pixels, Tensor]]], Sequence[Pixels]]:
     """Crops with their codes (L, D) to portraits (S, S, 3) in this role."""
 
@@ -419,11 +426,11 @@ def _key(encoder: int, track: int) -> int:
     return encoder * 1_000_000 + track
 
 
-def _put_faces(shot: Shot, landmarks: Mapping[int, Values]) -> None:
+def _put_faces(shot: FrameState, landmarks: Mapping[int, Values]) -> None:
     shot.faces = [replace(face, landmarks=landmarks[face.track]) for face in shot.seen]
 
 
-def _codes_by_track(shot: Shot) -> dict[int, Values]:
+def _codes_by_track(shot: FrameState) -> dict[int, Values]:
     return {
         _key(encoder, track): code.double().cpu().numpy()
         for encoder, codes in enumerate(shot.encoded)
@@ -431,7 +438,7 @@ def _codes_by_track(shot: Shot) -> dict[int, Values]:
     }
 
 
-def _guessed_codes(shot: Shot) -> frozenset[int]:
+def _guessed_codes(shot: FrameState) -> frozenset[int]:
     """Keys of codes whose face was not seen: its crop may show whatever hides it."""
     return frozenset(
         _key(encoder, face.track)
@@ -441,7 +448,7 @@ def _guessed_codes(shot: Shot) -> frozenset[int]:
     )
 
 
-def _put_codes(shot: Shot, values: Mapping[int, Values]) -> None:
+def _put_codes(shot: FrameState, values: Mapping[int, Values]) -> None:
     shot.codes = [
         [
             torch.from_numpy(values[_key(encoder, track)]).to(code)

@@ -40,7 +40,7 @@ _PATTERN_FIELDS = frozenset({"stem", "style", "ext", "index", "parent"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class InputFile:
     """One input file, and where it lies below the folder that was given."""
 
     path: Path
@@ -54,7 +54,7 @@ class Source:
 class Job:
     """One input and its outputs, one a style."""
 
-    source: Source
+    source: InputFile
     outputs: tuple[Path, ...]
     num_pictures: int = 1
     """About how many the whole run draws, however it is divided and in whatever order."""
@@ -62,7 +62,7 @@ class Job:
 
 def find_sources(
     inputs: Sequence[Path | str], *, recursive: bool = False, sequences: bool = False
-) -> list[Source]:
+) -> list[InputFile]:
     """Files, folders and globs -> files, each once, in the order given (sorted within a folder).
 
     Args:
@@ -79,15 +79,15 @@ def find_sources(
                 f"--rate reads a folder of numbered pictures, or a name such as frame_%05d.png, as "
                 f"one video, and {other} is neither; drop --rate"
             )
-        return [Source(path=path) for path in dict.fromkeys(paths) if sequence_files(path)]
-    found: dict[Path, Source] = {}
+        return [InputFile(path=path) for path in dict.fromkeys(paths) if sequence_files(path)]
+    found: dict[Path, InputFile] = {}
     for item in inputs:
         for source in _expand(item, recursive=recursive):
             found.setdefault(source.path.resolve(), source)
     return list(found.values())
 
 
-def _expand(item: Path | str, *, recursive: bool) -> list[Source]:
+def _expand(item: Path | str, *, recursive: bool) -> list[InputFile]:
     path = Path(item).expanduser()
     if path.is_dir():
         sources = list(_in_folder(path, recursive=recursive))
@@ -96,10 +96,10 @@ def _expand(item: Path | str, *, recursive: bool) -> list[Source]:
             raise SourceMissingError(f"no picture and no video in the folder {path}{deeper}")
         return sources
     if path.exists():
-        return [Source(path=path)]
+        return [InputFile(path=path)]
     if glob.has_magic(str(item)):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
-        files = [Source(path=Path(m), listed=True) for m in matches if Path(m).is_file()]
+        files = [InputFile(path=Path(m), listed=True) for m in matches if Path(m).is_file()]
         if files:
             return files
         only = " but folders; name them, or put /* behind it" if matches else ""
@@ -107,14 +107,14 @@ def _expand(item: Path | str, *, recursive: bool) -> list[Source]:
     raise SourceMissingError(f"{item} does not exist; check the name and the folder")
 
 
-def _in_folder(folder: Path, *, recursive: bool) -> Iterable[Source]:
+def _in_folder(folder: Path, *, recursive: bool) -> Iterable[InputFile]:
     for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and path.is_file() and _suffix(path) in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-            yield Source(path=path, below=path.parent.relative_to(folder), listed=True)
+            yield InputFile(path=path, below=path.parent.relative_to(folder), listed=True)
 
 
-def num_pictures(sources: Sequence[Source]) -> int:
+def num_pictures(sources: Sequence[InputFile]) -> int:
     """About how many pictures these inputs are, before any is opened."""
     return sum(
         MANY_FRAMES if _suffix(s.path) in VIDEO_SUFFIXES or is_sequence(s.path) else 1
@@ -162,7 +162,7 @@ TRANSPARENT = {".jpg": ".png", ".jpeg": ".png", ".mp4": ".webm", ".m4v": ".webm"
 
 
 def plan_jobs(
-    sources: Sequence[Source],
+    sources: Sequence[InputFile],
     output: Path | None,
     labels: Sequence[str],
     *,
@@ -222,7 +222,7 @@ def _names_media(output: Path) -> bool:
     return not output.is_dir() and _suffix(output) in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
-def _ending(source: Source, preview: bool, alpha: bool) -> str:
+def _ending(source: InputFile, preview: bool, alpha: bool) -> str:
     """The input's own, if what is inside can be written so."""
     ending = _suffix(source.path)
     if preview:
@@ -248,7 +248,7 @@ def _kind(path: Path) -> Literal["picture", "animation", "video"]:
 
 
 def _named(
-    source: Source, output: Path | None, label: str, pattern: str, index: int, ending: str
+    source: InputFile, output: Path | None, label: str, pattern: str, index: int, ending: str
 ) -> Path:
     ext = ending.lstrip(".")
 

@@ -18,7 +18,7 @@ from dsgcli.types import Frame
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dsgcli.stylize.flow import Drawn
+    from dsgcli.stylize.flow import StylizedFrame
     from dsgcli.types import Pixels
 
 CLOCK = 100_000
@@ -37,8 +37,8 @@ class LiveStream(Iterator["Pixels"]):
     def __init__(
         self,
         frames: Iterable[Frame],
-        draw: Callable[[Iterable[Frame]], Generator[Drawn]],
-        finish: Callable[[Drawn], Pixels],
+        draw: Callable[[Iterable[Frame]], Generator[StylizedFrame]],
+        finish: Callable[[StylizedFrame], Pixels],
     ) -> None:
         self.latency_s = 0.0
         """Seconds from the arrival of the frame that was given last to its drawing."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from dsgcli.errors import ModelMissingError
 from dsgcli.portraits import Portraits, area_resize, to_images
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import note_progress
 from dsgcli.training.losses import ramped_rate
 
@@ -53,7 +53,7 @@ def refine_codes(
     instyle: Tensor,
     steps: int,
     perceptual: PictureLoss | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
 ) -> Tensor:
     """(m, L, D) codes whose plain reconstructions are closer to the crops than those of `instyle`.
 

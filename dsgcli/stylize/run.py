@@ -14,10 +14,10 @@ from pathlib import Path
 from dsgcli.errors import OutputExistsError, SourceMissingError
 from dsgcli.media.files import no_empty_folders
 from dsgcli.media.write import is_occupied
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.stylize.crowd import called, draw_all
 from dsgcli.stylize.desk import Desk
-from dsgcli.stylize.jobs import Job, Source, find_sources, plan_jobs
+from dsgcli.stylize.jobs import InputFile, Job, find_sources, plan_jobs
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.settings import is_made, job_keys
 from dsgcli.stylize.summary import Summary
@@ -27,7 +27,7 @@ def run(
     inputs: Sequence[str | Path],
     output: Path | None,
     options: StylizeOptions,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
 ) -> Summary:
     """Stylize pictures, videos, folders and globs.
 
@@ -65,7 +65,7 @@ def run(
         )
 
 
-def _without_own(sources: Sequence[Source], progress: Progress) -> list[Source]:
+def _without_own(sources: Sequence[InputFile], progress: Progress) -> list[InputFile]:
     """Leave out what was found in folders and by globs, and was made by `dsg stylize`: or a second
     run over a folder would draw the drawings of the first. A file that is named is always taken.
 

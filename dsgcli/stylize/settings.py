@@ -20,8 +20,8 @@ from dsgcli.media.write import is_occupied
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dsgcli.stylize.cast import Cast, Role
     from dsgcli.stylize.options import StylizeOptions
+    from dsgcli.stylize.output_styles import FaceStyle, OutputStyle
 
 KEY, VERSION, STYLE = "dsg-key", "dsg-version", "dsg-style"
 
@@ -42,7 +42,9 @@ _IRRELEVANT = (
 """Options that do not change a picture, or do so through codes, which count themselves."""
 
 
-def job_keys(source: Path, casts: Sequence[Cast], options: StylizeOptions, mask: str) -> list[str]:
+def job_keys(
+    source: Path, casts: Sequence[OutputStyle], options: StylizeOptions, mask: str
+) -> list[str]:
     """One key an output: a hash of the input's content and of everything that decides what the
     output looks like.
 
@@ -56,7 +58,7 @@ def job_keys(source: Path, casts: Sequence[Cast], options: StylizeOptions, mask:
     return [_hash(values | _cast_values(cast)) for cast in casts]
 
 
-def _cast_values(cast: Cast) -> dict[str, Any]:
+def _cast_values(cast: OutputStyle) -> dict[str, Any]:
     return {
         "roles": [_role_key(role) for role in cast.roles],
         "faces_with_own": list(cast.own),  # in the order of their roles
@@ -67,7 +69,7 @@ def _hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _role_key(role: Role) -> str:
+def _role_key(role: FaceStyle) -> str:
     """The look, and the weights of the networks that draw it."""
     digest = hashlib.sha256()
     digest.update(repr((role.look.weights.layers, role.look.truncation)).encode())
@@ -83,7 +85,7 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().float().cpu().contiguous().numpy().tobytes()
 
 
-def metadata(key: str, cast: Cast) -> dict[str, str]:
+def metadata(key: str, cast: OutputStyle) -> dict[str, str]:
     """Metadata that is written into an output."""
     return {KEY: key, VERSION: __version__, STYLE: cast.label}
 

@@ -20,9 +20,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dsgcli.faces.align import face_transform
-from dsgcli.stylize import shots as sizes
-from dsgcli.stylize.checkpoint import Memory, Segments
-from dsgcli.stylize.draw_segment import Drew, SegmentWork
+from dsgcli.stylize import frame_state as sizes
+from dsgcli.stylize.checkpoint import LoopState, Segments
+from dsgcli.stylize.detection_log import DetectionLog, TrackReplay
+from dsgcli.stylize.draw_segment import SegmentResult, SegmentWork
 from dsgcli.stylize.file import (
     check_target,
     faces_note,
@@ -31,15 +32,14 @@ from dsgcli.stylize.file import (
     sink_options,
 )
 from dsgcli.stylize.paste import largest
-from dsgcli.stylize.record import Follower, Watched
 from dsgcli.stylize.steady import EDGE_S
 from dsgcli.stylize.summary import FileResult
 
 if TYPE_CHECKING:
     from dsgcli.media.video_reader import VideoSource
     from dsgcli.progress import Progress, Task
+    from dsgcli.stylize.frame_state import FrameState
     from dsgcli.stylize.jobs import Job
-    from dsgcli.stylize.shots import Shot
     from dsgcli.stylize.studio import Studio
     from dsgcli.types import CropTransform
 
@@ -48,7 +48,7 @@ MAX_PART_SEGMENTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TimeRange:
     """Seconds of a video to look over; the end None is its own."""
 
     begin: Fraction
@@ -101,7 +101,7 @@ class SplitVideo:
 
     def _go_on(self) -> None:
         point = self.point
-        self.follower = Follower(self.source, self.crew, point.frame)
+        self.follower = TrackReplay(self.source, self.crew, point.frame)
         self.shots = _Window(list(point.memory.recent) if point.memory else [], point.frame)
         self.place: CropTransform | None = point.memory.place if point.memory else None
         self.next_segment, self.ended = point.segment, False
@@ -121,15 +121,15 @@ class SplitVideo:
         part_s = min(max(share_s, segment_s), MAX_PART_SEGMENTS * segment_s)
         count = max(1, int((info.duration - begin) / part_s))
         bounds = [begin + i * part_s for i in range(count)]
-        self.parts = [Part(b, e) for b, e in zip(bounds, [*bounds[1:], None], strict=True)]
+        self.parts = [TimeRange(b, e) for b, e in zip(bounds, [*bounds[1:], None], strict=True)]
         self._to_look = deque(self.parts)
         self._to_follow = deque(self.parts)
-        self._watched: dict[Part, Watched] = {}
+        self._watched: dict[TimeRange, DetectionLog] = {}
         self._to_draw: deque[SegmentWork] = deque()
 
     # ── what is to be done, and what was done ────────────────────────────────────────────────────
 
-    def next_work(self) -> Part | SegmentWork | None:
+    def next_work(self) -> TimeRange | SegmentWork | None:
         """The next task for a worker; drawing first, so that little is kept in memory."""
         if self._to_draw:
             work = self._to_draw.popleft()
@@ -142,7 +142,7 @@ class SplitVideo:
         """Whether all segments are drawn."""
         return self.ended and not self._to_draw and not self.drawing
 
-    def take_watched(self, part: Part, watched: Watched) -> None:
+    def take_watched(self, part: TimeRange, watched: DetectionLog) -> None:
         """A part was looked over.
 
         Raises:
@@ -168,7 +168,7 @@ class SplitVideo:
             else:
                 self._to_draw.append(work)
 
-    def take_drawn(self, work: SegmentWork, drew: Drew) -> None:
+    def take_drawn(self, work: SegmentWork, drew: SegmentResult) -> None:
         """A segment was drawn."""
         self.drawing.discard(work.number)
         self._count(drew.frames, drew.faces)
@@ -229,7 +229,7 @@ class SplitVideo:
             coded=coded,
             drawn=range(first, stop),
             times=shots.times(max(coded.start, self.point.frame), coded.stop),
-            memory=Memory(
+            memory=LoopState(
                 tracker=drawn[0].tracker or {}, faces=self.faces_before, place=self.place
             ),
             state=number > self.point.segment,
@@ -258,7 +258,7 @@ class SplitVideo:
         segment_stop = (begin // sizes.SEGMENT_FRAMES + 1) * sizes.SEGMENT_FRAMES
         return min(begin + self.studio.batches.size, segment_stop)
 
-    def _move_on(self, work: SegmentWork, drawn: Sequence[Shot], low: int) -> None:
+    def _move_on(self, work: SegmentWork, drawn: Sequence[FrameState], low: int) -> None:
         self.next_segment += 1
         self.faces_before += work.faces
         if self.studio.options.crop and not self.aligned:
@@ -281,7 +281,7 @@ class SplitVideo:
 class _Window:
     """Shots in a row, by number and by time; the oldest are forgotten."""
 
-    def __init__(self, recent: list[Shot], stop: int) -> None:
+    def __init__(self, recent: list[FrameState], stop: int) -> None:
         self._shots, self._exact = recent, [Fraction(0)] * len(recent)
         self._times_s = [shot.time_s for shot in recent]
         self._first = stop - len(recent)
@@ -294,15 +294,15 @@ class _Window:
     def last_s(self) -> float:
         return self._times_s[-1] if self._times_s else -1.0
 
-    def add(self, shots: Sequence[tuple[Fraction, Shot]]) -> None:
+    def add(self, shots: Sequence[tuple[Fraction, FrameState]]) -> None:
         self._shots += [shot for _, shot in shots]
         self._exact += [exact for exact, _ in shots]
         self._times_s += [shot.time_s for _, shot in shots]
 
-    def at(self, index: int) -> Shot:
+    def at(self, index: int) -> FrameState:
         return self._shots[index - self._first]
 
-    def between(self, start: int, stop: int) -> list[Shot]:
+    def between(self, start: int, stop: int) -> list[FrameState]:
         return self._shots[start - self._first : stop - self._first]
 
     def times(self, start: int, stop: int) -> list[Fraction]:

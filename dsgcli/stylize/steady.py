@@ -26,15 +26,15 @@ from dsgcli.faces.masks import face_share
 from dsgcli.faces.smooth import zero_phase
 from dsgcli.faces.temporal import MotionAverage
 from dsgcli.faces.warp import scale_of
-from dsgcli.stylize.shots import Shot
+from dsgcli.stylize.frame_state import FrameState
 
 if TYPE_CHECKING:
     from dsgcli.types import Portrait
 
 T = TypeVar("T")
-Reader = Callable[[Shot], Mapping[int, Values]]
+Reader = Callable[[FrameState], Mapping[int, Values]]
 """Shot -> what is to be steadied, by a key that is a track's own."""
-Writer = Callable[[Shot, Mapping[int, Values]], None]
+Writer = Callable[[FrameState, Mapping[int, Values]], None]
 """Put the steadied values, by key, into the shot."""
 
 EDGE_S = 1e-6
@@ -46,20 +46,20 @@ GUESS_TRUST = 0.02
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    shot: Shot
+    shot: FrameState
     values: Mapping[int, Values]
     guessed: frozenset[int] = field(default_factory=frozenset)
 
 
 def steadied(
-    shots: Iterable[Shot],
+    shots: Iterable[FrameState],
     read: Reader,
     write: Writer,
     *,
     seconds: float,
     ahead: bool = True,
-    guessed: Callable[[Shot], frozenset[int]] = lambda shot: frozenset(),
-) -> Iterator[Shot]:
+    guessed: Callable[[FrameState], frozenset[int]] = lambda shot: frozenset(),
+) -> Iterator[FrameState]:
     """Yield the frames in order, each smoothed once its neighbors in time are known.
 
     Args:
@@ -80,7 +80,7 @@ def steadied(
         yield _written(waiting.popleft(), around, write, seconds)
 
 
-def _written(now: _Moment, around: deque[_Moment], write: Writer, seconds: float) -> Shot:
+def _written(now: _Moment, around: deque[_Moment], write: Writer, seconds: float) -> FrameState:
     time_s = now.shot.time_s
     while around[0].shot.time_s < time_s - seconds - EDGE_S:
         around.popleft()
@@ -116,7 +116,7 @@ class PortraitAverages:
         self._averages: dict[tuple[int, int], MotionAverage] = {}
         self._scene = 0
 
-    def add(self, shot: Shot, by_cast: Sequence[Sequence[Portrait]]) -> list[list[Portrait]]:
+    def add(self, shot: FrameState, by_cast: Sequence[Sequence[Portrait]]) -> list[list[Portrait]]:
         """The next frame's portraits, averaged; by cast, then one a crop."""
         before = self._averages
         if shot.begins_segment or shot.scene != self._scene:
@@ -173,8 +173,8 @@ def _fit(portrait: Portrait) -> Values:
 
 
 def graded_by_nearest_face(
-    shots: Iterable[Shot], *, seconds: float, ahead: bool = True
-) -> Iterator[Shot]:
+    shots: Iterable[FrameState], *, seconds: float, ahead: bool = True
+) -> Iterator[FrameState]:
     """Yield the frames in order, each with how far it is graded, and by what.
 
     Args:
@@ -182,8 +182,8 @@ def graded_by_nearest_face(
             wholly; 0 grades frames with a face alone.
         ahead: wait for faces to come; else those of the past alone count.
     """
-    around: deque[Shot] = deque()
-    waiting: deque[Shot] = deque()
+    around: deque[FrameState] = deque()
+    waiting: deque[FrameState] = deque()
     for shot in shots:
         around.append(shot.without_pictures())
         waiting.append(shot)
@@ -194,7 +194,7 @@ def graded_by_nearest_face(
         yield _with_strength(waiting.popleft(), around, seconds)
 
 
-def _with_strength(now: Shot, around: deque[Shot], seconds: float) -> Shot:
+def _with_strength(now: FrameState, around: deque[FrameState], seconds: float) -> FrameState:
     while around[0].time_s < now.time_s - seconds - EDGE_S:
         around.popleft()
     near = [

@@ -17,13 +17,13 @@ from dsgcli.faces.mediapipe_models import MULTICLASS_NAME, open_segmenter
 from dsgcli.faces.smooth import DEFAULT_SMOOTH_S
 from dsgcli.memory import require_memory
 from dsgcli.portraits import STYLELESS_PRESETS
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import num_cpus, set_threads
 from dsgcli.store import ModelStore
 from dsgcli.stylize.backoff import Batches
-from dsgcli.stylize.cast import Cast, Wardrobe, encode_exemplar, make_casts
 from dsgcli.stylize.flow import Crew
 from dsgcli.stylize.jobs import MANY_FRAMES
+from dsgcli.stylize.output_styles import OutputStyle, StyleCache, encode_exemplar, make_casts
 from dsgcli.stylize.paste import Paster
 from dsgcli.stylize.refine import PictureLoss, find_perceptual
 from dsgcli.stylize.summary import Stopwatch
@@ -56,7 +56,7 @@ class Studio:
     """The kind of mask for portraits that redraw the head."""
     kept_mask: MaskKind
     """The kind of mask for portraits that keep the content of their crop."""
-    casts: Sequence[Cast]
+    casts: Sequence[OutputStyle]
     options: StylizeOptions
     clock: Stopwatch
     store: ModelStore
@@ -142,7 +142,7 @@ class Studio:
             "cpus": str(num_cpus()),
         }
 
-    def _portrait_px(self, cast: Cast, info: SourceInfo, aligned: bool) -> int:
+    def _portrait_px(self, cast: OutputStyle, info: SourceInfo, aligned: bool) -> int:
         """Side of a cast's portraits where a frame is cut that has no face to choose by."""
         side, pipeline = self._one_side(info, aligned), cast.role.portraits
         if pipeline.encoder is not None or side is None:
@@ -175,7 +175,7 @@ class Studio:
 
 @contextmanager
 def open_studio(
-    options: StylizeOptions, progress: Progress = SILENT, clock: Stopwatch | None = None
+    options: StylizeOptions, progress: Progress = NULL_PROGRESS, clock: Stopwatch | None = None
 ) -> Iterator[Studio]:
     """Everything that inputs are drawn with, loaded once and closed in the end. The detector is
     imported and opened while the networks are read.
@@ -263,9 +263,9 @@ def _casts(
     options: StylizeOptions,
     detector: Callable[[], FaceDetector],
     progress: Progress,
-) -> list[Cast]:
+) -> list[OutputStyle]:
     """Map faces to styles; a picture given as exemplar is encoded here, and refined on request."""
-    wardrobe = Wardrobe(store, options)
+    wardrobe = StyleCache(store, options)
     others = [style for style in map(wardrobe.style_of, options.style) if style != options.preset]
     if options.preset not in (None, *STYLELESS_PRESETS) and others:
         progress.note(
@@ -282,4 +282,4 @@ def _casts(
     )
     label = f"{name}-{options.exemplar.stem}"
     role, _ = wardrobe.role(options.style[0], exstyle=code, label=label)
-    return [Cast(label=label, reference=f"{name} after {options.exemplar.name}", role=role)]
+    return [OutputStyle(label=label, reference=f"{name} after {options.exemplar.name}", role=role)]

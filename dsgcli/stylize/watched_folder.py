@@ -16,7 +16,7 @@ from pathlib import Path
 from dsgcli.errors import SourceMissingError, UsageError
 from dsgcli.progress import Progress
 from dsgcli.stylize.batch import draw_jobs
-from dsgcli.stylize.jobs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, plan_jobs
+from dsgcli.stylize.jobs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, InputFile, plan_jobs
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.settings import is_made
 from dsgcli.stylize.studio import open_studio
@@ -69,7 +69,7 @@ def watch_folder(
         for path in arrivals(folder, output, recursive=recursive, settle_s=settle_s, until=until):
             if is_made(path, None):  # a drawing of ours that was moved here
                 continue
-            source = Source(path=path, below=path.parent.relative_to(folder), listed=True)
+            source = InputFile(path=path, below=path.parent.relative_to(folder), listed=True)
             jobs = plan_jobs(
                 [source],
                 output,

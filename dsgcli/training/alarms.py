@@ -32,7 +32,7 @@ LOW_DISK_CHECKPOINTS = 3
 """Room for this many checkpoints must be left."""
 
 
-class Alarms:
+class TrainingMonitor:
     """Watches one loop; each alarm rings once until its cause has gone."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from dsgcli.errors import TrainingError
 from dsgcli.recipe import Recipe
 from dsgcli.store.files import written_whole
-from dsgcli.training.folder import RunFolder
+from dsgcli.training.run_dir import RunFolder
 
 SCORES = "candidates.json"
 

@@ -7,7 +7,7 @@ inside a loss (`Across`: the path length, the center of contextual features), an
 processes both are summed up as they are needed. Over micro-batches, of which only one is in memory,
 the first are found by looking at all parts before any is descended on; the second would need as
 many looks as there are norms, so stages with batch norms refuse micro-batches before they start
-(`requirements.py`).
+(`preflight.py`).
 """
 
 from __future__ import annotations

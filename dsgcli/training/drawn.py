@@ -21,8 +21,8 @@ from dsgcli.training.drawn_people import (
     LOOKS,
     Color,
     DrawnStyle,
-    Look,
     Person,
+    SyntheticLook,
     make_person,
 )
 
@@ -64,7 +64,7 @@ def cut_out(seed: int, size_px: int) -> Array:
 class _Canvas:
     """A picture that shapes are painted on, back to front."""
 
-    def __init__(self, size_px: int, look: Look, *, light: float) -> None:
+    def __init__(self, size_px: int, look: SyntheticLook, *, light: float) -> None:
         axis = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
         self.u, self.v = 0 * axis[:, None] + axis, axis[:, None] + 0 * axis
         self.pixel = 1.0 / size_px

@@ -19,7 +19,7 @@ DRAWN_STYLES: tuple[DrawnStyle, ...] = ("photo", "ink", "pop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class SyntheticLook:
     """Effect of a style on a face."""
 
     eye: float = 1.0
@@ -36,12 +36,12 @@ class Look:
     hatching: float = 0.0
 
 
-LOOKS: dict[DrawnStyle, Look] = {
-    "photo": Look(grain=0.012),
-    "ink": Look(
+LOOKS: dict[DrawnStyle, SyntheticLook] = {
+    "photo": SyntheticLook(grain=0.012),
+    "ink": SyntheticLook(
         eye=1.2, mouth=0.9, jaw=0.86, outline=0.006, levels=5, saturation=0.0, hatching=0.35
     ),
-    "pop": Look(eye=1.5, mouth=0.75, jaw=0.92, outline=0.004, levels=4, saturation=1.9),
+    "pop": SyntheticLook(eye=1.5, mouth=0.75, jaw=0.92, outline=0.004, levels=4, saturation=1.9),
 }
 
 

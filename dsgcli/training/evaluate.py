@@ -89,7 +89,7 @@ class Judges:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnExemplars:
     """Faces, the exemplars they are drawn after, and the portraits."""
 
     plain: Tensor
@@ -99,13 +99,13 @@ class Drawn:
 
 def draw(
     dual: DualStyleGAN, judges: Judges, numbers: Tensor, ws: Tensor, weights: StyleWeights
-) -> Drawn:
+) -> DrawnExemplars:
     """Portraits of the faces (N, L, D) in W+ after the exemplars (N,)."""
     exstyle = judges.codes.default[numbers.cpu()].to(judges.device)
     exstyle_ws = dual.generator.map_plus(exstyle)
     portraits = dual(ws, exstyle_ws, weights.layers)
     exemplars = fit(judges.exemplars(numbers), portraits.shape[2])  # an enlarged style draws more
-    return Drawn(dual.plain(ws), portraits, exemplars)
+    return DrawnExemplars(dual.plain(ws), portraits, exemplars)
 
 
 def random_faces(dual: DualStyleGAN, count: int, device: torch.device) -> Tensor:
@@ -193,7 +193,7 @@ class EvaluateStage:
         save_sheet(context.folder / "sheet.jpg", torch.cat(shown)[:SHOWN].flatten(0, 1), columns=3)
 
 
-def compare(context: RunContext, judges: Judges, drawn: Drawn) -> dict[str, float]:
+def compare(context: RunContext, judges: Judges, drawn: DrawnExemplars) -> dict[str, float]:
     """Distances of portraits to their exemplars and to the plain faces, means over a batch."""
     distance = judges.features.distance(drawn.portraits, drawn.exemplars)
     found = {f"style distance ({judges.features.name})": float(distance.mean())}
@@ -223,7 +223,7 @@ def describer(context: RunContext, name: str) -> Describe:
     return lambda images: encoder.maps(images)[-1].mean(dim=(2, 3)).float().cpu()
 
 
-def lpips_to_exemplars(context: RunContext, drawn: Drawn) -> dict[str, float]:
+def lpips_to_exemplars(context: RunContext, drawn: DrawnExemplars) -> dict[str, float]:
     """Mean LPIPS of portraits to their exemplars; nothing where its weights are not there."""
     try:
         network = frozen(context.store.lpips(context.device))

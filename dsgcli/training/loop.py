@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from dsgcli.errors import InterruptedRunError, TrainingError
-from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.progress import NULL_PROGRESS, Progress, Task
 from dsgcli.runtime import prefetch
-from dsgcli.training.alarms import Alarms
+from dsgcli.training.alarms import TrainingMonitor
 from dsgcli.training.checkpoint import (
     Progressed,
     find_checkpoint,
@@ -36,8 +36,8 @@ from dsgcli.training.checkpoint import (
 )
 from dsgcli.training.coupled import Uncoupled, batch_norms, joined, shared_statistics
 from dsgcli.training.data import batches, num_parts, split
-from dsgcli.training.processes import Processes
-from dsgcli.training.record import Deaf, Recorder
+from dsgcli.training.processes import ProcessGroup
+from dsgcli.training.record import NullRecorder, Recorder
 from dsgcli.training.stage import (
     Across,
     Batch,
@@ -54,7 +54,7 @@ FLUSH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class LoopSettings:
     """How the loop runs; of these only `seed` and `autocast` change what comes out."""
 
     checkpoint: Path
@@ -80,11 +80,11 @@ class Loop:
         trainable: Trainable,
         pictures: Pictures,
         plan: Plan,
-        settings: Settings,
+        settings: LoopSettings,
         *,
-        processes: Processes | None = None,
+        processes: ProcessGroup | None = None,
         recorder: Recorder | None = None,
-        progress: Progress = SILENT,
+        progress: Progress = NULL_PROGRESS,
         saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.trainable, self.pictures, self.plan, self.settings = (
@@ -93,10 +93,10 @@ class Loop:
             plan,
             settings,
         )
-        self.processes = processes or Processes()
-        self.recorder = recorder or Deaf()
+        self.processes = processes or ProcessGroup()
+        self.recorder = recorder or NullRecorder()
         self.progress, self._tell_saved = progress, saved
-        self.alarms = Alarms()
+        self.alarms = TrainingMonitor()
         self._parameters = {p for m in trainable.modules.values() for p in m.parameters()}
         local = len(range(self.processes.rank, plan.batch_size, self.processes.count))
         self._parts = num_parts(local, settings.device_batch)

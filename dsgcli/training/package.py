@@ -33,8 +33,8 @@ from dsgcli.store.write import (
     save_translator_style,
 )
 from dsgcli.training.candidates import chosen_style
-from dsgcli.training.folder import RunFolder
-from dsgcli.training.requirements import start_file
+from dsgcli.training.preflight import start_file
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.stages.codes import by_style, read_part
 from dsgcli.training.stages.sampler import sampler_name
 from dsgcli.types import Provenance

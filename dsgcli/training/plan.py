@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from dsgcli.errors import TrainingError, UsageError
 from dsgcli.recipe import ModelRecipe, Recipe, recipe_values
 from dsgcli.training.checkpoint import find_checkpoint, read_progress
-from dsgcli.training.folder import RunFolder
-from dsgcli.training.prepare import SETS, list_set
-from dsgcli.training.processes import planned_count
-from dsgcli.training.registry import stage_named
-from dsgcli.training.requirements import (
+from dsgcli.training.preflight import (
     batch_problems,
     data_problems,
     model_problems,
     sizes_of,
     teacher_problems,
 )
+from dsgcli.training.prepare import SETS, list_set
+from dsgcli.training.processes import planned_count
+from dsgcli.training.registry import stage_named
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.stage import Stage
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ BUCKET_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
+class ProcessGroup:
     """This process among its peers. Also the `Across` of a stage's losses."""
 
     rank: int = 0
@@ -129,20 +129,20 @@ def planned_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def join(device: torch.device) -> Processes:
+def join(device: torch.device) -> ProcessGroup:
     """Join the processes that torchrun started, or be the only one."""
     if planned_count() == 1:
-        return Processes(device=device)
+        return ProcessGroup(device=device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
-    return Processes(dist.get_rank(), dist.get_world_size(), device)
+    return ProcessGroup(dist.get_rank(), dist.get_world_size(), device)
 
 
-def leave(processes: Processes) -> None:
+def leave(processes: ProcessGroup) -> None:
     """Part from the others; without it, torch warns at exit."""
     if processes.count > 1 and dist.is_initialized():
         dist.destroy_process_group()

@@ -33,7 +33,7 @@ class Recorder(Protocol):
     def flush(self) -> None: ...
 
 
-class Deaf:
+class NullRecorder:
     """Writes nothing."""
 
     def scalars(self, step: int, time_s: float, values: Mapping[str, float]) -> None:
@@ -49,7 +49,7 @@ class Deaf:
         return
 
 
-class Files:
+class FileRecorder:
     """Writes metrics.jsonl and sheets of one loop, labelled `label`, under `folder`."""
 
     def __init__(self, folder: Path, label: str) -> None:

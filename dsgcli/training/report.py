@@ -20,10 +20,10 @@ from dsgcli.store.files import written_whole
 from dsgcli.training.audit_report import data_url
 from dsgcli.training.candidates import read_scores
 from dsgcli.training.evaluate import read_metrics_of
-from dsgcli.training.folder import ENVIRONMENT, REPORT, RunFolder
 from dsgcli.training.plots import Curve, plot
 from dsgcli.training.prepare import SETS, read_audit
 from dsgcli.training.record import METRICS, read_metrics
+from dsgcli.training.run_dir import ENVIRONMENT, REPORT, RunFolder
 
 MOST_SHEETS = 6
 """Sheets that are shown of one kind: the first, the last, and some between."""

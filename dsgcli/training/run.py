@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from dsgcli.errors import InterruptedRunError, TrainingError
-from dsgcli.progress import SILENT, Progress, Task
+from dsgcli.progress import NULL_PROGRESS, Progress, Task
 from dsgcli.recipe import STAGES, Recipe, read_recipe, recipe_values
 from dsgcli.runtime import has_native_bf16, keep_freed_memory, pick_device
 from dsgcli.training.candidates import chosen_style, propose
 from dsgcli.training.data import open_pack
-from dsgcli.training.folder import RECIPE, RunFolder, tables_of
-from dsgcli.training.loop import Loop, Settings
+from dsgcli.training.loop import Loop, LoopSettings
 from dsgcli.training.package import package
 from dsgcli.training.plan import RunPlan, hours_text, make_plan
+from dsgcli.training.preflight import makes, start_file
 from dsgcli.training.prepare import weights_of
-from dsgcli.training.processes import TOGETHER, Processes, join, leave
-from dsgcli.training.record import Deaf, Files
+from dsgcli.training.processes import TOGETHER, ProcessGroup, join, leave
+from dsgcli.training.record import FileRecorder, NullRecorder
 from dsgcli.training.report import write_report
-from dsgcli.training.requirements import makes, start_file
+from dsgcli.training.run_dir import RECIPE, RunFolder, tables_of
 from dsgcli.training.stage import Pictures, Plan, Stage, Trainable
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Context:
     recipe: Recipe
     run: RunFolder
     store: ModelStore
-    processes: Processes
-    progress: Progress = SILENT
+    processes: ProcessGroup
+    progress: Progress = NULL_PROGRESS
     scratch: Path | None = None
     _open: ExitStack = field(default_factory=ExitStack)
     _task: Task | None = None
@@ -116,7 +116,7 @@ class Context:
 
     def train(self, trainable: Trainable, pictures: Pictures, plan: Plan) -> None:
         run, first = self.recipe.run, self.processes.is_first
-        settings = Settings(
+        settings = LoopSettings(
             checkpoint=self.run.stage(self.stage) / "checkpoints" / f"{plan.label}.safetensors",
             seed=run.seed,
             device_batch=run.device_batch,
@@ -127,7 +127,7 @@ class Context:
             recipe=self._values(),
         )
         plan = replace(plan, mirror=plan.mirror and self.recipe.data.mirror)
-        recorder = Files(self.folder, plan.label) if first else Deaf()
+        recorder = FileRecorder(self.folder, plan.label) if first else NullRecorder()
         Loop(
             trainable,
             pictures,
@@ -178,7 +178,7 @@ def _with_precision(recipe: Recipe, run: RunFolder, device: str) -> Recipe:
 
 
 def train(
-    recipe: Recipe, options: TrainOptions, progress: Progress = SILENT
+    recipe: Recipe, options: TrainOptions, progress: Progress = NULL_PROGRESS
 ) -> TrainSummary | None:
     """Run the recipe's stages; those that are done are skipped, a started one goes on.
 
@@ -197,7 +197,7 @@ def train(
     plan.check(force=options.force)
     recipe = plan.recipe
     processes = join(pick_device(options.device))
-    progress = progress if processes.is_first else SILENT
+    progress = progress if processes.is_first else NULL_PROGRESS
     store = ModelStore.open(options.pretrained)
     run = RunFolder(options.folder)
     started = time.monotonic()
@@ -220,7 +220,7 @@ def _run_stages(
     plan: RunPlan,
     run: RunFolder,
     store: ModelStore,
-    processes: Processes,
+    processes: ProcessGroup,
     progress: Progress,
 ) -> None:
     """Each stage that is to do, then the package; the report is written whatever happens."""

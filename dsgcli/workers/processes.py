@@ -32,7 +32,7 @@ PATIENCE_S = 5.0
 """How long a process may take to put its work away when it is stopped."""
 
 
-class Processes:
+class ProcessPool:
     """A number of processes, started when there is work for them.
 
     Args:
@@ -75,7 +75,7 @@ class Processes:
         for slot in self._slots:
             slot.close()
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:

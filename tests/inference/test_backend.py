@@ -8,7 +8,7 @@ import torch
 from dsgcli.errors import UsageError
 from dsgcli.inference import backend as choice
 from dsgcli.inference.backend import AutoBackend, TorchBackend, choose, pick_backend
-from dsgcli.inference.base import BySize, ExtrinsicStyle, Recent, one_by_one
+from dsgcli.inference.base import BySize, ExtrinsicStyle, LRUCache, one_by_one
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FP32, BF16 = torch.float32, torch.bfloat16
@@ -143,7 +143,7 @@ def test_one_by_one_gives_each_row_its_answer():
 
 def test_recent_lets_go_of_what_was_used_least_recently():
     made = []
-    recent = Recent(2)
+    recent = LRUCache(2)
     for key in "abacb":
         recent.get(key, lambda key=key: made.append(key) or key)
     assert made == ["a", "b", "c", "b"]

@@ -13,7 +13,7 @@ import pytest
 from web_server import WebServer
 
 from dsgcli.errors import DsgError, ModelCorruptError, ModelMissingError
-from dsgcli.store.fetch import Fetched, NoConnectionError, Patience, Wanted, fetch
+from dsgcli.store.fetch import Download, Fetched, NoConnectionError, RetryPolicy, fetch
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -39,16 +39,18 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def patience(waits: list[float]) -> Patience:
-    return Patience(attempts=3, timeout_s=5.0, sleep=waits.append)
+def patience(waits: list[float]) -> RetryPolicy:
+    return RetryPolicy(attempts=3, timeout_s=5.0, sleep=waits.append)
 
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def get(target: Path, *urls: str, patience: Patience, size: int = 0, sha256: str = "") -> Fetched:
-    return fetch(Wanted(target=target, size=size, sha256=sha256), urls, patience=patience)
+def get(
+    target: Path, *urls: str, patience: RetryPolicy, size: int = 0, sha256: str = ""
+) -> Fetched:
+    return fetch(Download(target=target, size=size, sha256=sha256), urls, patience=patience)
 
 
 # ── as it should be ──────────────────────────────────────────────────────────────────────────────
@@ -83,7 +85,7 @@ def test_progress_counts_all_that_comes(web, target, patience):
             counted.append(("total", total))
 
     url = web.serve("/g.pt", CONTENT)
-    fetch(Wanted(target=target), [url], patience=patience, progress=Listener())
+    fetch(Download(target=target), [url], patience=patience, progress=Listener())
     assert counted == [
         ("generator.pt", None, "MB", 0),
         ("total", len(CONTENT) / 1e6),
@@ -292,7 +294,7 @@ def test_passing_trouble_is_waited_out(web, target, patience, waits, status):
 
 
 def test_server_says_how_long_to_wait_within_reason(web, target, waits):
-    patience = Patience(attempts=4, longest_wait_s=20.0, sleep=waits.append)
+    patience = RetryPolicy(attempts=4, longest_wait_s=20.0, sleep=waits.append)
     for seconds in ("7", "9999", "Wed, 21 Oct 2015 07:28:00 GMT"):
         web.serve("/g.pt", b"", status=429, headers={"Retry-After": seconds})
     url = web.serve("/g.pt", CONTENT)
@@ -352,7 +354,7 @@ def test_interrupted_download_leaves_its_part(web, target, patience):
 
     url = web.serve("/g.pt", CONTENT)
     with pytest.raises(KeyboardInterrupt):
-        fetch(Wanted(target=target, sha256=SHA256), [url], patience=patience, progress=Stop())
+        fetch(Download(target=target, sha256=SHA256), [url], patience=patience, progress=Stop())
     assert not target.exists()
     assert target.with_name(".generator.pt.part").read_bytes() == CONTENT
     get(target, url, patience=patience, sha256=SHA256)

@@ -17,7 +17,7 @@ from web_server import WebServer
 from dsgcli.errors import ModelMissingError, UsageError
 from dsgcli.store import ModelStore
 from dsgcli.store.catalog import scan
-from dsgcli.store.fetch import Patience
+from dsgcli.store.fetch import RetryPolicy
 from dsgcli.store.files import one_writer
 from dsgcli.store.manifest import Entry, License, Manifest
 from dsgcli.store.places import Root
@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def quick(**other) -> PullOptions:
-    return PullOptions(patience=Patience(attempts=2, sleep=lambda _: None), **other)
+    return PullOptions(patience=RetryPolicy(attempts=2, sleep=lambda _: None), **other)
 
 
 def manifest_of(*entries: Entry) -> Manifest:

@@ -13,7 +13,7 @@ from dsgcli.stylize.run import run
 @pytest.fixture
 def short_segments(monkeypatch):
     """Segments of four frames."""
-    monkeypatch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", 4)
+    monkeypatch.setattr("dsgcli.stylize.frame_state.SEGMENT_FRAMES", 4)
     return 4
 
 

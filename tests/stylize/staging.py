@@ -20,9 +20,9 @@ from dsgcli.media.base import HeldFrames, SinkOptions, SourceInfo
 from dsgcli.media.read import open_source
 from dsgcli.media.write import open_sink
 from dsgcli.store import ModelStore
-from dsgcli.stylize.cast import Wardrobe, make_casts
-from dsgcli.stylize.jobs import Job, Source
+from dsgcli.stylize.jobs import InputFile, Job
 from dsgcli.stylize.options import StylizeOptions
+from dsgcli.stylize.output_styles import StyleCache, make_casts
 from dsgcli.stylize.studio import Studio
 from dsgcli.stylize.summary import Stopwatch
 from dsgcli.types import Frame
@@ -129,7 +129,7 @@ def make_studio(models: Path, detector, **options) -> Studio:
         segmenter=None,
         mask=chosen.mask,
         kept_mask=chosen.mask,
-        casts=make_casts(Wardrobe(store, chosen), chosen.style, chosen.face_style),
+        casts=make_casts(StyleCache(store, chosen), chosen.style, chosen.face_style),
         options=chosen,
         clock=Stopwatch(),
         store=store,
@@ -138,7 +138,7 @@ def make_studio(models: Path, detector, **options) -> Studio:
 
 def make_crew(studio: Studio, kind: str = "memory", *, aligned: bool = False):
     info = SourceInfo(kind=kind, size_px=(WIDTH, HEIGHT))
-    return studio.crew(Job(source=Source(path=Path("clip")), outputs=()), info, aligned=aligned)
+    return studio.crew(Job(source=InputFile(path=Path("clip")), outputs=()), info, aligned=aligned)
 
 
 def perform(models: Path, play: Play, *, aligned: bool = False, **options):

@@ -26,13 +26,13 @@ pytest.importorskip("distributed")
 SEGMENT = 8
 """Frames; workers load a file first that tells them, and hides from them what is called hidden."""
 PRELOAD = f"""
-from dsgcli.stylize import lent, shots
-shots.SEGMENT_FRAMES = {SEGMENT}
+from dsgcli.stylize import model_bundle, frame_state
+frame_state.SEGMENT_FRAMES = {SEGMENT}
 
-def other(path, usual=lent.hash_file):
+def other(path, usual=model_bundle.hash_file):
     return "another" if "hidden" in path.parts else usual(path)
 
-lent.hash_file = other
+model_bundle.hash_file = other
 """
 PLAIN = {"style": ("toon",), "mask": "feather", "device": "cpu", "precision": "fp32", "size": 32}
 
@@ -52,7 +52,7 @@ def inputs(tmp_path_factory):
 def draw(tiny_store, tmp_path, monkeypatch):
     monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DSG_PRETRAINED", raising=False)
-    monkeypatch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", SEGMENT)
+    monkeypatch.setattr("dsgcli.stylize.frame_state.SEGMENT_FRAMES", SEGMENT)
 
     def made(name, *inputs, progress=None, **options):
         chosen = StylizeOptions(**{**PLAIN, "pretrained": tiny_store, **options})
@@ -67,7 +67,7 @@ def alone(inputs, tiny_store, tmp_path_factory):
     """What one process makes of the inputs, by name."""
     folder = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", SEGMENT)
+        patch.setattr("dsgcli.stylize.frame_state.SEGMENT_FRAMES", SEGMENT)
         run([inputs], folder, StylizeOptions(**PLAIN, pretrained=tiny_store, codec="ffv1"))
     return contents(folder)
 
@@ -242,11 +242,11 @@ def test_a_cluster_draws_what_one_process_draws_though_a_worker_is_killed(
 ):
     """Models are sent, as to workers without the folder of models; photographs and the segments of
     a long video are drawn; a worker is killed in the middle."""
-    from dsgcli.stylize import muster
+    from dsgcli.stylize import cluster_check
 
-    lend = muster.needed_files
+    lend = cluster_check.needed_files
     monkeypatch.setattr(
-        muster,
+        cluster_check,
         "needed_files",
         lambda store, options: [sent(file, tmp_path) for file in lend(store, options)],
     )

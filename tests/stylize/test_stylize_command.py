@@ -107,7 +107,7 @@ def test_a_video_is_drawn_frame_for_frame(clip, tmp_path):
 
 def test_the_default_mask_is_as_exact_after_an_interruption(clip, tmp_path, monkeypatch):
     """MediaPipe's segmentation, too, depends on nothing but its picture."""
-    monkeypatch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", 4)
+    monkeypatch.setattr("dsgcli.stylize.frame_state.SEGMENT_FRAMES", 4)
     words = ("stylize", clip, "--style", "toon", "--size", "32", "-o")
     assert dsg(*words, "whole.mp4").exit_code == 0
     paste, pasted = Paster.paste, []

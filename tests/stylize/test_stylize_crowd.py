@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from dsgcli.errors import WorkerError
-from dsgcli.stylize import crowd, muster
-from dsgcli.stylize.jobs import Job, Source
-from dsgcli.stylize.lent import LentFile, gather_models, keep_model
+from dsgcli.stylize import cluster_check, crowd
+from dsgcli.stylize.jobs import InputFile, Job
+from dsgcli.stylize.model_bundle import LentFile, gather_models, keep_model
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.summary import FileResult
 from dsgcli.workers.cluster import Refusal
@@ -89,8 +89,8 @@ def test_processes_are_called_at_once_where_they_pay(
     machine, monkeypatch, workers, cores, files, called
 ):
     machine(cores)
-    monkeypatch.setattr("dsgcli.workers.processes.Processes", lambda *_, **__: Workers())
-    sources = [Source(path=Path(f"{number}.png")) for number in range(files)]
+    monkeypatch.setattr("dsgcli.workers.processes.ProcessPool", lambda *_, **__: Workers())
+    sources = [InputFile(path=Path(f"{number}.png")) for number in range(files)]
     with crowd.called(StylizeOptions(workers=workers, device="cpu"), sources) as helpers:
         assert (helpers is not None) == called
 
@@ -111,9 +111,9 @@ def test_auto_goes_on_until_those_it_called_are_ready(machine, monkeypatch):
         return drawn(*[9.0] * len(jobs))
 
     monkeypatch.setattr("dsgcli.stylize.batch.draw_jobs", draw)
-    monkeypatch.setattr("dsgcli.stylize.spread.spread", spread)
-    monkeypatch.setattr("dsgcli.workers.processes.Processes", lambda *_, **__: Workers(ready))
-    jobs = [Job(source=Source(path=Path(f"{n}.png")), outputs=()) for n in range(9)]
+    monkeypatch.setattr("dsgcli.stylize.dispatch.spread", spread)
+    monkeypatch.setattr("dsgcli.workers.processes.ProcessPool", lambda *_, **__: Workers(ready))
+    jobs = [Job(source=InputFile(path=Path(f"{n}.png")), outputs=()) for n in range(9)]
     desk = SimpleNamespace(
         options=StylizeOptions(workers="auto", device="cpu"), helpers=None, studio=None
     )
@@ -159,11 +159,11 @@ class ScriptedCluster:
 def look_over(tmp_path, monkeypatch):
     monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
     (tmp_path / "in.png").write_bytes(b"x")
-    job = Job(source=Source(path=tmp_path / "in.png"), outputs=(tmp_path / "out" / "in.png",))
+    job = Job(source=InputFile(path=tmp_path / "in.png"), outputs=(tmp_path / "out" / "in.png",))
     told = Told()
 
     def look(cluster, files=(), workers=("a", "b")):
-        overseer = muster._Muster([job], files, told)
+        overseer = cluster_check._ClusterCheck([job], files, told)
         with overseer.tokens():
             return list(overseer.welcome(cluster, workers)), told.warnings
 

@@ -12,11 +12,11 @@ from stylize.staging import PLAIN
 
 from dsgcli.errors import WorkerLostError
 from dsgcli.media.images import write_image
-from dsgcli.progress import SILENT
-from dsgcli.runtime import set_threads, uncollected
+from dsgcli.progress import NULL_PROGRESS
+from dsgcli.runtime import gc_paused, set_threads
 from dsgcli.stylize.desk import Called, Desk
 from dsgcli.stylize.options import StylizeOptions
-from dsgcli.stylize.orders import Ready
+from dsgcli.stylize.tasks import WorkerInfo
 from dsgcli.training.drawn_clip import draw_clip
 
 HEAVY = ("torch", "mediapipe", "av")
@@ -51,9 +51,9 @@ def answer(result=None, error=None):
 
 
 def test_what_the_first_helper_says_is_taken():
-    ready = Ready(labels=("toon-ada",), references=("toon:ada",), machine={"device": "cpu"})
+    ready = WorkerInfo(labels=("toon-ada",), references=("toon:ada",), machine={"device": "cpu"})
     died = answer(error=WorkerLostError("killed"))
-    with Desk(StylizeOptions(), Called(None, [died, answer(ready)]), SILENT) as desk:
+    with Desk(StylizeOptions(), Called(None, [died, answer(ready)]), NULL_PROGRESS) as desk:
         assert (desk.labels, desk.machine) == (("toon-ada",), {"device": "cpu"})
         assert "studio" not in vars(desk)
 
@@ -62,7 +62,7 @@ def test_what_the_first_helper_says_is_taken():
 def test_where_no_helper_is_ready_this_process_finds_out_why(tiny_store, error):
     options = StylizeOptions(**{**PLAIN, "pretrained": tiny_store})
     before = gc.get_freeze_count()
-    with Desk(options, Called(None, [answer(error=error)]), SILENT) as desk:
+    with Desk(options, Called(None, [answer(error=error)]), NULL_PROGRESS) as desk:
         assert desk.labels == ("toon-ada",) and desk.machine["detector"] == "MediaPipe face mesh"
         assert gc.get_freeze_count() > before and gc.isenabled()
     assert gc.get_freeze_count() == 0
@@ -79,7 +79,7 @@ def test_small_networks_are_drawn_by_one_thread(tiny_store, monkeypatch, weights
     options, usual = StylizeOptions(**{**PLAIN, "pretrained": tiny_store}), set_threads(None)
     try:
         set_threads(2)
-        with Desk(options, None, SILENT) as desk:
+        with Desk(options, None, NULL_PROGRESS) as desk:
             assert desk.studio.detector is not None and set_threads(None) == threads
         assert set_threads(None) == 2
     finally:
@@ -87,10 +87,10 @@ def test_small_networks_are_drawn_by_one_thread(tiny_store, monkeypatch, weights
 
 
 def test_garbage_is_collected_again_after_loading():
-    with uncollected():
+    with gc_paused():
         assert not gc.isenabled()
     assert gc.isenabled() and gc.get_freeze_count()
     gc.unfreeze()
-    with pytest.raises(ValueError, match="bad"), uncollected():
+    with pytest.raises(ValueError, match="bad"), gc_paused():
         raise ValueError("bad")
     assert gc.isenabled() and not gc.get_freeze_count()

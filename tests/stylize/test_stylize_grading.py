@@ -11,7 +11,7 @@ from stylize.staging import Actor, Play, difference, make_crew, make_studio, per
 from dsgcli.faces.align import crop_face
 from dsgcli.faces.grade import IDENTITY
 from dsgcli.portraits import Portraits
-from dsgcli.stylize.shots import Shot
+from dsgcli.stylize.frame_state import FrameState
 from dsgcli.stylize.steady import fit_frame, graded_by_nearest_face
 from dsgcli.types import Face, Frame, Portrait
 
@@ -24,7 +24,7 @@ def shots_of(seen, scenes=None):
     """One shot for each value: whether there is a face."""
     frame = Frame(pixels=np.zeros((2, 2, 3), np.uint8))
     return [
-        Shot(
+        FrameState(
             frame=frame,
             index=index,
             time_s=index / RATE,
@@ -70,7 +70,7 @@ def test_frames_are_let_go_once_they_are_out_of_reach():
         for index in range(200):
             frame = Frame(pixels=np.zeros((2, 2, 3), np.uint8))
             frames.append(weakref.ref(frame.pixels))
-            yield Shot(frame=frame, index=index, time_s=index / RATE, seen=[FACE])
+            yield FrameState(frame=frame, index=index, time_s=index / RATE, seen=[FACE])
             del frame
             assert sum(ref() is not None for ref in frames) <= RATE * REACH_S + 3
 

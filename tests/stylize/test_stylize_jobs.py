@@ -13,7 +13,7 @@ from dsgcli.stylize.jobs import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     WRITABLE_AS,
-    Source,
+    InputFile,
     check_pattern,
     find_sources,
     parts_folder,
@@ -40,7 +40,7 @@ def names(sources):
 
 
 def outputs(*paths, output=None, labels=("toon-1",), **options):
-    sources = [Source(path=Path(path)) for path in paths]
+    sources = [InputFile(path=Path(path)) for path in paths]
     options = {"pattern": PATTERN, "overwrite": False, **options}
     jobs = plan_jobs(sources, output and Path(output), labels, **options)
     return [path.as_posix() for job in jobs for path in job.outputs]
@@ -358,7 +358,7 @@ def test_parts_of_an_output_with_the_longest_name_can_be_made(letter, tmp_path):
 
 def planned(path, label="noir-000"):
     (job,) = plan_jobs(
-        [Source(path=path)], None, [label], pattern="{stem}_{style}.{ext}", overwrite=False
+        [InputFile(path=path)], None, [label], pattern="{stem}_{style}.{ext}", overwrite=False
     )
     return job.outputs[0].name
 

@@ -12,8 +12,8 @@ from stylize.staging import BLUE, Actor, Play
 
 from dsgcli.errors import SinkError
 from dsgcli.faces.track import Tracker, describe
-from dsgcli.stylize.checkpoint import Memory, read_memory, write_memory
-from dsgcli.stylize.shots import Shot
+from dsgcli.stylize.checkpoint import LoopState, read_memory, write_memory
+from dsgcli.stylize.frame_state import FrameState
 from dsgcli.types import CropTransform, Face
 
 
@@ -29,7 +29,7 @@ def drawn_shot(index, faces=2, encoders=2):
         for number in range(faces)
     ]
     codes = [[torch.from_numpy(dice.normal(size=(10, 32))).float() for _ in seen]] * encoders
-    return Shot(
+    return FrameState(
         frame=None,
         index=index,
         time_s=index / 29.97,
@@ -41,7 +41,7 @@ def drawn_shot(index, faces=2, encoders=2):
 
 def aligned_shot(index):
     """A frame that is a crop itself: a code without a face."""
-    return Shot(frame=None, index=index, time_s=index / 3, encoded=[[torch.randn(10, 32)]])
+    return FrameState(frame=None, index=index, time_s=index / 3, encoded=[[torch.randn(10, 32)]])
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ PLACE = CropTransform(quad=np.random.default_rng(0).normal(size=(4, 2)), size_px
 @pytest.fixture
 def memory(tracker):
     shots = [drawn_shot(5), drawn_shot(6, faces=0), drawn_shot(7, faces=1), aligned_shot(8)]
-    return Memory(tracker=tracker.state(), recent=shots, faces=123, place=PLACE)
+    return LoopState(tracker=tracker.state(), recent=shots, faces=123, place=PLACE)
 
 
 def same_shot(one, other):
@@ -108,13 +108,13 @@ def test_memory_comes_back_to_the_bit(tmp_path, memory):
 
 def test_the_memory_of_a_run_that_saw_nobody_comes_back(tmp_path):
     """The very first state: no thumbnail, no tracks, no time."""
-    write_memory(tmp_path / "1.state", Memory(tracker=Tracker().state()))
+    write_memory(tmp_path / "1.state", LoopState(tracker=Tracker().state()))
     again = read_memory(tmp_path / "1.state")
-    assert again == Memory(tracker=Tracker().state(), recent=[])
+    assert again == LoopState(tracker=Tracker().state(), recent=[])
 
 
 def test_a_tracker_goes_on_from_what_was_read_as_if_it_had_never_stopped(tmp_path, tracker):
-    write_memory(tmp_path / "1.state", Memory(tracker=tracker.state()))
+    write_memory(tmp_path / "1.state", LoopState(tracker=tracker.state()))
     other = Tracker(hold=True)
     other.restore(read_memory(tmp_path / "1.state").tracker)
     play = Play(30, lambda i: [Actor(40 + i), Actor(110, color=BLUE, seen=i > 12)])

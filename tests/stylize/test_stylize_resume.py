@@ -300,7 +300,7 @@ def test_another_input_of_the_same_name_begins_anew(stage, clip):
 
 def test_another_length_of_segments_begins_anew(stage, clip, monkeypatch):
     interrupt(stage, clip, 6, output="out.mp4")
-    monkeypatch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", 6)
+    monkeypatch.setattr("dsgcli.stylize.frame_state.SEGMENT_FRAMES", 6)
     assert "went on" not in notes_of(stage.run(clip, output="out.mp4"))
 
 
@@ -412,8 +412,8 @@ COMMAND = """
 import runpy, sys
 import torch
 torch.set_num_threads(1)
-from dsgcli.stylize import shots
-shots.SEGMENT_FRAMES = 8
+from dsgcli.stylize import frame_state
+frame_state.SEGMENT_FRAMES = 8
 runpy.run_module("dsgcli", run_name="__main__", alter_sys=True)
 """
 

@@ -233,11 +233,11 @@ def test_an_exemplar_of_a_style_that_encodes_to_w_plus_needs_a_z_plus_encoder(
         return usual(store, style, encoder="auto", **options)
 
     from dsgcli import pipeline
-    from dsgcli.stylize import cast
+    from dsgcli.stylize import output_styles
 
     usual = pipeline.load_portraits
     monkeypatch.setattr(pipeline, "load_portraits", load)
-    monkeypatch.setattr(cast, "load_portraits", load)
+    monkeypatch.setattr(output_styles, "load_portraits", load)
     monkeypatch.setattr(
         Portraits, "space", property(lambda self: "w+" if spaces == ["w+"] else "z+")
     )

@@ -12,8 +12,8 @@ from stylize.staging import RED, Actor, Listener, Play, ScriptedDetector, same_c
 from dsgcli.errors import InterruptedRunError, NoFaceError, SinkError
 from dsgcli.media.video_reader import VideoSource
 from dsgcli.portraits import Portraits
-from dsgcli.stylize import crowd, orders
-from dsgcli.stylize.record import Follower
+from dsgcli.stylize import crowd, tasks
+from dsgcli.stylize.detection_log import TrackReplay
 from dsgcli.workers.pieces import Here
 
 COUNT = 30
@@ -82,15 +82,15 @@ class DriftingDetector(TimedDetector):
 @pytest.fixture
 def film(stage, short_segments, tmp_path, monkeypatch):
     """`film(script)` writes a clip that the run's detector sees; `film.run` draws it in parts."""
-    monkeypatch.setattr("dsgcli.stylize.spread.MIN_SPLIT_SEGMENTS", 1)
-    monkeypatch.setattr("dsgcli.stylize.record.LEAD_S", Fraction(1, 10))
+    monkeypatch.setattr("dsgcli.stylize.dispatch.MIN_SPLIT_SEGMENTS", 1)
+    monkeypatch.setattr("dsgcli.stylize.detection_log.LEAD_S", Fraction(1, 10))
     monkeypatch.setattr("dsgcli.stylize.flow.GRADE_REACH_S", 0.13)
 
     class Film:
         workers = 3
 
         def __call__(self, script, detector=TimedDetector, **options):
-            orders.open_once.cache_clear()
+            tasks.open_once.cache_clear()
             play = stage(Play(COUNT, script, times=UNEVEN))
             see = lambda **_: detector(script)  # noqa: E731
             monkeypatch.setattr("dsgcli.stylize.studio.open_detector", see)
@@ -100,7 +100,7 @@ def film(stage, short_segments, tmp_path, monkeypatch):
             """The same with workers that are none: every piece is done here."""
 
             with monkeypatch.context() as patch:
-                patch.setattr("dsgcli.workers.processes.Processes", lambda *_, **__: SomeHere())
+                patch.setattr("dsgcli.workers.processes.ProcessPool", lambda *_, **__: SomeHere())
                 return stage.run(clip, output=output, workers=self.workers, **options)
 
         def alone(self, clip, output, **options):
@@ -162,9 +162,9 @@ def test_auto_splits_a_long_video(film, monkeypatch):
 def test_what_was_seen_otherwise_is_looked_at_again(film, tmp_path, monkeypatch):
     """A detector whose answers depend on all of the past: nothing that workers saw can be used."""
     clip, followers = film(pair, DriftingDetector), []
-    begin = Follower.__init__
+    begin = TrackReplay.__init__
     monkeypatch.setattr(
-        Follower, "__init__", lambda self, *a: (followers.append(self), begin(self, *a))[1]
+        TrackReplay, "__init__", lambda self, *a: (followers.append(self), begin(self, *a))[1]
     )
     film.alone(clip, "alone.mp4")
     film.run(clip, "split.mp4")

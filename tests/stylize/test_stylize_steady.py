@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from dsgcli.faces.smooth import zero_phase
-from dsgcli.stylize.shots import Shot, batched_shots
+from dsgcli.stylize.frame_state import FrameState, batched_shots
 from dsgcli.stylize.steady import steadied
 
 RATES = [10.0, 24000 / 1001, 25.0, 29.97, 30.0, 60.0]
 
 
 def shots(times):
-    return [Shot(frame=None, index=i, time_s=float(t)) for i, t in enumerate(times)]
+    return [FrameState(frame=None, index=i, time_s=float(t)) for i, t in enumerate(times)]
 
 
 def steady(times, values, *, seconds, guessed=None):
@@ -153,7 +153,9 @@ def test_a_stream_without_end_keeps_no_more_than_its_surroundings():
         alive.add(made)
         return made
 
-    endless = (Shot(frame=None, index=i, time_s=float(Fraction(i, 25))) for i in itertools.count())
+    endless = (
+        FrameState(frame=None, index=i, time_s=float(Fraction(i, 25))) for i in itertools.count()
+    )
     for _ in itertools.islice(steadied(endless, value, lambda s, v: None, seconds=0.2), 500):
         assert len(alive) <= 14  # five on each side, the one between, and those just passed on
 
@@ -165,7 +167,7 @@ def test_nothing_comes_of_nothing():
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 def test_batches_are_the_same_from_any_segment_on(size, monkeypatch):
     """So that a run that goes on at a segment computes what an uninterrupted one computes."""
-    monkeypatch.setattr("dsgcli.stylize.shots.SEGMENT_FRAMES", 4)
+    monkeypatch.setattr("dsgcli.stylize.frame_state.SEGMENT_FRAMES", 4)
     line = shots(at_rate(25, 14))
 
     def numbers(batches):

@@ -12,7 +12,7 @@ import matplotlib
 import pytest
 
 from dsgcli.errors import DsgError, SourceMissingError, UsageError
-from dsgcli.progress import SILENT
+from dsgcli.progress import NULL_PROGRESS
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.summary import FileResult
 from dsgcli.stylize.watched_folder import watch_folder
@@ -35,7 +35,7 @@ class Watch:
         options = StylizeOptions(style=("noir:1",))
         try:
             for result in watch_folder(
-                folder, output, options, SILENT, settle_s=settle_s, until=self._stop.is_set
+                folder, output, options, NULL_PROGRESS, settle_s=settle_s, until=self._stop.is_set
             ):
                 self.results.append(result)
         except DsgError as error:
@@ -100,7 +100,10 @@ def test_folder_that_vanishes_is_told(inbox, tmp_path):
 
 def test_folders_that_cannot_be_watched_are_told(inbox, tmp_path):
     def begin(folder: Path, output: Path) -> None:
-        next(iter(watch_folder(folder, output, StylizeOptions(), SILENT, until=lambda: True)), None)
+        next(
+            iter(watch_folder(folder, output, StylizeOptions(), NULL_PROGRESS, until=lambda: True)),
+            None,
+        )
 
     with pytest.raises(SourceMissingError, match="is no folder"):
         begin(tmp_path / "nowhere", tmp_path / "out")

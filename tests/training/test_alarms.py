@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dsgcli.training import alarms
-from dsgcli.training.alarms import WINDOW_STEPS, Alarms, sample_spread
+from dsgcli.training.alarms import WINDOW_STEPS, TrainingMonitor, sample_spread
 
 
 def rung(found) -> str:
@@ -16,7 +16,7 @@ def rung(found) -> str:
 
 
 def test_saturated_discriminator_is_told_once():
-    watch = Alarms()
+    watch = TrainingMonitor()
     lost = {"score/real": 10.0, "score/fake": -10.0}
     messages = [m for _ in range(2 * WINDOW_STEPS) for m in watch.look(lost)]
     assert len(messages) == 1
@@ -25,20 +25,20 @@ def test_saturated_discriminator_is_told_once():
 
 
 def test_balanced_discriminator_is_left_alone():
-    watch = Alarms()
+    watch = TrainingMonitor()
     even = {"score/real": 1.0, "score/fake": -1.0}
     assert not [m for _ in range(2 * WINDOW_STEPS) for m in watch.look(even)]
 
 
 def test_alarm_rings_again_when_its_cause_comes_back():
-    watch = Alarms()
+    watch = TrainingMonitor()
     lost, even = {"score/real": 20.0, "score/fake": -20.0}, {"score/real": 0.0, "score/fake": 0.0}
     steps = [lost] * WINDOW_STEPS + [even] * WINDOW_STEPS + [lost] * WINDOW_STEPS
     assert len([m for scalars in steps for m in watch.look(scalars)]) == 2
 
 
 def test_collapsed_samples_are_told():
-    watch = Alarms()
+    watch = TrainingMonitor()
     torch.manual_seed(0)
     varied = torch.rand(16, 3, 32, 32) * 2 - 1 + torch.randn(16, 1, 1, 1)
     assert not rung(watch.look_at_samples(varied))
@@ -56,18 +56,18 @@ def test_spread_is_zero_for_one_face_and_grows_with_difference():
 def test_nearly_full_disk_is_told_before_it_is_full(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 2 * 2**30})()
     monkeypatch.setattr(alarms.shutil, "disk_usage", lambda folder: usage)
-    watch = Alarms()
+    watch = TrainingMonitor()
     assert "only 2.0 GiB are left" in rung(watch.look_at_disk(tmp_path, 2**30))
-    assert not rung(Alarms().look_at_disk(tmp_path, 2**20))
+    assert not rung(TrainingMonitor().look_at_disk(tmp_path, 2**20))
     assert shutil.disk_usage(tmp_path).free == usage.free
 
 
 def test_run_that_learns_nothing_more_is_told():
-    watch = Alarms()
+    watch = TrainingMonitor()
     falling = [{"pixel": 1.0 / (1 + step)} for step in range(3 * WINDOW_STEPS)]
     assert not [m for scalars in falling for m in watch.look(scalars)]
     flat = [{"pixel": 0.5 + 0.01 * (step % 2)} for step in range(12 * WINDOW_STEPS)]
-    watch = Alarms()
+    watch = TrainingMonitor()
     messages = [m for scalars in flat for m in watch.look(scalars)]
     assert len(messages) == 1
     assert "'pixel' has not fallen" in messages[0]

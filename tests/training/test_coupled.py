@@ -17,10 +17,10 @@ from dsgcli.models.encoder import Encoder, EncoderConfig
 from dsgcli.models.stylegan2 import Discriminator, Generator, GeneratorConfig
 from dsgcli.recipe import BaseRecipe, EncoderRecipe, FinetuneRecipe, Growth, TransferRecipe
 from dsgcli.training.coupled import batch_norms, joined, shared_statistics
-from dsgcli.training.loop import Loop, Settings
+from dsgcli.training.loop import Loop, LoopSettings
 from dsgcli.training.perceptual import DiscriminatorFeatures
 from dsgcli.training.processes import join, leave
-from dsgcli.training.record import METRICS, Files, read_metrics
+from dsgcli.training.record import METRICS, FileRecorder, read_metrics
 from dsgcli.training.stage import Across, Batch, OneProcess, Plan, Trainable
 from dsgcli.training.stages.autoencoder import Autoencoder, AutoencoderTraining
 from dsgcli.training.stages.base import AdversarialTraining, Players
@@ -178,9 +178,9 @@ def train(folder: Path, make: Callable[[], Trainable], device_batch: int = 0) ->
         trainable,
         ToyPictures(11),
         Plan(label="x", steps=STEPS, batch_size=BATCH, size_px=32),
-        Settings(checkpoint=folder / "x.safetensors", device_batch=device_batch),
+        LoopSettings(checkpoint=folder / "x.safetensors", device_batch=device_batch),
         processes=processes,
-        recorder=Files(folder, "x") if processes.is_first else None,
+        recorder=FileRecorder(folder, "x") if processes.is_first else None,
     )
     loop.run()
     norms = batch_norms(trainable.modules.values())

@@ -31,7 +31,7 @@ from dsgcli.training.teachers.headshot import (
     OVAL,
     Headshot,
     HeadshotLook,
-    Subject,
+    LandmarkedPortrait,
     affine_between,
     apply_affine,
     face_mask,
@@ -66,7 +66,7 @@ def portrait() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def subject(portrait) -> Subject:
+def subject(portrait) -> LandmarkedPortrait:
     """The same as an aligned crop, with its landmarks."""
     from dsgcli.faces.align import crop_face
     from dsgcli.faces.detect import open_detector
@@ -76,7 +76,7 @@ def subject(portrait) -> Subject:
         frame = Frame(pixels=portrait)
         crop = crop_face(frame, detector.detect(frame)[0], SIDE)
         found = detector.detect(Frame(pixels=crop.pixels))
-    return Subject(crop.pixels, found[0].landmarks.astype(np.float32))
+    return LandmarkedPortrait(crop.pixels, found[0].landmarks.astype(np.float32))
 
 
 # ── shapes and warps ─────────────────────────────────────────────────────────────────────────────
@@ -155,10 +155,10 @@ def test_kuwahara_keeps_an_edge_and_removes_noise():
 # ── the headshot teacher ─────────────────────────────────────────────────────────────────────────
 
 
-def tinted(subject: Subject) -> Subject:
+def tinted(subject: LandmarkedPortrait) -> LandmarkedPortrait:
     """A darker, bluer exemplar of the same face."""
     pixels = subject.pixels.astype(np.float32) * (0.5, 0.6, 1.0)
-    return Subject(pixels.astype(np.uint8), subject.landmarks)
+    return LandmarkedPortrait(pixels.astype(np.uint8), subject.landmarks)
 
 
 def test_degrees_of_zero_give_back_the_photograph(subject):
@@ -186,7 +186,7 @@ def test_color_goes_to_the_exemplars_and_in_part_at_half_degree(subject):
 
 def test_lightness_of_skin_follows_by_its_share_only(subject):
     artist, still = Headshot(subject.landmarks), np.zeros((478, 2), np.float32)
-    dark = Subject((subject.pixels * 0.4).astype(np.uint8), subject.landmarks)
+    dark = LandmarkedPortrait((subject.pixels * 0.4).astype(np.uint8), subject.landmarks)
     inside = cv2.fillPoly(
         np.zeros((SIDE, SIDE), np.uint8),
         [np.rint(subject.landmarks[list(OVAL)]).astype(np.int32)],

@@ -17,8 +17,8 @@ from dsgcli.store import ModelStore
 from dsgcli.store.contents import open_model
 from dsgcli.store.networks import load_generator
 from dsgcli.store.write import save_generator
-from dsgcli.training.folder import RunFolder
-from dsgcli.training.requirements import start_file
+from dsgcli.training.preflight import start_file
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.stages.enlarge import check_grown, cut_generator, enlarged
 
 CONFIG = GeneratorConfig.compact(64, base=512, most=16, style_dim=16, mapping_layers=2)

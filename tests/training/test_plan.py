@@ -17,9 +17,9 @@ from dsgcli.store import ModelStore
 from dsgcli.store.networks import load_generator
 from dsgcli.store.write import save_generator
 from dsgcli.training.estimate import channels_at, discriminator_load, estimate, generator_load
-from dsgcli.training.folder import RunFolder
 from dsgcli.training.plan import make_plan
-from dsgcli.training.requirements import batch_problems, find_start
+from dsgcli.training.preflight import batch_problems, find_start
+from dsgcli.training.run_dir import RunFolder
 
 MODEL = {"size_px": SIZE_PX, "style_dim": STYLE_DIM, "last_structure": 6}
 

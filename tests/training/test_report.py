@@ -15,10 +15,10 @@ from PIL import Image
 from training.toys import run as run_toy
 
 from dsgcli.recipe import build
-from dsgcli.training.folder import RunFolder
 from dsgcli.training.plots import plot, thinned, ticks
-from dsgcli.training.record import METRICS, Files, read_metrics
+from dsgcli.training.record import METRICS, FileRecorder, read_metrics
 from dsgcli.training.report import group_of, spread, write_report
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.sheets import GAP_PX, grid, save_sheet, to_pixels
 
 
@@ -136,7 +136,7 @@ def test_spread_takes_the_first_and_the_last():
 
 
 def test_metrics_of_two_loops_share_a_file_and_rewind_apart(tmp_path):
-    one, other = Files(tmp_path, "one"), Files(tmp_path, "other")
+    one, other = FileRecorder(tmp_path, "one"), FileRecorder(tmp_path, "other")
     for files in (one, other):
         for step in (1, 2, 3):
             files.scalars(step, 0.1, {"x": float(step)})
@@ -183,7 +183,7 @@ def test_tensorboard_gets_scalars_and_pictures_where_it_is_installed(tmp_path, m
 
     tensorboard = SimpleNamespace(SummaryWriter=lambda folder: Board())
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
-    files = Files(tmp_path, "one")
+    files = FileRecorder(tmp_path, "one")
     files.scalars(3, 0.5, {"loss/g": 1.5})
     files.sheet(3, "samples", torch.zeros(4, 3, 8, 8))
     files.flush()

@@ -19,14 +19,14 @@ import dsgcli
 from dsgcli.errors import InterruptedRunError, TrainingError
 from dsgcli.inference.generator import fold
 from dsgcli.models.stylegan2 import Discriminator
-from dsgcli.progress import SILENT
+from dsgcli.progress import NULL_PROGRESS
 from dsgcli.recipe import STAGES, PretrainRecipe, build, read_recipe
 from dsgcli.store import ModelStore
 from dsgcli.store.networks import load_discriminator, load_encoder
 from dsgcli.training.drawn import draw_portrait
-from dsgcli.training.folder import RunFolder
 from dsgcli.training.record import METRICS, read_metrics
 from dsgcli.training.run import TrainOptions, train
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.sheets import save_picture
 from dsgcli.training.stages.destylize import Destylizer
 from dsgcli.training.stages.pretrain import crossings
@@ -354,7 +354,7 @@ def test_stage_done_again_keeps_what_it_made_before(finished, tmp_path):
     folder = tmp_path / "tiny"
     shutil.copytree(finished, folder)
     options = TrainOptions(folder=folder, device="cpu", again=("sampler",), stages=("sampler",))
-    summary = train(read_recipe(TINY), options, SILENT)
+    summary = train(read_recipe(TINY), options, NULL_PROGRESS)
     assert summary is not None
     assert summary.done == ("sampler",)
     assert (folder / "sampler.before" / "sampler.safetensors").is_file()

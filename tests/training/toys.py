@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from dsgcli.errors import InterruptedRunError
-from dsgcli.training.loop import Loop, Settings
+from dsgcli.training.loop import Loop, LoopSettings
 from dsgcli.training.processes import join, leave
-from dsgcli.training.record import Files
+from dsgcli.training.record import FileRecorder
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Plan, Scalars
 
 SIZE_PX = 8
@@ -151,9 +151,9 @@ def run(
         toy,
         ToyPictures(37),
         Plan(label=label, steps=steps, batch_size=batch_size, size_px=SIZE_PX),
-        Settings(checkpoint=folder / "toy.safetensors", seed=3, **options),  # type: ignore[arg-type]
+        LoopSettings(checkpoint=folder / "toy.safetensors", seed=3, **options),  # type: ignore[arg-type]
         processes=processes,
-        recorder=Files(folder, label) if processes.is_first else None,
+        recorder=FileRecorder(folder, label) if processes.is_first else None,
     )
     loop.run()
     leave(processes)

@@ -10,7 +10,7 @@ import pytest
 
 from dsgcli.errors import WorkerError, WorkerLostError
 from dsgcli.workers.pieces import Here, hand_out
-from dsgcli.workers.processes import Processes
+from dsgcli.workers.processes import ProcessPool
 
 
 def test_pieces_may_depend_on_what_others_found():
@@ -45,7 +45,7 @@ def test_a_worker_that_dies_loses_only_its_piece(tmp_path):
         return number, os.environ["OMP_NUM_THREADS"], os.getpid()
 
     pieces = iter(range(7))
-    with Processes(2, threads=3) as workers:
+    with ProcessPool(2, threads=3) as workers:
         outcomes = {o.piece: o for o in hand_out(workers, work, lambda: next(pieces, None))}
     assert sorted(outcomes) == list(range(7))
     assert isinstance(outcomes[4].error, WorkerLostError)
@@ -69,7 +69,7 @@ def test_a_worker_that_keeps_much_memory_stays(monkeypatch):
         return os.getpid()
 
     pieces = iter(range(5))
-    with Processes(1) as workers:
+    with ProcessPool(1) as workers:
         pids = {o.value for o in hand_out(workers, grow, lambda: next(pieces, None))}
     assert len(pids) == 1
 
@@ -83,7 +83,7 @@ def test_gpus_are_shared_in_turns():
         return os.environ["CUDA_VISIBLE_DEVICES"]
 
     pieces = iter(range(4))
-    with Processes(2, gpus=("0", "5")) as workers:
+    with ProcessPool(2, gpus=("0", "5")) as workers:
         seen = {o.value for o in hand_out(workers, see, lambda: next(pieces, None))}
     assert seen == {"0", "5"}
 

@@ -44,7 +44,7 @@ from dsgcli.training.adversary import (
 )
 from dsgcli.training.data import batches
 from dsgcli.training.losses import generator_loss
-from dsgcli.training.requirements import with_sizes
+from dsgcli.training.preflight import with_sizes
 from dsgcli.training.stage import Across, Batch, Draws, Phase, Pictures, Plan, RunContext, Scalars
 from dsgcli.training.stages.autoencoder import (
     Autoencoder,

@@ -51,7 +51,7 @@ BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownCodes:
     """The generator's own samples."""
 
     images: Tensor
@@ -121,7 +121,7 @@ class EncoderTraining:
         return self.generator.map_plus(codes) if self.in_z else codes
 
     @torch.no_grad()
-    def samples(self, count: int, draws: Draws) -> Known:
+    def samples(self, count: int, draws: Draws) -> KnownCodes:
         """The generator's own pictures, of codes that are the same in each row."""
         generator = self.generator
         layout, width = generator.layout, generator.config.style_dim
@@ -129,9 +129,9 @@ class EncoderTraining:
         if self.in_z:
             z = draws.normal(count, width)
             codes = generator.spread(z)
-            return Known(generator(generator.map_plus(codes), noise), codes)
+            return KnownCodes(generator(generator.map_plus(codes), noise), codes)
         ws = random_ws(generator, count, 0.0, draws)
-        return Known(generator(ws, noise), ws)
+        return KnownCodes(generator(ws, noise), ws)
 
     def _loss(self, batch: Batch, draws: Draws, across: Across) -> tuple[Tensor, Scalars]:
         recipe = self.recipe
@@ -161,7 +161,7 @@ class EncoderTraining:
         limit = round(self.recipe.sample_share * self.recipe.batch_size)
         return sum(row < limit for row in batch.rows)
 
-    def _code_distance(self, codes: Tensor, known: Known, batch: Batch) -> Tensor:
+    def _code_distance(self, codes: Tensor, known: KnownCodes, batch: Batch) -> Tensor:
         """Distance to the codes that were drawn; only the direction of a z counts."""
         share = max(self.recipe.sample_share, 1 / self.recipe.batch_size) * len(batch.rows)
         if self.in_z:

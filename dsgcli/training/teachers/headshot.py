@@ -143,7 +143,7 @@ class HeadshotLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class LandmarkedPortrait:
     """A portrait and its landmarks."""
 
     pixels: Pixels
@@ -530,8 +530,8 @@ class Headshot:
 
     def draw(
         self,
-        photo: Subject,
-        exemplar: Subject,
+        photo: LandmarkedPortrait,
+        exemplar: LandmarkedPortrait,
         style_shape: Array,
         look: HeadshotLook,
         structure: float = 1.0,
@@ -602,10 +602,10 @@ class Landmarked:
     landmarks: Path
     """(N, 478, 2) float32 in pixels of the pack, NaN where no face was found."""
 
-    def subject(self, index: int) -> Subject:
+    def subject(self, index: int) -> LandmarkedPortrait:
         """One portrait."""
         pixels = np.asarray(self.pack.level(self.pack.size_px)[index])
-        return Subject(pixels, np.asarray(_load(self.landmarks)[index]))
+        return LandmarkedPortrait(pixels, np.asarray(_load(self.landmarks)[index]))
 
     def with_face(self, prefix: str = "") -> list[int]:
         """Positions of the portraits that have a face and whose name begins so."""
@@ -687,7 +687,7 @@ class HeadshotTeacher:
             pixels=stacked, exemplars=exemplars, structure=structure, color=color, rejected=rejected
         )
 
-    def _exemplar(self, number: int) -> Subject:
+    def _exemplar(self, number: int) -> LandmarkedPortrait:
         first = len(self.styles.pack)
         return self.styles.subject(number) if number < first else self.base.subject(number - first)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import dsgcli
 from dsgcli.errors import WorkerError
 from dsgcli.media.files import make_folder
-from dsgcli.stylize.lent import LentFile, gather_models, keep_model, needed_files
+from dsgcli.stylize.model_bundle import LentFile, gather_models, keep_model, needed_files
 from dsgcli.workers.cluster import Cluster, Refusal
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SAMPLE = 64
 
 
 @contextmanager
-def mustered(
+def checked_cluster(
     jobs: Sequence[Job], studio: Studio, progress: Progress
 ) -> Iterator[tuple[Cluster, str]]:
     """A cluster whose workers can do these jobs, and the name of the models that each has.
@@ -47,12 +47,12 @@ def mustered(
         UsageError, WorkerError: it cannot be reached, or none of its workers can take part.
     """
     assert studio.options.cluster is not None
-    muster = _Muster(jobs, needed_files(studio.store, studio.options), progress)
-    with muster.tokens(), Cluster(studio.options.cluster, muster.welcome) as cluster:
-        yield cluster, muster.bundle
+    check = _ClusterCheck(jobs, needed_files(studio.store, studio.options), progress)
+    with check.tokens(), Cluster(studio.options.cluster, check.welcome) as cluster:
+        yield cluster, check.bundle
 
 
-class _Muster:
+class _ClusterCheck:
     """Looks workers over as they come."""
 
     def __init__(self, jobs: Sequence[Job], files: Sequence[LentFile], progress: Progress) -> None:

@@ -17,10 +17,10 @@ import numpy as np
 
 from dsgcli.errors import NoFaceError, UsageError
 from dsgcli.media.base import HeldFrames, Kind, SourceInfo
-from dsgcli.progress import SILENT, Progress
+from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.stylize.backoff import Batches
-from dsgcli.stylize.flow import Crew, Drawn
-from dsgcli.stylize.jobs import Job, Source
+from dsgcli.stylize.flow import Crew, StylizedFrame
+from dsgcli.stylize.jobs import InputFile, Job
 from dsgcli.stylize.live import LiveStream
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.run import run
@@ -43,7 +43,7 @@ def stylize(
     output: str | Path | None = None,
     *,
     style: str | Sequence[str] = "default",
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
     **choices: Any,
 ) -> Summary:
     """Redraw every face of pictures, videos, folders or globs, as `dsg stylize` does.
@@ -174,7 +174,7 @@ class Stylizer:
             return LiveStream(numbered, self._draw_live, lambda drawn: _pixels(drawn.pictures[0]))
         return self._draw_all(numbered)
 
-    def _draw_live(self, frames: Iterable[Frame]) -> Generator[Drawn]:
+    def _draw_live(self, frames: Iterable[Frame]) -> Generator[StylizedFrame]:
         taken = iter(frames)
         first = next(taken, None)
         if first is None:
@@ -194,7 +194,7 @@ class Stylizer:
                 yield _pixels(drawn.pictures[0])
 
     def _crew(self, kind: Kind, frame: Frame, *, aligned: bool) -> Crew:
-        job = Job(source=Source(path=Path("the picture")), outputs=())
+        job = Job(source=InputFile(path=Path("the picture")), outputs=())
         info = SourceInfo(kind=kind, size_px=frame.size_px)
         return self._studio.crew(job, info, aligned=aligned)
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from dsgcli.errors import DsgError, ModelMissingError
 from dsgcli.recipe import STAGES, BaseRecipe, DistillRecipe, Growth, ModelRecipe, Recipe
 from dsgcli.training.data import num_parts
-from dsgcli.training.folder import RunFolder
 from dsgcli.training.prepare import (
     SETS,
     fingerprint,
@@ -25,6 +24,7 @@ from dsgcli.training.prepare import (
     smallest_set,
 )
 from dsgcli.training.processes import TOGETHER
+from dsgcli.training.run_dir import RunFolder
 from dsgcli.training.stage import Stage
 from dsgcli.training.stages.enlarge import check_grown, cut_base, cut_generator
 from dsgcli.training.teachers.pairs import pair_problems

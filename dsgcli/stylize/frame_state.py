@@ -34,13 +34,13 @@ class GradeReference:
     faces: Sequence[Face]
     """Faces to draw in that frame, as they were found."""
     sides: Sequence[float]
-    """One a face, as in `Shot`."""
+    """One a face, as in `FrameState`."""
     frame: Frame | None = None
     """Let go once the grade is known; a run that goes on, or another worker, reads it again."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Shot:
+class FrameState:
     """One frame; each step of the loop adds what it finds."""
 
     frame: Frame | None
@@ -89,9 +89,9 @@ class Shot:
         """One a code; a frame that is a crop itself has track 0."""
         return [face.track for face in self.seen] or list(range(len(self.encoded[0])))
 
-    def without_pictures(self) -> Shot:
+    def without_pictures(self) -> FrameState:
         """The parts of this frame that later frames need."""
-        return Shot(
+        return FrameState(
             frame=None,
             index=self.index,
             time_s=self.time_s,
@@ -102,10 +102,10 @@ class Shot:
         )
 
 
-def batched_shots(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
+def batched_shots(shots: Iterable[FrameState], size: int) -> Iterator[list[FrameState]]:
     """Lists of up to `size` shots that never cross a segment, so that a run that goes on at one
     computes the same batches as one that came there without stopping."""
-    batch: list[Shot] = []
+    batch: list[FrameState] = []
     for shot in shots:
         if batch and (len(batch) == size or shot.begins_segment):
             yield batch
@@ -116,31 +116,31 @@ def batched_shots(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
 
 
 @dataclass(slots=True)
-class Known:
+class TrackedSegment:
     """Shots whose faces are known already, and what to do with each."""
 
-    shots: Sequence[Shot]
+    shots: Sequence[FrameState]
     """In order, without pictures."""
     coded: range
     """Numbers of the frames to cut out and encode; those before that are encoded already, by an
     earlier run, count too."""
     drawn: range
     """Numbers of the frames to write."""
-    past: list[Shot] = field(default_factory=list)
+    past: list[FrameState] = field(default_factory=list)
     """Filled on the way: the encoded ones before those that are written."""
 
-    def with_pictures(self, frames: Iterable[Frame]) -> Iterator[Shot]:
+    def with_pictures(self, frames: Iterable[Frame]) -> Iterator[FrameState]:
         """All shots, those to be encoded with their frames."""
         pictures = iter(frames)
         for shot in self.shots:
             wanted = shot.index in self.coded and not shot.encoded
             yield replace(shot, frame=next(pictures)) if wanted else shot
 
-    def placed(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def placed(self, shots: Iterable[FrameState]) -> Iterator[FrameState]:
         """Without those that only steadied the faces of others."""
         return (shot for shot in shots if shot.frame is not None or shot.encoded)
 
-    def to_draw(self, shots: Iterable[Shot]) -> Iterator[Shot]:
+    def to_draw(self, shots: Iterable[FrameState]) -> Iterator[FrameState]:
         """Those to write; those before them are put aside, for the state of the loop."""
         for shot in shots:
             if shot.index in self.drawn:

@@ -16,7 +16,7 @@ from dsgcli.errors import ModelError
 from dsgcli.faces.mediapipe_models import MULTICLASS_NAME
 from dsgcli.media.files import hash_file
 from dsgcli.store.places import user_folder
-from dsgcli.stylize.cast import parse_face_style
+from dsgcli.stylize.output_styles import parse_face_style
 
 if TYPE_CHECKING:
     from dsgcli.store import ModelStore

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort
     from dsgcli.faces.track import FrameDetections
     from dsgcli.stylize.flow import Crew
-    from dsgcli.stylize.shots import Shot
+    from dsgcli.stylize.frame_state import FrameState
     from dsgcli.types import Face, Frame
 
 LEAD_S = Fraction(GAP_S) + Fraction(1, 2)
 """A lost face is looked for this long at its last place; and half a second more, for the clock."""
-Known = tuple[float, NDArray[np.float32] | None]
+SeenFrame = tuple[float, NDArray[np.float32] | None]
 """Time of a frame that was followed, and its thumbnail, if this run saw it."""
 FAR_S = Fraction(5)
 """Frames this far ahead are sought, not read up to."""
@@ -57,7 +57,7 @@ class Note:
 
 
 @dataclass(slots=True)
-class Watched:
+class DetectionLog:
     """A part of a video, looked over."""
 
     begin: Fraction
@@ -87,9 +87,11 @@ def open_stretches(
     return None
 
 
-def look_over(source: VideoSource, crew: Crew, begin: Fraction, end: Fraction | None) -> Watched:
+def look_over(
+    source: VideoSource, crew: Crew, begin: Fraction, end: Fraction | None
+) -> DetectionLog:
     """See the frames of `begin` <= time < `end`, and some before them."""
-    watched, watcher = Watched(begin), crew.watcher()
+    watched, watcher = DetectionLog(begin), crew.watcher()
     frames = source.stretch(max(begin - LEAD_S, Fraction(0)), end)
     with closing(prefetch(frames)) as ahead:
         for frame in ahead:
@@ -118,7 +120,7 @@ def _digest(hints: Sequence[Face], effort: Effort) -> bytes:
     return digest.digest()
 
 
-class Follower:
+class TrackReplay:
     """Goes through what the workers saw, in order.
 
     Args:
@@ -133,11 +135,11 @@ class Follower:
         self.looked_again = 0
         """Frames that workers had been asked otherwise."""
         recent = crew.memory.recent if crew.memory is not None else []
-        self._tail: deque[Known] = deque((shot.time_s, None) for shot in recent)
+        self._tail: deque[SeenFrame] = deque((shot.time_s, None) for shot in recent)
         self._frames: Iterator[Frame] = iter(())
         self._read: Frame | None = None
 
-    def follow(self, watched: Watched) -> list[tuple[Fraction, Shot]]:
+    def follow(self, watched: DetectionLog) -> list[tuple[Fraction, FrameState]]:
         """The shots of the next part, with their exact times.
 
         Raises:
@@ -156,7 +158,7 @@ class Follower:
             self._remember(note)
         return shots
 
-    def _is_past(self, note: Note, watched: Watched) -> bool:
+    def _is_past(self, note: Note, watched: DetectionLog) -> bool:
         last_s = self._tail[-1][0] if self._tail else -1.0
         return note.time < watched.begin or float(note.time) <= last_s
 
@@ -196,7 +198,7 @@ class Follower:
         return read
 
 
-def _agree(known: Known, note: Note) -> bool:
+def _agree(known: SeenFrame, note: Note) -> bool:
     time_s, thumbnail = known
     same = thumbnail is None or np.array_equal(thumbnail, note.thumbnail)
     return time_s == float(note.time) and same

@@ -18,32 +18,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError
-from dsgcli.runtime import uncollected
+from dsgcli.runtime import gc_paused
 from dsgcli.stylize.jobs import Job
 from dsgcli.stylize.options import StylizeOptions
 from dsgcli.stylize.summary import FileResult, Stopwatch
 
 if TYPE_CHECKING:
     from dsgcli.media.video_reader import VideoSource
-    from dsgcli.stylize.draw_segment import Drew, SegmentWork
-    from dsgcli.stylize.record import Watched
-    from dsgcli.stylize.split import Part
+    from dsgcli.stylize.detection_log import DetectionLog
+    from dsgcli.stylize.draw_segment import SegmentResult, SegmentWork
+    from dsgcli.stylize.split import TimeRange
     from dsgcli.stylize.studio import Studio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class WorkerTask:
     """A piece of a batch: one input, or a part of one."""
 
     options: StylizeOptions
     pretrained: Path | None
     """Where models are looked for first; not one of the options that are compared."""
     models: str | None = None
-    """Name of those that this worker was lent (`lent.py`), instead."""
+    """Name of those that this worker was lent (`model_bundle.py`), instead."""
     job: Job
     number: int
     """Index of the job in its batch."""
-    work: Part | SegmentWork | None = None
+    work: TimeRange | SegmentWork | None = None
     """Part of a long video; None is the whole input."""
     keys: tuple[str, ...] = ()
     """Folders of the segments of a long video."""
@@ -52,10 +52,10 @@ class Order:
 
 
 @dataclass(slots=True, kw_only=True)
-class Done:
+class TaskResult:
     """Result of a task."""
 
-    result: FileResult | Watched | Drew | None = None
+    result: FileResult | DetectionLog | SegmentResult | None = None
     stages: dict[str, float]
     """Stage -> seconds."""
     problem: str | None = None
@@ -81,7 +81,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class WorkerInfo:
     """Labels and device of a worker that has loaded its models."""
 
     labels: tuple[str, ...]
@@ -92,7 +92,7 @@ class Ready:
     """For the summary."""
 
     @classmethod
-    def of(cls, studio: Studio) -> Ready:
+    def of(cls, studio: Studio) -> WorkerInfo:
         return cls(
             labels=tuple(cast.label for cast in studio.casts),
             references=tuple(cast.reference for cast in studio.casts),
@@ -104,9 +104,9 @@ _one_at_a_time = threading.Lock()
 """A worker of a cluster may have several threads; networks and detectors are for one."""
 
 
-def carry_out(order: Order) -> Done:
+def run_task(order: WorkerTask) -> TaskResult:
     """Do what an order says, in a worker."""
-    from dsgcli.stylize.lent import bundle_folder
+    from dsgcli.stylize.model_bundle import bundle_folder
 
     clock = Stopwatch()
     with _one_at_a_time:
@@ -117,25 +117,25 @@ def carry_out(order: Order) -> Done:
             object.__setattr__(studio, "batches", shared.batches)  # what did not fit never will
             result = _carry_out(order, studio)
         except DsgError as error:
-            return Done(stages=clock.seconds(), problem=str(error), exit_code=error.exit_code)
-        return Done(result=result, stages=clock.seconds())
+            return TaskResult(stages=clock.seconds(), problem=str(error), exit_code=error.exit_code)
+        return TaskResult(result=result, stages=clock.seconds())
 
 
-def get_ready(call: Call) -> Ready | None:
+def get_ready(call: Call) -> WorkerInfo | None:
     """Load what orders with these options will need; None if that fails, as the one who gives the
     orders will find out by trying."""
-    with uncollected():
+    with gc_paused():
         try:
             studio = open_once(call.options, call.options.pretrained)
         except DsgError:
             return None
         studio.expect(call.num_pictures)
-        return Ready.of(studio)
+        return WorkerInfo.of(studio)
 
 
-def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
+def _carry_out(order: WorkerTask, studio: Studio) -> FileResult | DetectionLog | SegmentResult:
     from dsgcli.stylize.batch import run_job
-    from dsgcli.stylize.record import open_stretches
+    from dsgcli.stylize.detection_log import open_stretches
 
     if order.work is None:
         return run_job(order.job, studio)
@@ -146,16 +146,18 @@ def _carry_out(order: Order, studio: Studio) -> FileResult | Watched | Drew:
         return _part_of(order, source, studio)
 
 
-def _part_of(order: Order, source: VideoSource, studio: Studio) -> Watched | Drew:
+def _part_of(
+    order: WorkerTask, source: VideoSource, studio: Studio
+) -> DetectionLog | SegmentResult:
     from dsgcli.stylize.checkpoint import Segments
+    from dsgcli.stylize.detection_log import look_over
     from dsgcli.stylize.draw_segment import draw_segment
     from dsgcli.stylize.file import sink_options
-    from dsgcli.stylize.record import look_over
-    from dsgcli.stylize.split import Part
+    from dsgcli.stylize.split import TimeRange
 
     crew = studio.crew(order.job, source.info, aligned=order.aligned)
     work = order.work
-    if isinstance(work, Part):
+    if isinstance(work, TimeRange):
         return look_over(source, crew, work.begin, work.end)
     assert work is not None
     outputs = order.job.outputs

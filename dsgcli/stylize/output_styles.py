@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Role:
+class FaceStyle:
     """How one face is drawn."""
 
     portraits: StylePipeline
@@ -49,29 +49,29 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cast:
+class OutputStyle:
     """How all faces of one output are drawn."""
 
     label: str
     """For file names: `arcane-Jinx_02`."""
     reference: str
     """The exemplar as messages show it and `--style` takes it: `arcane:Jinx_02`."""
-    role: Role
+    role: FaceStyle
     """Style of every face that has none of its own."""
-    own: Mapping[int, Role] = field(default_factory=dict)
+    own: Mapping[int, FaceStyle] = field(default_factory=dict)
     """By the number of the face."""
 
-    def role_of(self, face: int) -> Role:
+    def role_of(self, face: int) -> FaceStyle:
         """The role of the face with this number."""
         return self.own.get(face, self.role)
 
     @property
-    def roles(self) -> list[Role]:
+    def roles(self) -> list[FaceStyle]:
         """All roles of the output."""
         return [self.role, *self.own.values()]
 
 
-class Wardrobe:
+class StyleCache:
     """Networks by style name, each loaded once; styles of one base share its encoder."""
 
     def __init__(self, store: ModelStore, options: StylizeOptions) -> None:
@@ -130,7 +130,7 @@ class Wardrobe:
 
     def role(
         self, text: str, exstyle: Tensor | None = None, label: str = ""
-    ) -> tuple[Role, ResolvedStyle]:
+    ) -> tuple[FaceStyle, ResolvedStyle]:
         """The role that a style reference stands for, and what the store has of it.
 
         Args:
@@ -153,17 +153,19 @@ class Wardrobe:
             truncation=options.truncation,
             label=label or resolved.label,
         )
-        return Role(portraits, look), resolved
+        return FaceStyle(portraits, look), resolved
 
 
-def make_casts(wardrobe: Wardrobe, styles: Sequence[str], face_styles: Sequence[str]) -> list[Cast]:
+def make_casts(
+    wardrobe: StyleCache, styles: Sequence[str], face_styles: Sequence[str]
+) -> list[OutputStyle]:
     """One cast an output.
 
     Raises:
         UsageError: a `--face-style` that cannot be read, or two for one face.
         ModelError, StyleRefError: styles or exemplars that are not there.
     """
-    own: dict[int, Role] = {}
+    own: dict[int, FaceStyle] = {}
     labels, references = [], []
     for number, reference in map(parse_face_style, face_styles):
         if number in own:
@@ -175,7 +177,7 @@ def make_casts(wardrobe: Wardrobe, styles: Sequence[str], face_styles: Sequence[
     for style in styles:
         role, found = wardrobe.role(style)
         label, shown = found.label + "".join(labels), found.reference + "".join(references)
-        casts.append(Cast(label=label, reference=shown, role=role, own=own))
+        casts.append(OutputStyle(label=label, reference=shown, role=role, own=own))
     labels = [cast.label for cast in casts]
     if len(set(labels)) < len(labels):
         raise StyleRefError("two --style are the same; name each once")

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 
 from dsgcli.errors import DsgError, InterruptedRunError, WorkerLostError
 from dsgcli.media.files import files_refused, locked_outputs
-from dsgcli.progress import SILENT
-from dsgcli.stylize import shots as sizes
+from dsgcli.progress import NULL_PROGRESS
+from dsgcli.stylize import frame_state as sizes
 from dsgcli.stylize.jobs import VIDEO_SUFFIXES, Job
-from dsgcli.stylize.orders import Done, Order, carry_out
 from dsgcli.stylize.summary import FileResult, failed
+from dsgcli.stylize.tasks import TaskResult, WorkerTask, run_task
 from dsgcli.workers.pieces import Outcome, Workers, hand_out
 
 if TYPE_CHECKING:
     from dsgcli.media.video_reader import VideoSource
     from dsgcli.progress import Progress, Task
     from dsgcli.stylize.desk import Desk
-    from dsgcli.stylize.draw_segment import Drew, SegmentWork
+    from dsgcli.stylize.detection_log import DetectionLog
+    from dsgcli.stylize.draw_segment import SegmentResult, SegmentWork
     from dsgcli.stylize.options import StylizeOptions
-    from dsgcli.stylize.record import Watched
-    from dsgcli.stylize.split import Part, SplitVideo
+    from dsgcli.stylize.split import SplitVideo, TimeRange
 
 MIN_SPLIT_SEGMENTS = 2
 """A video with fewer is one piece."""
@@ -40,7 +40,7 @@ def spread(
     jobs: Sequence[Job],
     desk: Desk,
     workers: Workers,
-    progress: Progress = SILENT,
+    progress: Progress = NULL_PROGRESS,
     *,
     only: bool | None = None,
     models: str | None = None,
@@ -61,7 +61,7 @@ def spread(
     with progress.task("files", len(jobs), unit="files") as files:
         batch.files = files
         try:
-            for outcome in hand_out(workers, carry_out, batch.next_order):
+            for outcome in hand_out(workers, run_task, batch.next_order):
                 batch.take(outcome)
         except KeyboardInterrupt as error:
             workers.close()  # before the parts are counted that are whole
@@ -88,7 +88,7 @@ class _Batch:
 
     # ── what is handed out ───────────────────────────────────────────────────────────────────────
 
-    def next_order(self) -> Order | None:
+    def next_order(self) -> WorkerTask | None:
         """The next task for a worker."""
         while True:
             if (order := self._of_begun()) is not None:
@@ -97,18 +97,18 @@ class _Batch:
                 return None
             self._begin(self._to_begin.popleft())
 
-    def _of_begun(self) -> Order | None:
+    def _of_begun(self) -> WorkerTask | None:
         for job, video in self._split.items():
             if (work := video.next_work()) is not None:
                 order = self._order(job, work)
                 return replace(order, keys=video.keys, aligned=video.aligned)
         return self._order(self._in_one.popleft(), None) if self._in_one else None
 
-    def _order(self, job: Job, work: Part | SegmentWork | None) -> Order:
+    def _order(self, job: Job, work: TimeRange | SegmentWork | None) -> WorkerTask:
         options = for_workers(self.desk.options)
         source = replace(job.source, path=job.source.path.absolute())
         there = replace(job, source=source, outputs=tuple(p.absolute() for p in job.outputs))
-        return Order(
+        return WorkerTask(
             options=options,
             pretrained=options.pretrained,
             models=self.models,
@@ -147,7 +147,7 @@ class _Batch:
 
     # ── what comes back ──────────────────────────────────────────────────────────────────────────
 
-    def take(self, outcome: Outcome[Order, Done]) -> None:
+    def take(self, outcome: Outcome[WorkerTask, TaskResult]) -> None:
         """A piece has come to its end, one way or the other."""
         order = outcome.piece
         try:
@@ -162,7 +162,9 @@ class _Batch:
         except DsgError as error:
             self._fail(self.jobs[order.number], error)
 
-    def _take(self, order: Order, result: FileResult | Watched | Drew | None) -> None:
+    def _take(
+        self, order: WorkerTask, result: FileResult | DetectionLog | SegmentResult | None
+    ) -> None:
         job = self.jobs[order.number]
         video = self._split.get(job)
         if isinstance(result, FileResult):
@@ -170,20 +172,20 @@ class _Batch:
             self._finish(job, replace(result, source=job.source.path, outputs=outputs))
         if video is None:
             return  # of a video that has failed meanwhile
-        from dsgcli.stylize.draw_segment import Drew, SegmentWork
-        from dsgcli.stylize.record import Watched
-        from dsgcli.stylize.split import Part
+        from dsgcli.stylize.detection_log import DetectionLog
+        from dsgcli.stylize.draw_segment import SegmentResult, SegmentWork
+        from dsgcli.stylize.split import TimeRange
 
-        if isinstance(order.work, Part) and isinstance(result, Watched):
+        if isinstance(order.work, TimeRange) and isinstance(result, DetectionLog):
             self._follow(job, video, order.work, result)
-        elif isinstance(order.work, SegmentWork) and isinstance(result, Drew):
+        elif isinstance(order.work, SegmentWork) and isinstance(result, SegmentResult):
             video.take_drawn(order.work, result)
         if video.is_done:
             self._finish(job, video.finish())
             self._split.pop(job).close()
 
-    def _follow(self, job: Job, video: SplitVideo, part: Part, watched: Watched) -> None:
-        from dsgcli.stylize.record import UnreliableError
+    def _follow(self, job: Job, video: SplitVideo, part: TimeRange, watched: DetectionLog) -> None:
+        from dsgcli.stylize.detection_log import UnreliableError
 
         try:
             video.take_watched(part, watched)
@@ -232,7 +234,7 @@ def open_splittable(job: Job, options: StylizeOptions) -> VideoSource | None:
     path = job.source.path
     if options.preview or options.rate or path.suffix.lower() not in VIDEO_SUFFIXES:
         return None
-    from dsgcli.stylize.record import open_stretches
+    from dsgcli.stylize.detection_log import open_stretches
 
     source = open_stretches(path, start=options.start, end=options.end)
     if source is None:

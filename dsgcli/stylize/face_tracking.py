@@ -1,7 +1,7 @@
 """Tell who is who from frame to frame, and choose whom to draw: what is seen of frames -> shots.
 
 Looking at a frame and following what was seen are apart: a worker far away may have looked, while
-one `Watcher` follows all frames in their order (`record.py`).
+one `FaceTracking` follows all frames in their order (`detection_log.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dsgcli.errors import NoFaceError
 from dsgcli.faces.align import crop_side
 from dsgcli.faces.detect import Sweep
 from dsgcli.faces.track import FaceChoice, FrameDetections, Tracker
-from dsgcli.stylize.shots import GradeReference, Shot
+from dsgcli.stylize.frame_state import FrameState, GradeReference
 from dsgcli.types import Face
 
 if TYPE_CHECKING:
     from dsgcli.faces.detect import Effort
-    from dsgcli.stylize.checkpoint import Memory
+    from dsgcli.stylize.checkpoint import LoopState
     from dsgcli.stylize.options import StylizeOptions
     from dsgcli.types import Frame
 
@@ -38,7 +38,7 @@ GROWN = 2.0
 last: so the sharpness of a face jumps rarely, and never back and forth."""
 
 
-class Watcher:
+class FaceTracking:
     """Follows the faces of one stream, a frame after the other.
 
     Args:
@@ -52,7 +52,7 @@ class Watcher:
         options: StylizeOptions,
         *,
         aligned: bool = False,
-        memory: Memory | None = None,
+        memory: LoopState | None = None,
         source: str = "",
         detector: str = "",
     ) -> None:
@@ -60,7 +60,7 @@ class Watcher:
         self.source, self.detector = source, detector
         self.tracker = Tracker(hold=options.on_missing == "hold")
         self.choice = FaceChoice.parse(options.faces)
-        self.last: Shot | None = None
+        self.last: FrameState | None = None
         self.sides: dict[str, float] = {}
         """By track: side of the crop, when it was last chosen."""
         self.reference: GradeReference | None = None
@@ -72,13 +72,15 @@ class Watcher:
             self.reference = restored_reference(memory.tracker["reference"])
             self.last = memory.recent[-1] if memory.recent else None
 
-    def shot(self, index: int, time: Fraction, look: Look, frame: Frame | None = None) -> Shot:
+    def shot(
+        self, index: int, time: Fraction, look: Look, frame: Frame | None = None
+    ) -> FrameState:
         """The next frame, with the faces to draw.
 
         Raises:
             NoFaceError: a face is lost that may not be.
         """
-        shot = Shot(frame=frame, index=index, time_s=float(time))
+        shot = FrameState(frame=frame, index=index, time_s=float(time))
         if shot.begins_segment:
             state = {"sides": dict(self.sides), "reference": reference_state(self.reference)}
             shot.tracker = self.tracker.state() | state
@@ -88,7 +90,7 @@ class Watcher:
         self.last = shot
         return shot
 
-    def _follow(self, shot: Shot, look: Look) -> None:
+    def _follow(self, shot: FrameState, look: Look) -> None:
         tracker, last = self.tracker, self.last
         faces = tracker.update(self._sight(shot, look))
         shot.scene = tracker.scene
@@ -102,7 +104,7 @@ class Watcher:
         if self.options.on_missing == "fail" and lost.difference(face.track for face in faces):
             raise NoFaceError(f"{self.source} at {shot.time_s:.2f} s", detector=self.detector)
 
-    def _reference_of(self, shot: Shot, time: Fraction) -> GradeReference | None:
+    def _reference_of(self, shot: FrameState, time: Fraction) -> GradeReference | None:
         """The reference of the frame's scene, as far as it is known yet."""
         if shot.seen and (self.reference is None or self.reference.scene != shot.scene):
             self.reference = GradeReference(
@@ -123,7 +125,7 @@ class Watcher:
             self.sides[track] = side
         return self.sides[track]
 
-    def _sight(self, shot: Shot, look: Look) -> FrameDetections:
+    def _sight(self, shot: FrameState, look: Look) -> FrameDetections:
         """Looks hard enough: everywhere where a scene begins, at some parts of the frame where
         faces are followed, now and then everywhere where there is none."""
         last, hints = self.last, self.tracker.hints
@@ -165,7 +167,7 @@ def restored_reference(state: Mapping[str, Any] | None) -> GradeReference | None
     )
 
 
-def _is_due(last: Shot | None, now: Shot) -> bool:
+def _is_due(last: FrameState | None, now: FrameState) -> bool:
     """Whether a thorough search falls between the last frame and this one; by the clock of the
     stream alone, so that a run that goes on searches the same frames."""
     return last is None or int(last.time_s * SEARCHES_PER_S) != int(now.time_s * SEARCHES_PER_S)
