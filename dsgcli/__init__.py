@@ -49,7 +49,7 @@ _HOMES = {
     "Portraits": "portraits",
     "StylePipeline": "pipeline",
     "StylizeOptions": "stylize.options",
-    "Stylizer": "stylize.calls",
+    "Stylizer": "stylize.api",
     "Summary": "stylize.summary",
     "from_pretrained": "pipeline",
     "load_pipeline": "pipeline",

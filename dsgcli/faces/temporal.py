@@ -28,7 +28,7 @@ FLOW_PX = 256
 SHARE = 0.85
 """Share of the past where the photographs agree: noise falls to (1 - s) / (1 + s) = 1/12 of its
 variance."""
-NOISE = 14.0
+NOISE = 10.0
 """Levels of 255 by which two photographs of the same place may differ by noise: the share falls as
 exp(-(difference / NOISE)^2)."""
 AROUND_PX = 7
