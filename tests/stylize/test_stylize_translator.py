@@ -228,11 +228,13 @@ def test_an_exemplar_without_a_face_is_refused(stage, models, picture):
 
 def test_an_exemplar_is_added_without_fitting(models, store, picture, tmp_path, monkeypatch):
     monkeypatch.setenv("DSG_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)  # where the sheet goes
     options = AddOptions(
         name="sketch", picture=picture, label="me", aligned="yes", pretrained=models, device="cpu"
     )
     done = add_exemplar(options)
     assert (done["number"], done["steps"]) == (3, 0)
+    assert (tmp_path / done["sheet"]).is_file()
     found = ModelStore.open(models).resolve(StyleRef.parse("sketch:me"))
     pipeline = load_pipeline(store, "sketch", **CPU)
     assert isinstance(pipeline, TranslatorPipeline)
