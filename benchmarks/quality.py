@@ -246,8 +246,9 @@ def slide(subject: Subject, people: People, drawn: Drawn) -> dict[str, float]:
             pairs = zip(people.crops, pictures, strict=True)
             kept = figures.mean([figures.decibels(a, b) for a, b in pairs])
         if subject.reals:
-            far.append(distance(sketch(list(pictures)), subject.sketch))
-            toned.append(toned_distance(sketch(list(pictures)), subject.sketch))
+            ours = sketch(list(pictures))
+            far.append(distance(ours, subject.sketch))
+            toned.append(toned_distance(ours, subject.sketch))
     steps = {
         f"  at {degree:g}": value / far[0] for degree, value in zip(DEGREES, far, strict=bool(far))
     }

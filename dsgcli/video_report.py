@@ -11,7 +11,6 @@ drawing over that of the source: compression, and what comes into sight, counts 
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import math
@@ -26,15 +25,15 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from dsgcli.errors import OutputExistsError, SourceError, UsageError
 from dsgcli.faces.detect import Effort, FaceDetector
 from dsgcli.faces.track import Tracker, describe
 from dsgcli.media.base import FrameSource
+from dsgcli.media.images import data_url
 from dsgcli.media.read import open_source
 from dsgcli.progress import NULL_PROGRESS, Progress
-from dsgcli.store.files import written_whole
+from dsgcli.store.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+JPEG_QUALITY = 85
 FLOW_PX = 512
 """Longer side at which frames are compared: flow of larger ones costs more and says no more."""
 STRIP_FRAMES, STRIP_PX = 8, 240
@@ -438,11 +438,13 @@ def write_report(
         ("drawn face is most like its own person", percent(figures.recognized())),
     ]
     table = "".join(f"<tr><td>{label}</td><td>{value}</td></tr>" for label, value in rows)
-    strip = "".join(
-        f"<figure><img src='{picture_url(a)}' alt='source'><img src='{picture_url(b)}' "
-        f"alt='drawing'><figcaption>{t:.1f} s</figcaption></figure>"
-        for t, a, b in figures.strip
-    )
+    strip = ""
+    for time_s, *pair in figures.strip:
+        source_url, drawn_url = (data_url(pixels, "JPEG", JPEG_QUALITY) for pixels in pair)
+        strip += (
+            f"<figure><img src='{source_url}' alt='source'><img src='{drawn_url}' "
+            f"alt='drawing'><figcaption>{time_s:.1f} s</figcaption></figure>"
+        )
     parts = [
         f"<h1>{name}</h1><p class=verdict>{html.escape(verdict(figures))}</p>",
         f"<p>Source: {html.escape(source.name)}</p><div class=strip>{strip}</div>",
@@ -473,8 +475,7 @@ def write_report(
         f"<style>{STYLE}</style>{''.join(parts)}</html>\n"
     )
     page.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(page) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(page, text)
 
 
 STYLE = """
@@ -499,13 +500,6 @@ def percent(value: float) -> str:
 
 def number(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "cannot be measured"
-
-
-def picture_url(pixels: Pixels) -> str:
-    """A JPEG in a `data:` address."""
-    memory = io.BytesIO()
-    Image.fromarray(pixels).save(memory, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(memory.getvalue()).decode()
 
 
 def svg_of(figure: Figure) -> str:

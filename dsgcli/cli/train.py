@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,7 @@ from dsgcli.cli.options import (
 
 if TYPE_CHECKING:
     from dsgcli.console import Cell, Table
-    from dsgcli.training.plan import RunPlan
+    from dsgcli.training.plan import PlanLine, RunPlan
     from dsgcli.training.run import TrainSummary
 
 RUN_GROUP = "What to run"
@@ -137,14 +138,15 @@ def train(
     Finished stages are skipped; an interrupted run continues where it stopped.
     """
     from dsgcli.errors import RecipeError
-    from dsgcli.recipe import read_recipe, write_template
+    from dsgcli.recipe import read_recipe, template_for
     from dsgcli.runtime import set_threads
+    from dsgcli.store.files import write_text
     from dsgcli.training.run import TrainOptions, plan_of
     from dsgcli.training.run import train as run
 
     if choice.init:
         path = recipe if recipe.suffix == ".toml" else recipe.with_name(f"{recipe.name}.toml")
-        write_template(path)
+        write_text(path, template_for(path))
         talk.terminal.show(
             {"recipe": str(path)},
             f"Wrote {path}. Put pictures of the style into portraits/{path.stem}\n"
@@ -170,7 +172,7 @@ def train(
     )
     if choice.dry_run:
         plan = plan_of(wanted, options)
-        talk.terminal.show(plan.as_document(), *_plan_tables(plan, recipe, talk.verbose > 0))
+        talk.terminal.show(plan.as_document(), *_plan_tables(plan, talk.verbose > 0))
         if plan.problems:
             raise typer.Exit(2)
         return
@@ -186,31 +188,32 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path), ensure_ascii=False)
 
 
-def _plan_tables(plan: RunPlan, recipe: Path, whole: bool) -> list[Table | str]:
+def _plan_tables(plan: RunPlan, whole: bool) -> list[Table | str]:
     """The answer first: time, space and problems; then the stages, and the recipe if asked for."""
     from dsgcli.console import Table
     from dsgcli.recipe import recipe_values, write_toml
 
     columns = ("stage", "status", "steps x batch", "time", "memory")
-    rows: list[tuple[Cell, ...]] = [line.cells for line in plan.lines]
+    lines = plan.lines
+    rows: list[tuple[Cell, ...]] = [line.cells for line in lines]
     found = [f"missing: {problem}" for problem in plan.problems]
     found += [f"changed: {change}" for change in plan.changed]
-    parts: list[Table | str] = ["\n".join([*_total(plan), *found]), Table(columns, rows)]
+    parts: list[Table | str] = ["\n".join([_total(plan, lines), *found]), Table(columns, rows)]
     if whole:
         parts.append("# the resolved recipe\n" + write_toml(recipe_values(plan.resolved)))
     return parts
 
 
-def _total(plan: RunPlan) -> list[str]:
+def _total(plan: RunPlan, lines: Sequence[PlanLine]) -> str:
     """How long all of it takes, and what to do next."""
     from dsgcli.training.plan import hours_text
 
-    known = [line.hours for line in plan.lines if line.hours is not None]
+    known = [line.hours for line in lines if line.hours is not None]
     took = f"{hours_text(sum(known))} in all on this machine, " if known else ""
     needs = f"{took}about {max(0.1, plan.disk_gb):.1f} GB of disk"
     if plan.problems:
-        return [f"{needs}; it can start when nothing is missing"]
-    return [f"{needs}. Run without --dry-run to start; Ctrl-C pauses"]
+        return f"{needs}; it can start when nothing is missing"
+    return f"{needs}. Run without --dry-run to start; Ctrl-C pauses"
 
 
 def _summary(summary: TrainSummary, name: str) -> list[Table | str]:

@@ -14,11 +14,11 @@ Conventions
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from dsgcli.types import Pixels
@@ -35,44 +35,70 @@ AROUND_PX = 7
 """Side of the square over which this difference is averaged, at FLOW_PX."""
 
 
-class MotionAverage:
-    """The running average of one face's portraits in one style."""
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Where each pixel of a crop was in the crop before, and how far that is trusted."""
+
+    x: Any
+    """(F, F) float32, pixels of a crop shrunk to this side."""
+    y: Any
+    share: Any
+    """(F, F) float32: share of the past, 0 to SHARE."""
+
+    def at(self, size_px: int) -> Motion:
+        """The motion scaled to portraits of another side."""
+        side = len(self.x)
+        if size_px == side:
+            return self
+        scale, size = size_px / side, (size_px, size_px)
+        x, y = ((cv2.resize(places, size) + 0.5) * scale - 0.5 for places in (self.x, self.y))
+        return Motion(x, y, cv2.resize(self.share, size))
+
+
+class CropMotion:
+    """Follows the crops of one face; the same for all styles that it is drawn in."""
 
     def __init__(self) -> None:
-        self._gray: NDArray[np.uint8] | None = None
-        self._drawn: NDArray[np.float32] | None = None
+        self._gray: Any = None
         self._flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
-    def add(self, crop: Pixels, drawn: Pixels) -> Pixels:
-        """The portrait of the next frame, averaged; the first one, or one of another size than the
-        last, as it is."""
-        side, before, before_drawn = min(FLOW_PX, len(crop)), self._gray, self._drawn
+    def add(self, crop: Pixels) -> Motion | None:
+        """The motion from the next crop back to the one before; None for the first one, or one of
+        another size."""
+        side, before = min(FLOW_PX, len(crop)), self._gray
         gray: Any = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
         if len(gray) > side:
             gray = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)
-        average: Any = drawn.astype(np.float32)
-        if before is not None and before_drawn is not None and before.shape == gray.shape:
-            same_size = before_drawn.shape == drawn.shape
-            average = self._mixed(gray, before, average, before_drawn) if same_size else average
-        self._gray, self._drawn = gray, average
-        steady: Pixels = cv2.convertScaleAbs(average)
-        return steady
-
-    def _mixed(self, gray: Any, before: Any, drawn: Any, before_drawn: Any) -> Any:
-        """(S, S, 3) float32: the drawing, and the average before it where that is trusted."""
+        self._gray = gray
+        if before is None or before.shape != gray.shape:
+            return None
         start: Any = None
         flow: Any = self._flow_of.calc(gray, before, start)  # (F, F, 2)
-        side, size_px = len(gray), len(drawn)
         y, x = np.indices((side, side), np.float32)
         x, y = x + flow[..., 0], y + flow[..., 1]
         apart = cv2.absdiff(_look_up(before, x, y), gray).astype(np.float32)
         apart = cv2.blur(apart, (AROUND_PX, AROUND_PX))
-        share = SHARE * np.exp(-((apart / NOISE) ** 2))  # (F, F)
-        if size_px != side:
-            scale, size = size_px / side, (size_px, size_px)
-            x, y = ((cv2.resize(places, size) + 0.5) * scale - 0.5 for places in (x, y))
-            share = cv2.resize(share, size)
-        return drawn + share[..., None] * (_look_up(before_drawn, x, y) - drawn)
+        return Motion(x, y, SHARE * np.exp(-((apart / NOISE) ** 2)))
+
+
+class MotionAverage:
+    """The running average of one face's portraits in one style."""
+
+    def __init__(self) -> None:
+        self._average: Any = None
+
+    def add(self, motion: Motion | None, drawn: Pixels) -> Pixels:
+        """The portrait of the next frame, averaged; as it is without a motion, or of another size
+        than the last."""
+        before = self._average
+        average: Any = drawn.astype(np.float32)
+        if motion is not None and before is not None and before.shape == drawn.shape:
+            moved = motion.at(len(drawn))
+            past = _look_up(before, moved.x, moved.y)
+            average = average + moved.share[..., None] * (past - average)
+        self._average = average
+        steady: Pixels = cv2.convertScaleAbs(average)
+        return steady
 
 
 def _look_up(picture: Any, x: Any, y: Any) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from dsgcli.errors import ModelMismatchError, ModelMissingError, RecipeError, UsageError
 from dsgcli.generate.people import Aligned, FaceCutter
+from dsgcli.media.files import numbered_neighbors
 from dsgcli.media.images import read_opaque, write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.models.features import VGG19
@@ -177,18 +178,13 @@ def show_likeness(
     weights = pick_weights(pipeline.layout, usual=pipeline.usual_weight)
     look = Look(exstyle=code, weights=weights)
     (drawn,) = pipeline.draw_crops([crop], pipeline.encode([crop]), look, USUAL_PX)
-    sheet = _free_name(Path(f"{Path(options.exemplar).stem}_in_{options.name}.png"))
+    place = Path(f"{Path(options.exemplar).stem}_in_{options.name}.png")
+    sheet = next(path for path in chain([place], numbered_neighbors(place)) if not path.exists())
     labels = [options.exemplar, "a person", f"in {options.name}:{options.exemplar}"]
     write_image(sheet, make_sheet([exemplar, crop, drawn], columns=3, labels=labels))
     apart = _palette_distance(crop, exemplar)
     moved = 1.0 - _palette_distance(drawn, exemplar) / max(apart, 1e-6)
     return {"sheet": str(sheet), "colors_moved": round(moved, 3)}
-
-
-def _free_name(path: Path) -> Path:
-    """The path, or its first numbered neighbor that is free."""
-    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
-    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def _palette_distance(one: Pixels, other: Pixels) -> float:

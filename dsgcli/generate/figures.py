@@ -20,7 +20,7 @@ import numpy as np
 from dsgcli.errors import MediaError, UsageError
 from dsgcli.generate.keyframes import Keyframes, StyleKeyframe
 from dsgcli.generate.scenes import Scene
-from dsgcli.media.files import check_output
+from dsgcli.media.files import check_output, numbered_neighbors
 from dsgcli.media.images import write_image
 from dsgcli.media.read import read_metadata
 from dsgcli.media.sheets import make_sheet
@@ -221,7 +221,4 @@ def free_output(path: Path, *, overwrite: bool = False) -> Path:
     left to `check_output`, which refuses them."""
     if overwrite or not made_by_dsg(path):
         return path
-    number = 2
-    while (beside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-        number += 1
-    return beside
+    return next(beside for beside in numbered_neighbors(path) if not beside.exists())

@@ -9,16 +9,13 @@ picture, which is not in the model.
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from dsgcli.errors import UsageError
 from dsgcli.generate.figures import (
@@ -30,14 +27,15 @@ from dsgcli.generate.figures import (
 )
 from dsgcli.generate.keyframes import StyleKeyframe
 from dsgcli.generate.scenes import AnyRenderer, Scene, make_renderer
-from dsgcli.media.files import AtomicFile, check_output, no_empty_folders, sink_error
-from dsgcli.media.images import write_image
+from dsgcli.media.files import check_output, no_empty_folders
+from dsgcli.media.images import data_url, write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import load_pipeline
 from dsgcli.portraits import to_pixels
 from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
+from dsgcli.store.files import write_text
 from dsgcli.types import StyleRef, StyleTerm
 
 if TYPE_CHECKING:
@@ -126,7 +124,7 @@ def show(options: ShowOptions, progress: Progress = NULL_PROGRESS) -> dict[str, 
             check_sheet(output, columns, rows, gallery.cell_px, overwrite=options.overwrite)
         pictures = draw_gallery(gallery, progress)
         if page:
-            write_page(output, page_of(gallery, pictures))
+            write_text(output, page_of(gallery, pictures))
         else:
             metadata = {"style": gallery.title}
             sheet = sheet_of(gallery, pictures)
@@ -277,7 +275,7 @@ def page_of(gallery: Gallery, pictures: Sequence[CaptionedPicture]) -> str:
             caption += f"<br><code>{html.escape(style)}</code>"
         figures.append(
             f"<figure{' class=large' if large else ''}>"
-            f'<img alt="{alt}" src="{data_url(shown.pixels)}">'
+            f'<img alt="{alt}" src="{data_url(shown.pixels, "WEBP", WEBP_QUALITY)}">'
             f"<figcaption>{caption}</figcaption></figure>\n"
         )
     return _PAGE.format(
@@ -287,25 +285,3 @@ def page_of(gallery: Gallery, pictures: Sequence[CaptionedPicture]) -> str:
         large_px=pictures[0].pixels.shape[1],
         figures="".join(figures),
     )
-
-
-def data_url(pixels: Pixels) -> str:
-    """(H, W, 3) as a WebP inside a URL."""
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=WEBP_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write a page, whole or not at all.
-
-    Raises:
-        SinkError: the disk refuses.
-    """
-    beside = AtomicFile(path)
-    try:
-        beside.temporary.write_text(text, "utf-8")
-    except OSError as error:
-        beside.discard()
-        raise sink_error(path, error) from error
-    beside.commit()

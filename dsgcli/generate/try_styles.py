@@ -18,9 +18,9 @@ import numpy as np
 from dsgcli.errors import DsgError, ModelMissingError, NoFaceError, UsageError
 from dsgcli.faces.align import crop_face, crop_whole, looks_aligned
 from dsgcli.faces.detect import open_detector
-from dsgcli.generate.gallery import data_url, write_page
-from dsgcli.media.files import check_output, no_empty_folders
-from dsgcli.media.images import read_opaque, write_image
+from dsgcli.generate.gallery import WEBP_QUALITY
+from dsgcli.media.files import check_output, no_empty_folders, numbered_neighbors
+from dsgcli.media.images import data_url, read_opaque, write_image
 from dsgcli.media.sheets import make_sheet
 from dsgcli.pipeline import TranslatorPipeline, load_pipeline
 from dsgcli.portraits import Look, pick_weights, to_images, to_pixels
@@ -29,6 +29,7 @@ from dsgcli.runtime import BackendName, Precision
 from dsgcli.store import ModelStore
 from dsgcli.store.catalog import DEFAULT_SET
 from dsgcli.store.codes import short_name
+from dsgcli.store.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +95,7 @@ def try_styles(options: TryOptions, progress: Progress = NULL_PROGRESS) -> dict[
         crop = find_face(read_opaque(options.photo), options, store, progress)
         trials = list(draw_trials(crop, names, options, store, progress))
         write_image(sheet, sheet_of(crop, trials), overwrite=options.overwrite)
-        write_page(page, page_of(options.photo, crop, trials))
+        write_text(page, page_of(options.photo, crop, trials))
     return {
         "page": str(page),
         "sheet": str(sheet),
@@ -106,10 +107,7 @@ def free_page(path: Path, *, overwrite: bool) -> Path:
     """The path of a page; where `dsg try` has written one before, a numbered neighbor."""
     if overwrite or not path.is_file() or GENERATOR.encode() not in path.read_bytes()[:400]:
         return path
-    number = 2
-    while (beside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-        number += 1
-    return beside
+    return next(beside for beside in numbered_neighbors(path) if not beside.exists())
 
 
 GENERATOR = '<meta name="generator" content="dsg try">'
@@ -302,14 +300,14 @@ def page_of(photo: Path, crop: Pixels, trials: Sequence[StyleTrial]) -> str:
         for reference, picture in zip(trial.references, trial.pictures, strict=True):
             words = ["dsg", "stylize", str(photo), "--style", reference]
             command = html.escape(" ".join(map(shlex.quote, words)), quote=True)
-            name = html.escape(reference)
+            name, source = html.escape(reference), data_url(picture, "WEBP", WEBP_QUALITY)
             buttons.append(
-                f'<button data-command="{command}"><img alt="{name}" src="{data_url(picture)}">'
+                f'<button data-command="{command}"><img alt="{name}" src="{source}">'
                 f"<b>{name}</b><code>{command}</code></button>\n"
             )
         sections.append(f"<h2>{html.escape(trial.name)}</h2>\n<main>{''.join(buttons)}</main>\n")
     return _PAGE.format(
         title=html.escape(f"{photo.name} in {len(trials)} styles"),
-        photo=data_url(crop),
+        photo=data_url(crop, "WEBP", WEBP_QUALITY),
         styles="".join(sections),
     )

@@ -101,6 +101,11 @@ def no_empty_folders(outputs: Iterable[Path]) -> Iterator[None]:
                 folder.rmdir()  # refuses a folder that is not empty
 
 
+def numbered_neighbors(path: Path) -> Iterator[Path]:
+    """`a-2.png`, `a-3.png` and so on, beside `a.png`."""
+    return (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+
+
 def place_of(path: Path) -> str:
     """Key by which two files are compared. On a file system that ignores case, `A.png` and `a.png`
     are one file, and so are the two ways to write an accent. A link that leads back to itself is a

@@ -6,6 +6,7 @@ an ICC profile, an EXIF orientation), a Frame is upright 8-bit sRGB with its alp
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -417,6 +418,18 @@ def write_image(
         beside.discard()
         raise
     beside.commit()
+
+
+def data_url(pixels: Pixels, kind: Literal["JPEG", "WEBP"], quality: int) -> str:
+    """A picture (H, W, 3) inside an address, for pages that need no other file.
+
+    Args:
+        quality: 1 to 100.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, quality=quality)
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/{kind.lower()};base64,{content}"
 
 
 def save(

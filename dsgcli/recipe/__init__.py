@@ -14,7 +14,7 @@ from dsgcli.recipe.reading import (
     changes,
     read_recipe,
     recipe_values,
-    write_template,
+    template_for,
     write_toml,
 )
 from dsgcli.recipe.stages import (
@@ -78,6 +78,6 @@ __all__ = [
     "changes",
     "read_recipe",
     "recipe_values",
-    "write_template",
+    "template_for",
     "write_toml",
 ]

@@ -148,11 +148,11 @@ TEMPLATE = "mystyle"
 """Shipped recipe that a new one is a copy of."""
 
 
-def write_template(path: Path) -> None:
-    """Write the recipe of a new style, called as the file is.
+def template_for(path: Path) -> str:
+    """The text of a new recipe, for a style that is called as its file.
 
     Raises:
-        OutputExistsError: there is such a file. RecipeError: no name for a style.
+        UsageError: the file exists. RecipeError: no name for a style.
     """
     name = path.stem
     problem = why_no_name(name)
@@ -165,7 +165,7 @@ def write_template(path: Path) -> None:
     lines = [line.replace(TEMPLATE, name) for line in title.splitlines()]
     lines[1] = f"# Run:    dsg train {path.name} --data FOLDER"
     body = rest.replace(f'"{TEMPLATE}"', json.dumps(name, ensure_ascii=False))
-    path.write_text("\n".join(lines) + "\n\n" + body, "utf-8")
+    return "\n".join(lines) + "\n\n" + body
 
 
 def shipped_recipes() -> dict[str, Path]:

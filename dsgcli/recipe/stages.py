@@ -332,6 +332,11 @@ class ExemplarSource(RecipeTable):
     vivid: Positive = 1.0
     """Gain of chroma in the end; 1.2 for stronger colors."""
 
+    @property
+    def prefix(self) -> str:
+        """Beginning of the names of its portraits."""
+        return f"{self.folder}/" if self.folder else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillPhase(RecipeTable):

@@ -128,6 +128,12 @@ def one_writer(target: Path) -> Iterator[None]:
         yield
 
 
+def write_text(target: Path, text: str) -> None:
+    """Write a text file whole (`written_whole`), in UTF-8."""
+    with written_whole(target) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def add_to_table(target: Path, additions: Mapping[str, object]) -> None:
     """Add entries to a JSON file that holds one object; a file that is missing or damaged starts
     empty. Runs that add at the same time take turns, so that no entry is lost.

@@ -30,7 +30,7 @@ from dsgcli.names import visible
 from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.store.catalog import StyleInfo, scan, styles_in
 from dsgcli.store.exchange import export_style
-from dsgcli.store.files import one_writer, written_whole
+from dsgcli.store.files import one_writer, write_text, written_whole
 from dsgcli.store.manifest import ENV_HUB
 from dsgcli.store.model_store import ModelStore
 from dsgcli.store.places import Root, hub_folder, hub_set
@@ -205,8 +205,7 @@ def save_pretrained(
         "license": header.provenance.license,
         "files": [f"{info.name}.safetensors", *(path.name for path in needed)],
     }
-    with written_whole(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
     with written_whole(folder / "README.md") as temporary:
         source = {"source": header.provenance.source, "notes": header.provenance.notes}
         temporary.write_text(_card(config, source), "utf-8")

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -171,27 +173,25 @@ class Stylizer:
             raise UsageError(f"rate must be above 0 frames per second, got {rate:g}")
         numbered = (_frame(pixels, index, rate) for index, pixels in enumerate(frames))
         if live:
-            return LiveStream(numbered, self._draw_live, lambda drawn: _pixels(drawn.pictures[0]))
-        return self._draw_all(numbered)
+            draw = partial(self._draw, live=True)
+            return LiveStream(numbered, draw, lambda drawn: _pixels(drawn.pictures[0]))
+        return self._drawn_pixels(numbered)
 
-    def _draw_live(self, frames: Iterable[Frame]) -> Generator[StylizedFrame]:
-        taken = iter(frames)
-        first = next(taken, None)
-        if first is None:
-            return
-        crew = self._crew("memory", first, aligned=self._studio.options.aligned == "yes")
-        crew.live, crew.batches = True, Batches(1)
-        with closing(crew.run(_chain(first, taken), self._studio.casts)) as drawn_frames:
-            yield from drawn_frames
-
-    def _draw_all(self, numbered: Iterator[Frame]) -> Iterator[Pixels]:
-        first = next(numbered, None)
-        if first is None:
-            return
-        crew = self._crew("memory", first, aligned=self._studio.options.aligned == "yes")
-        with closing(crew.run(_chain(first, numbered), self._studio.casts)) as drawn_frames:
+    def _drawn_pixels(self, frames: Iterator[Frame]) -> Iterator[Pixels]:
+        with closing(self._draw(frames)) as drawn_frames:
             for drawn in drawn_frames:
                 yield _pixels(drawn.pictures[0])
+
+    def _draw(self, frames: Iterator[Frame], *, live: bool = False) -> Generator[StylizedFrame]:
+        """The frames of one stream through the loop."""
+        first = next(frames, None)
+        if first is None:
+            return
+        crew = self._crew("memory", first, aligned=self._studio.options.aligned == "yes")
+        if live:
+            crew.live, crew.batches = True, Batches(1)
+        with closing(crew.run(chain([first], frames), self._studio.casts)) as drawn_frames:
+            yield from drawn_frames
 
     def _crew(self, kind: Kind, frame: Frame, *, aligned: bool) -> Crew:
         job = Job(source=InputFile(path=Path("the picture")), outputs=())
@@ -218,11 +218,6 @@ def _frame(pixels: Pixels, index: int, rate: float) -> Frame:
         )
     time = Fraction(index) / Fraction(rate).limit_denominator(1001) if rate else Fraction(0)
     return Frame(pixels=array, index=index, time=time)
-
-
-def _chain(first: Frame, rest: Iterable[Frame]) -> Iterator[Frame]:
-    yield first
-    yield from rest
 
 
 def _pixels(frame: Frame) -> Pixels:

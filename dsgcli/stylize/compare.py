@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from PIL import Image
 
 from dsgcli.errors import OutputExistsError
 from dsgcli.faces import warp
-from dsgcli.media.files import AtomicFile, sink_error
+from dsgcli.media.images import data_url
+from dsgcli.store.files import write_text
 
 if TYPE_CHECKING:
-    from dsgcli.stylize.options import Compare
     from dsgcli.types import Frame, Pixels
 
 
-def compared(before: Pixels, after: Frame, kind: Compare) -> Frame:
-    """The source and its drawing as one frame.
+def compared(before: Pixels, after: Frame, kind: Literal["side", "split"]) -> Frame:
+    """The source and its drawing as one frame: side by side, or the left half of one and the right
+    half of the other.
 
     Args:
         before: (H, W, 3); brought to the size of the drawing.
@@ -30,13 +28,9 @@ def compared(before: Pixels, after: Frame, kind: Compare) -> Frame:
     """
     height, width = after.pixels.shape[:2]
     before = warp.resize(before, width, height)
-    if kind == "side":
-        return replace(after, pixels=np.concatenate([before, after.pixels], axis=1))
-    if kind == "split":
-        half = width // 2
-        pixels = np.concatenate([before[:, :half], after.pixels[:, half:]], axis=1)
-        return replace(after, pixels=pixels)
-    return after
+    half = width // 2
+    parts = [before, after.pixels] if kind == "side" else [before[:, :half], after.pixels[:, half:]]
+    return replace(after, pixels=np.concatenate(parts, axis=1))
 
 
 def page_beside(output: Path) -> Path:
@@ -54,6 +48,7 @@ def check_page(path: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(path)
 
 
+JPEG_QUALITY = 92
 MARK = b"dsg stylize --compare page"
 """Text by which our pages are known."""
 
@@ -69,29 +64,18 @@ def write_page(path: Path, before: Pixels, after: Pixels, title: str) -> None:
         SinkError: it cannot be written.
     """
     height, width = after.shape[:2]
-    sources = [_source(warp.resize(before, width, height)), _source(after)]
-    page = PAGE.format(title=html.escape(title), before=sources[0], after=sources[1])
-    beside = AtomicFile(path)
-    try:
-        beside.temporary.write_text(page, "utf-8")
-        beside.commit()
-    except OSError as error:
-        raise sink_error(path, error) from error
-    finally:
-        beside.discard()
-
-
-def _source(pixels: Pixels) -> str:
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    pictures = warp.resize(before, width, height), after
+    sources = [data_url(picture, "JPEG", JPEG_QUALITY) for picture in pictures]
+    mark, title = MARK.decode("ascii"), html.escape(title)
+    page = PAGE.format(mark=mark, title=title, before=sources[0], after=sources[1])
+    write_text(path, page)
 
 
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="dsg stylize --compare page">
+<meta name="generator" content="{mark}">
 <title>{title}</title>
 <style>
   body {{ margin: 0; background: #181818; color: #ddd; font: 16px/1.4 system-ui, sans-serif; }}

@@ -270,14 +270,7 @@ class _Video:
     def _draw(self, segments: Segments) -> None:
         point = segments.resume_point()
         self._go_on(point)
-        options = self.studio.options
-        with open_source(
-            self.job.source.path,
-            start=options.start,
-            end=options.end,
-            skip=point.frame,
-            rate=options.rate,
-        ) as rest:
+        with self._open(point.frame) as rest:
             count = point.segment + self._write(segments, point, rest)
             self.source.info.warnings += rest.info.warnings
             self.source.info.truncated = rest.info.truncated
@@ -296,15 +289,19 @@ class _Video:
         self.result.notes.append(f"went on from frame {point.frame} of an interrupted run")
         self.task.advance(point.frame)
 
-    def _read_again(self, reference: GradeReference) -> Frame:
+    def _open(self, first: int) -> FrameSource:
+        """The source once more, from this frame on."""
         options = self.studio.options
-        with open_source(
+        return open_source(
             self.job.source.path,
             start=options.start,
             end=options.end,
-            skip=reference.index,
+            skip=first,
             rate=options.rate,
-        ) as again:
+        )
+
+    def _read_again(self, reference: GradeReference) -> Frame:
+        with self._open(reference.index) as again:
             return next(iter(again))
 
     def _write(self, segments: Segments, point: ResumePoint, frames: FrameSource) -> int:

@@ -98,7 +98,6 @@ class FrameState:
             scene=self.scene,
             seen=self.seen,
             encoded=self.encoded,
-            reference=self.reference,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -36,8 +36,8 @@ class LiveStream(Iterator["Pixels"]):
 
     def __init__(
         self,
-        frames: Iterable[Frame],
-        draw: Callable[[Iterable[Frame]], Generator[StylizedFrame]],
+        frames: Generator[Frame],
+        draw: Callable[[Iterator[Frame]], Generator[StylizedFrame]],
         finish: Callable[[StylizedFrame], Pixels],
     ) -> None:
         self.latency_s = 0.0
@@ -75,9 +75,9 @@ class LiveStream(Iterator["Pixels"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, frames: Iterable[Frame]) -> None:
+    def _read(self, frames: Generator[Frame]) -> None:
         try:
-            with closing(_as_generator(frames)) as camera:
+            with closing(frames) as camera:
                 for frame in camera:
                     with self._change:
                         if self._closed:
@@ -108,7 +108,3 @@ class LiveStream(Iterator["Pixels"]):
             index += 1
         if self._error is not None:
             raise self._error
-
-
-def _as_generator(frames: Iterable[Frame]) -> Generator[Frame]:
-    yield from frames

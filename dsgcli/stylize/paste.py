@@ -63,7 +63,7 @@ class Paster:
     ) -> Frame:
         """The output's frame, as `draw`; beside the source where that is asked for."""
         drawn = self.draw(frame, portraits, cast, grade)
-        if self.compare in (None, "page"):
+        if self.compare is None or self.compare == "page":
             return drawn
         return compared(self.before(frame, cast), drawn, self.compare)
 

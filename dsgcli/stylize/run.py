@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dsgcli.errors import OutputExistsError, SourceMissingError
-from dsgcli.media.files import no_empty_folders
+from dsgcli.media.files import no_empty_folders, numbered_neighbors
 from dsgcli.media.write import is_occupied
 from dsgcli.progress import NULL_PROGRESS, Progress
 from dsgcli.stylize.crowd import called, draw_all
@@ -119,9 +119,8 @@ def _free_place(path: Path, key: str | None) -> Path:
         return path
     if not is_made(path, None):
         raise OutputExistsError(path)
-    number = 2
-    while True:
-        beside = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if not beside.exists() or (key is not None and is_made(beside, key)):
-            return beside
-        number += 1
+    return next(
+        beside
+        for beside in numbered_neighbors(path)
+        if not beside.exists() or (key is not None and is_made(beside, key))
+    )

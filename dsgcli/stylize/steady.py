@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,14 +24,13 @@ import numpy as np
 from dsgcli.faces.grade import IDENTITY, Values, fit_grade
 from dsgcli.faces.masks import face_share
 from dsgcli.faces.smooth import zero_phase
-from dsgcli.faces.temporal import MotionAverage
+from dsgcli.faces.temporal import CropMotion, MotionAverage
 from dsgcli.faces.warp import scale_of
-from dsgcli.stylize.frame_state import FrameState
+from dsgcli.stylize.frame_state import FrameState, GradeReference
 
 if TYPE_CHECKING:
     from dsgcli.types import Portrait
 
-T = TypeVar("T")
 Reader = Callable[[FrameState], Mapping[int, Values]]
 """Shot -> what is to be steadied, by a key that is a track's own."""
 Writer = Callable[[FrameState, Mapping[int, Values]], None]
@@ -44,11 +43,37 @@ GUESS_TRUST = 0.02
 """Weight of a face that was carried over, not seen: it counts where nothing was seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    shot: FrameState
-    values: Mapping[int, Values]
-    guessed: frozenset[int] = field(default_factory=frozenset)
+N = TypeVar("N")
+"""The note that a frame leaves for its neighbors."""
+
+
+def with_neighbors(
+    shots: Iterable[FrameState], note: Callable[[FrameState], N], *, seconds: float, ahead: bool
+) -> Iterator[tuple[FrameState, N, list[tuple[float, N]]]]:
+    """Yield the frames in order, each once its neighbors in time are known, with its own note and
+    with times and notes of all frames within `seconds` of it, itself included.
+
+    Args:
+        ahead: wait for the future; else the past alone counts.
+    """
+    around: deque[tuple[float, N]] = deque()  # without pictures, which may be large
+    waiting: deque[tuple[FrameState, N]] = deque()
+
+    def next_one() -> tuple[FrameState, N, list[tuple[float, N]]]:
+        now, own = waiting.popleft()
+        while around[0][0] < now.time_s - seconds - EDGE_S:
+            around.popleft()
+        return now, own, [item for item in around if item[0] - now.time_s <= seconds + EDGE_S]
+
+    wait_s = seconds if ahead else 0.0
+    for shot in shots:
+        noted = note(shot)
+        around.append((shot.time_s, noted))
+        waiting.append((shot, noted))
+        while waiting and waiting[0][0].time_s <= shot.time_s - wait_s + EDGE_S:
+            yield next_one()
+    while waiting:
+        yield next_one()
 
 
 def steadied(
@@ -67,41 +92,28 @@ def steadied(
         ahead: wait for the future; else the past alone counts.
         guessed: keys whose values were carried over from the past.
     """
-    around: deque[_Moment] = deque()
-    waiting: deque[_Moment] = deque()
-    for shot in shots:
-        moment = _Moment(shot, read(shot), guessed(shot))
-        around.append(moment)
-        waiting.append(moment)
-        wait_s = seconds if ahead else 0.0
-        while waiting and waiting[0].shot.time_s <= shot.time_s - wait_s + EDGE_S:
-            yield _written(waiting.popleft(), around, write, seconds)
-    while waiting:
-        yield _written(waiting.popleft(), around, write, seconds)
 
+    def note(shot: FrameState) -> tuple[Mapping[int, Values], frozenset[int]]:
+        return read(shot), guessed(shot)
 
-def _written(now: _Moment, around: deque[_Moment], write: Writer, seconds: float) -> FrameState:
-    time_s = now.shot.time_s
-    while around[0].shot.time_s < time_s - seconds - EDGE_S:
-        around.popleft()
-    smooth = {key: _steady(key, time_s, around, seconds) for key in now.values}
-    write(now.shot, smooth)
-    return now.shot
-
-
-def _steady(key: int, time_s: float, around: Iterable[_Moment], seconds: float) -> Values:
-    near = [
-        moment
-        for moment in around
-        if key in moment.values and moment.shot.time_s - time_s <= seconds + EDGE_S
-    ]
-    return zero_phase(
-        np.array([moment.shot.time_s for moment in near]),
-        np.stack([moment.values[key] for moment in near]),
-        at=time_s,
-        seconds=seconds,
-        trust=np.array([GUESS_TRUST if key in moment.guessed else 1.0 for moment in near]),
-    )
+    for now, (own, _), around in with_neighbors(shots, note, seconds=seconds, ahead=ahead):
+        smooth: dict[int, Values] = {}
+        for key in own:
+            near = [
+                (time_s, values[key], GUESS_TRUST if key in guesses else 1.0)
+                for time_s, (values, guesses) in around
+                if key in values
+            ]
+            times_s, points, trust = zip(*near, strict=True)
+            smooth[key] = zero_phase(
+                np.array(times_s),
+                np.stack(points),
+                at=now.time_s,
+                seconds=seconds,
+                trust=np.array(trust),
+            )
+        write(now, smooth)
+        yield now
 
 
 class PortraitAverages:
@@ -113,23 +125,34 @@ class PortraitAverages:
     """
 
     def __init__(self) -> None:
+        self._motions: dict[int, CropMotion] = {}
+        """By track."""
         self._averages: dict[tuple[int, int], MotionAverage] = {}
+        """By cast and track."""
         self._scene = 0
 
     def add(self, shot: FrameState, by_cast: Sequence[Sequence[Portrait]]) -> list[list[Portrait]]:
         """The next frame's portraits, averaged; by cast, then one a crop."""
-        before = self._averages
+        motions, averages = self._motions, self._averages
         if shot.begins_segment or shot.scene != self._scene:
-            before, self._scene = {}, shot.scene
-        self._averages = {}  # of this frame: who is not in it begins anew
+            motions, averages, self._scene = {}, {}, shot.scene
+        crops = {
+            track: portrait.crop.pixels
+            for portraits in by_cast
+            for track, portrait in zip(shot.tracks, portraits, strict=True)
+            if portrait.keeps_content
+        }
+        # of this frame: who is not in it begins anew
+        self._motions = {track: motions.get(track) or CropMotion() for track in crops}
+        moved = {track: self._motions[track].add(crop) for track, crop in crops.items()}
+        self._averages = {}
 
         def averaged(cast: int, track: int, portrait: Portrait) -> Portrait:
             if not portrait.keeps_content:
                 return portrait
-            average = before.get((cast, track)) or MotionAverage()
+            average = averages.get((cast, track)) or MotionAverage()
             self._averages[cast, track] = average
-            pixels = average.add(portrait.crop.pixels, portrait.pixels)
-            return replace(portrait, pixels=pixels)
+            return replace(portrait, pixels=average.add(moved[track], portrait.pixels))
 
         return [
             [averaged(cast, *pair) for pair in zip(shot.tracks, portraits, strict=True)]
@@ -182,30 +205,16 @@ def graded_by_nearest_face(
             wholly; 0 grades frames with a face alone.
         ahead: wait for faces to come; else those of the past alone count.
     """
-    around: deque[FrameState] = deque()
-    waiting: deque[FrameState] = deque()
-    for shot in shots:
-        around.append(shot.without_pictures())
-        waiting.append(shot)
-        wait_s = seconds if ahead else 0.0
-        while waiting and waiting[0].time_s <= shot.time_s - wait_s + EDGE_S:
-            yield _with_strength(waiting.popleft(), around, seconds)
-    while waiting:
-        yield _with_strength(waiting.popleft(), around, seconds)
 
+    def note(shot: FrameState) -> tuple[int, GradeReference | None] | None:
+        """Scene and reference of a frame with a face."""
+        return (shot.scene, shot.reference) if shot.seen else None
 
-def _with_strength(now: FrameState, around: deque[FrameState], seconds: float) -> FrameState:
-    while around[0].time_s < now.time_s - seconds - EDGE_S:
-        around.popleft()
-    near = [
-        shot
-        for shot in around
-        if shot.seen
-        and shot.scene == now.scene
-        and abs(shot.time_s - now.time_s) <= seconds + EDGE_S
-    ]
-    if near:
-        offset_s = min(abs(shot.time_s - now.time_s) for shot in near)
-        now.strength = min(1.0, max(0.0, 2.0 - 2.0 * offset_s / seconds)) if seconds > 0.0 else 1.0
-        now.reference = now.reference or near[0].reference  # before the first face: what comes
-    return now
+    for now, _, around in with_neighbors(shots, note, seconds=seconds, ahead=ahead):
+        near = [(at_s, seen[1]) for at_s, seen in around if seen and seen[0] == now.scene]
+        if near:
+            offset_s = min(abs(at_s - now.time_s) for at_s, _ in near)
+            fading = 2.0 - 2.0 * offset_s / seconds if seconds > 0.0 else 1.0
+            now.strength = min(1.0, max(0.0, fading))
+            now.reference = now.reference or near[0][1]  # before the first face: what comes
+        yield now

@@ -266,12 +266,13 @@ def _casts(
 ) -> list[OutputStyle]:
     """Map faces to styles; a picture given as exemplar is encoded here, and refined on request."""
     wardrobe = StyleCache(store, options)
-    others = [style for style in map(wardrobe.style_of, options.style) if style != options.preset]
-    if options.preset not in (None, *STYLELESS_PRESETS) and others:
-        progress.note(
-            f"--preset {options.preset} has the published weights of the style {options.preset}; "
-            f"{', '.join(others)} is drawn with them, too"
-        )
+    if options.preset not in (None, *STYLELESS_PRESETS):
+        others = [name for name in map(wardrobe.style_of, options.style) if name != options.preset]
+        if others:
+            progress.note(
+                f"--preset {options.preset} has the published weights of the style "
+                f"{options.preset}; {', '.join(others)} is drawn with them, too"
+            )
     if options.exemplar is None:
         return make_casts(wardrobe, options.style, options.face_style)
     if len(options.style) > 1 or options.face_style:

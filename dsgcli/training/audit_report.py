@@ -5,16 +5,16 @@ Flow: kept and left-out pictures -> report.html, self-contained.
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
-from dsgcli.store.files import written_whole
+from dsgcli.media.images import data_url
+from dsgcli.store.files import write_text
 from dsgcli.training.audit import Examined
 
 if TYPE_CHECKING:
@@ -32,15 +32,13 @@ figcaption { overflow-wrap: anywhere }
 """
 
 
-def data_url(pixels: Pixels, size_px: int, quality: int = 80) -> str:
+def thumbnail_url(pixels: Pixels, size_px: int, quality: int = 80) -> str:
     """A JPEG of at most `size_px` wide, as a URL that needs no file."""
     image = Image.fromarray(pixels)
     if image.width > size_px:
         height = max(1, round(image.height * size_px / image.width))
         image = image.resize((size_px, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_url(np.asarray(image), "JPEG", quality)
 
 
 def write_audit_report(
@@ -62,12 +60,13 @@ def write_audit_report(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Portraits of "
         f"{html.escape(name)}</title><style>{STYLE}</style>{''.join(parts)}</html>\n"
     )
-    with written_whole(path) as partial:
-        partial.write_text(page, "utf-8")
+    write_text(path, page)
 
 
 def _figure(found: Examined, text: str) -> str:
-    image = "" if found.crop is None else f'<img src="{data_url(found.crop, THUMB_PX)}" alt="">'
+    image = (
+        "" if found.crop is None else f'<img src="{thumbnail_url(found.crop, THUMB_PX)}" alt="">'
+    )
     caption = f"<b>{html.escape(found.path.name)}</b><br>{html.escape(text)}"
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 

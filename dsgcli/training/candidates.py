@@ -13,7 +13,7 @@ from typing import Any
 
 from dsgcli.errors import TrainingError
 from dsgcli.recipe import Recipe
-from dsgcli.store.files import written_whole
+from dsgcli.store.files import write_text
 from dsgcli.training.run_dir import RunFolder
 
 SCORES = "candidates.json"
@@ -40,8 +40,7 @@ def propose(scored: list[Scored]) -> Scored:
 def write_scores(folder: Path, scored: list[Scored]) -> None:
     """Keep the scores and the proposal in the stage's folder."""
     content = {"proposed": propose(scored).step, "scores": [asdict(s) for s in scored]}
-    with written_whole(folder / SCORES) as partial:
-        partial.write_text(json.dumps(content, indent=1), "utf-8")
+    write_text(folder / SCORES, json.dumps(content, indent=1))
 
 
 def read_scores(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dsgcli.errors import TrainingError
-from dsgcli.store.files import written_whole
+from dsgcli.store.files import write_text, written_whole
 from dsgcli.training.stage import Batch, Pictures, Plan
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ def write_pack(folder: Path, size_px: int, portraits: Iterable[tuple[str, Pixels
             assert pixels.shape == (size_px, size_px, 3), f"{name}: {pixels.shape}"
             file.write(pixels.tobytes())
             names.append(name)
-    with written_whole(folder / INDEX) as partial:
-        partial.write_text(json.dumps({"size_px": size_px, "names": names}), "utf-8")
+    write_text(folder / INDEX, json.dumps({"size_px": size_px, "names": names}))
     return open_pack(folder)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from dsgcli.errors import ModelMissingError
 from dsgcli.models.dualstylegan import DualStyleGAN
 from dsgcli.store.codes import Codes
-from dsgcli.store.files import written_whole
+from dsgcli.store.files import write_text
 from dsgcli.store.networks import load_dualstylegan, load_encoder
 from dsgcli.training.candidates import Scored, candidate_steps, write_scores
 from dsgcli.training.losses import NUM_COMPARED, feature_matching
@@ -254,8 +254,7 @@ def reconstruction(context: RunContext, dual: DualStyleGAN) -> dict[str, float]:
 def write_metrics(path: Path, figures: dict[str, Any]) -> None:
     """The figures, rounded to what they mean."""
     rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in figures.items()}
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(rounded, indent=1), "utf-8")
+    write_text(path, json.dumps(rounded, indent=1))
 
 
 def read_metrics_of(folder: Path) -> dict[str, Any]:

@@ -342,8 +342,7 @@ def _exemplar_problems(recipe: Recipe, distill: DistillRecipe) -> Iterator[str]:
         return  # told by `data_problems`
     names = [item.name for name in reversed(SETS) for item in list_set(root, recipe.data, name)]
     for source in distill.exemplars:
-        prefix = f"{source.folder}/" if source.folder else ""
-        inside = sum(name.startswith(prefix) for name in names)
+        inside = sum(name.startswith(source.prefix) for name in names)
         if inside < max(1, source.count):
             wanted = source.count or "at least 1"
             yield (

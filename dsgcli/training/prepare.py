@@ -18,7 +18,7 @@ from dsgcli.errors import TrainingError
 from dsgcli.faces.detect import TASK_NAME
 from dsgcli.recipe import STAGES, DataRecipe, PrepareRecipe, Recipe
 from dsgcli.runtime import parallel_map
-from dsgcli.store.files import written_whole
+from dsgcli.store.files import write_text
 from dsgcli.training.audit import Examination, Examined, list_pictures, without_duplicates
 from dsgcli.training.audit_report import write_audit_report
 from dsgcli.training.data import write_pack
@@ -200,8 +200,7 @@ def fingerprint(listed: Sequence[Listed]) -> str:
 
 def _write_audit(folder: Path, listed: Sequence[Listed], figures: dict[str, Any]) -> None:
     content = {"fingerprint": fingerprint(listed), "pictures": figures}
-    with written_whole(folder / AUDIT) as partial:
-        partial.write_text(json.dumps(content, indent=1), "utf-8")
+    write_text(folder / AUDIT, json.dumps(content, indent=1))
 
 
 def read_audit(folder: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from dsgcli.recipe import Recipe, recipe_values, write_toml
-from dsgcli.store.files import written_whole
-from dsgcli.training.audit_report import data_url
+from dsgcli.store.files import write_text
+from dsgcli.training.audit_report import thumbnail_url
 from dsgcli.training.candidates import read_scores
 from dsgcli.training.evaluate import read_metrics_of
 from dsgcli.training.plots import Curve, plot
@@ -59,8 +59,7 @@ def write_report(run: RunFolder, recipe: Recipe) -> None:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>"
         f"<style>{STYLE}</style>{''.join(body)}</html>\n"
     )
-    with written_whole(run.path / REPORT) as partial:
-        partial.write_text(page, "utf-8")
+    write_text(run.path / REPORT, page)
 
 
 RESULTS = ("pairs", "people", "styles", "portraits", "samples")
@@ -274,7 +273,7 @@ def _sheet(path: Path, side_px: int = SHEET_PX, kind: str = "") -> str:
         pixels = np.asarray(image.convert("RGB"))
     caption = html.escape(path.stem)
     return (
-        f'<figure class="{kind}"><img src="{data_url(pixels, side_px)}" alt="{caption}">'
+        f'<figure class="{kind}"><img src="{thumbnail_url(pixels, side_px)}" alt="{caption}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 

@@ -6,7 +6,7 @@ Flow: Recipe + folder -> plan (what is done, what is missing) -> stages -> artif
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -232,9 +232,10 @@ def _run_stages(
                 run.set_aside(name)
         if processes.is_first and plan.to_do:
             progress.note(f"{run.path / 'report.html'} shows how it goes")
+        hours = {line.stage: line.hours or 0.0 for line in plan.lines} if processes.is_first else {}
         for number, name in enumerate(plan.to_do, 1):
             if processes.is_first:
-                progress.note(_where(plan, number))
+                progress.note(_where(plan.to_do, number, hours))
             context = Context(name, recipe, run, store, processes, progress)
             _run_stage(plan.stages[name].stage, context)
         if processes.is_first and plan.to_do:
@@ -246,14 +247,10 @@ def _run_stages(
         leave(processes)
 
 
-def _where(plan: RunPlan, number: int) -> str:
+def _where(to_do: Sequence[str], number: int, hours: Mapping[str, float]) -> str:
     """`stage 2 of 3, distill: about 12 min left of about 41 min`, by the estimates of the plan."""
-    hours = {line.stage: line.hours or 0.0 for line in plan.lines}
-    to_do = plan.to_do
-    left, total = (
-        sum(hours[name] for name in to_do[number - 1 :]),
-        sum(hours[name] for name in to_do),
-    )
+    total = sum(hours[name] for name in to_do)
+    left = sum(hours[name] for name in to_do[number - 1 :])
     where = f"stage {number} of {len(to_do)}, {to_do[number - 1]}"
     return f"{where}: {hours_text(left)} left of {hours_text(total)}" if left > 0 else where
 

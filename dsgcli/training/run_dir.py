@@ -23,7 +23,7 @@ import dsgcli
 from dsgcli.errors import TrainingError
 from dsgcli.media.files import try_lock
 from dsgcli.recipe import STAGES, Recipe, changes, recipe_values, write_toml
-from dsgcli.store.files import written_whole
+from dsgcli.store.files import write_text
 
 RECIPE, ENVIRONMENT, REPORT, STATE = "recipe.toml", "environment.json", "report.html", "state.json"
 LOCK = ".lock"
@@ -95,8 +95,7 @@ class RunFolder:
     def note(self, stage: str, **values: Any) -> None:
         """Add to what is noted of a stage."""
         state = self.state(stage) | values
-        with written_whole(self.stage(stage) / STATE) as partial:
-            partial.write_text(json.dumps(state, indent=1), "utf-8")
+        write_text(self.stage(stage) / STATE, json.dumps(state, indent=1))
 
     def begin(self, stage: str, recipe: Recipe) -> None:
         """Note what a stage is started with."""
@@ -120,10 +119,8 @@ class RunFolder:
 
     def describe(self, recipe: Recipe, device: str) -> None:
         """Write the resolved recipe and the environment."""
-        with written_whole(self.path / RECIPE) as partial:
-            partial.write_text(write_toml(recipe_values(recipe)), "utf-8")
-        with written_whole(self.path / ENVIRONMENT) as partial:
-            partial.write_text(json.dumps(environment(device), indent=1), "utf-8")
+        write_text(self.path / RECIPE, write_toml(recipe_values(recipe)))
+        write_text(self.path / ENVIRONMENT, json.dumps(environment(device), indent=1))
 
 
 def tables_of(stage: str) -> tuple[str, ...]:

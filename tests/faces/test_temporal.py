@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dsgcli.faces.temporal import MotionAverage
+from dsgcli.faces.temporal import CropMotion, MotionAverage
 
 SIDE = 128
 DICE = np.random.default_rng(0)
@@ -22,11 +22,21 @@ def moved(picture, pixels):
     return np.roll(picture, pixels, axis=1)
 
 
+class Face:
+    """Crops and portraits of one face in one style."""
+
+    def __init__(self):
+        self.motion, self.average = CropMotion(), MotionAverage()
+
+    def add(self, crop, drawn):
+        return self.average.add(self.motion.add(crop), drawn)
+
+
 @pytest.mark.parametrize("size_px", [SIDE, 2 * SIDE])
 @pytest.mark.parametrize("step", [0, 2])
 def test_noise_falls_and_what_is_drawn_stays(size_px, step):
     """Photographs that move by some pixels a frame; drawings with five times their noise."""
-    dice, average = np.random.default_rng(1), MotionAverage()
+    dice, average = np.random.default_rng(1), Face()
     for number in range(12):
         place = moved(TEXTURE, number * step)
         clean = cv2.resize(255 - place, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
@@ -39,7 +49,7 @@ def test_noise_falls_and_what_is_drawn_stays(size_px, step):
 
 
 def test_what_changes_in_the_photograph_shows_at_once():
-    dice, average = np.random.default_rng(1), MotionAverage()
+    dice, average = np.random.default_rng(1), Face()
     for _ in range(5):
         average.add(noisy(TEXTURE, 2, dice), noisy(TEXTURE, 2, dice))
     changed = TEXTURE.copy()
@@ -50,8 +60,21 @@ def test_what_changes_in_the_photograph_shows_at_once():
 
 
 def test_a_portrait_of_another_size_begins_anew():
-    average, drawn = MotionAverage(), np.full((SIDE, SIDE, 3), 90, np.uint8)
+    average, drawn = Face(), np.full((SIDE, SIDE, 3), 90, np.uint8)
     crop = TEXTURE.astype(np.uint8)
     assert (average.add(crop, drawn) == 90).all()
     larger = np.full((2 * SIDE, 2 * SIDE, 3), 200, np.uint8)
     assert (average.add(cv2.resize(crop, (2 * SIDE, 2 * SIDE)), larger) == 200).all()
+
+
+def test_one_motion_serves_all_styles_of_a_face():
+    dice, motion = np.random.default_rng(1), CropMotion()
+    averages = [MotionAverage() for _ in range(2)]
+    for _ in range(4):
+        crop = noisy(TEXTURE, 2, dice)
+        drawings = crop, cv2.resize(255 - crop, (2 * SIDE, 2 * SIDE))
+        step = motion.add(crop)
+        steady = [average.add(step, d) for average, d in zip(averages, drawings, strict=True)]
+    assert [p.shape for p in steady] == [(SIDE, SIDE, 3), (2 * SIDE, 2 * SIDE, 3)]
+    for one, drawn in zip(steady, drawings, strict=True):
+        assert 0 < np.abs(one.astype(int) - drawn).mean() < 6

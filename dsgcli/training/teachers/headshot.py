@@ -784,12 +784,11 @@ def headshot_teacher(context: RunContext, recipe: DistillRecipe) -> HeadshotTeac
     mean = mean_shape(np.asarray(measured[photos[:: max(1, len(photos) // 1000)]]))
     groups = []
     for source in recipe.exemplars or (ExemplarSource(folder=""),):
-        prefix = f"{source.folder}/" if source.folder else ""
-        members = styles.with_face(prefix)[: source.count or None]
+        members = styles.with_face(source.prefix)[: source.count or None]
         subjects = [_load(styles.landmarks)[i] for i in members]
         if not members and source.folder:
             held = len(styles.pack)
-            inside = [i for i in base.with_face(f"{source.folder}/") if base.pack.weights[i] > 0]
+            inside = [i for i in base.with_face(source.prefix) if base.pack.weights[i] > 0]
             inside = inside[: source.count or None]
             members = [held + i for i in inside]
             subjects = [measured[i] for i in inside[:: max(1, len(inside) // 500)]]
