@@ -71,7 +71,8 @@ def write_preview(job: Job, studio: Studio, progress: Progress) -> FileResult:
             task.advance()
             if result.faces and time.monotonic() - started > LIMIT_S:
                 break
-    if result.frames < options.preview:
+    capped = len(frames) == MOST_FRAMES < options.preview
+    if capped or result.frames < len(frames):
         result.notes.append(f"the sheet shows {result.frames} frames of {options.preview}")
     if not result.faces:
         raise NoFaceError(f"{len(frames)} frames of {path}", detector=studio.detector.name)

@@ -745,6 +745,12 @@ def test_a_preview_is_bounded_whatever_is_asked_for(stage, tmp_path):
     assert "the sheet shows 24 frames of 39" in result.notes
 
 
+def test_a_preview_of_one_picture_says_nothing_about_the_number_of_frames(stage, folder):
+    result = stage.run(folder / "0.png", output="s.png", preview=8).files[0]
+    assert result.frames == 1
+    assert not [note for note in result.notes if "the sheet shows" in note]
+
+
 def test_a_preview_stops_after_a_while(stage, folder, monkeypatch):
     monkeypatch.setattr("dsgcli.stylize.preview.LIMIT_S", 0.0)
     result = stage.run(folder / "clip.mp4", output="s.png", preview=3).files[0]
